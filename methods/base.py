@@ -1,0 +1,222 @@
+"""What a method is, and what it reads.
+
+A method turns the features of images into one score an image; **greater = more out-of-distribution**, always.
+"""
+
+import difflib
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Array = Tensor | np.ndarray[Any, Any]
+NAMES = ("embedding", "logits", "layers", "pixels")
+
+
+class CannotRun(Exception):
+    """Something that a combination needs is absent (labels, a head, a package): the row is skipped, with this reason."""
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The end of an error message: the valid name nearest to `name`, or all of them."""
+    valid = sorted(valid)
+    close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"valid: {', '.join(valid) or 'none'}"
+
+
+def as_tensor(values: Array, dtype: torch.dtype) -> Tensor:
+    """A tensor that shares memory with `values` where the type allows it (memory maps stay maps)."""
+    if isinstance(values, np.ndarray):
+        with warnings.catch_warnings():  # a read-only map is fine: nothing here writes to features
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            values = torch.from_numpy(values)
+    return values.to(dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The linear layer behind the embedding: logits = embedding @ weight.T + bias.
+
+    Shapes: weight (K, D), bias (K,); float32.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", as_tensor(self.weight, torch.float32))
+        object.__setattr__(self, "bias", as_tensor(self.bias, torch.float32))
+        if self.weight.ndim != 2 or self.bias.shape != self.weight.shape[:1]:
+            raise ValueError(
+                f"a head is weight (K, D) and bias (K,), not {tuple(self.weight.shape)}, {tuple(self.bias.shape)}"
+            )
+
+    def __call__(self, embedding: Tensor) -> Tensor:
+        return embedding @ self.weight.T + self.bias
+
+    def to(self, device: str | torch.device) -> "Head":
+        return Head(self.weight.to(device), self.bias.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """An encoder's outputs for N images. Tensors or arrays, possibly memory-mapped; read-only.
+
+    embedding (N, D), logits (N, K), layers (N, sum(layer_sizes)): float32. pixels (N, H, W, 3): uint8.
+    labels (N,) int64, -1 = none. index (N,) int64: each image's place in its whole set, the key of all noise
+    (0 to N - 1 where it is not given). ValueError where lengths or sizes disagree.
+    """
+
+    embedding: Any = None
+    logits: Any = None
+    layers: Any = None
+    layer_sizes: tuple[int, ...] = ()
+    pixels: Any = None
+    labels: Any = None
+    head: Head | None = None
+    index: Any = None
+
+    def __post_init__(self) -> None:
+        types = dict.fromkeys(("embedding", "logits", "layers"), torch.float32)
+        types |= {"pixels": torch.uint8, "labels": torch.int64, "index": torch.int64}
+        lengths: dict[str, int] = {}
+        for name, dtype in types.items():
+            values = getattr(self, name)
+            if values is not None:
+                object.__setattr__(self, name, as_tensor(values, dtype))
+                lengths[name] = len(values)
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"features of one set differ in length: {lengths}")
+        if not lengths:
+            raise ValueError("Features needs at least one of embedding, logits, layers, pixels, labels, index")
+        object.__setattr__(self, "layer_sizes", tuple(self.layer_sizes))
+        if self.layers is not None and sum(self.layer_sizes) != self.layers.shape[1]:
+            raise ValueError(f"layer_sizes {self.layer_sizes} do not add up to {self.layers.shape[1]} columns")
+        if self.index is None:
+            object.__setattr__(self, "index", torch.arange(next(iter(lengths.values()))))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def _map(self, change: Callable[[Tensor], Tensor], head: Head | None) -> "Features":
+        changed = {
+            name: None if values is None else change(values)
+            for name in (*NAMES, "labels", "index")
+            for values in (getattr(self, name),)
+        }
+        return Features(**changed, layer_sizes=self.layer_sizes, head=head)
+
+    def __getitem__(self, rows: slice | Array | list[int]) -> "Features":
+        if isinstance(rows, np.ndarray):
+            rows = torch.from_numpy(rows)
+        return self._map(lambda values: values[rows], self.head)
+
+    def blocks(self, rows: int) -> Iterator["Features"]:
+        """Slices of at most `rows` images, in order."""
+        for start in range(0, len(self), rows):
+            yield self[start : start + rows]
+
+    def to(self, device: str | torch.device) -> "Features":
+        return self._map(lambda values: values.to(device), None if self.head is None else self.head.to(device))
+
+    def need(self, name: str) -> Tensor:
+        """The feature `name`; CannotRun, with what there is instead, where the encoder does not offer it."""
+        values = getattr(self, name)
+        if values is None:
+            there = [other for other in (*NAMES, "labels") if getattr(self, other) is not None]
+            raise CannotRun(f"needs {name}; there is only {', '.join(there) or 'nothing'}")
+        return values  # type: ignore[no-any-return]
+
+    def need_head(self) -> Head:
+        if self.head is None:
+            raise CannotRun("needs a linear head (weight and bias); this encoder has none")
+        return self.head
+
+    def need_labels(self) -> Tensor:
+        """The labels; CannotRun where the set has none."""
+        labels = self.need("labels")
+        if bool((labels < 0).any()):
+            raise CannotRun("needs labels; the training set has none")
+        return labels
+
+    def split_layers(self) -> tuple[Tensor, ...]:
+        """`layers` as one tensor (N, c_m) a layer."""
+        return self.need("layers").split(self.layer_sizes, dim=1)
+
+
+@dataclass
+class Method(ABC):
+    """One OOD detector. Its dataclass fields are its hyper-parameters; what `fit` learns are plain attributes.
+
+    `reads`: the features it needs ("embedding", "logits", "layers", "pixels", "head", "labels").
+    `score_only`: fields that a fit does not depend on. `inert`: fields that change no score (speed, memory).
+    `fitted`: attributes that hold what `fit` learned (tensors, ints, floats): what `state` saves.
+    `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything.
+    """
+
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    reads: ClassVar[tuple[str, ...]] = ()
+    score_only: ClassVar[tuple[str, ...]] = ()
+    inert: ClassVar[tuple[str, ...]] = ()
+    fitted: ClassVar[tuple[str, ...]] = ()
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    random_fit: ClassVar[bool] = False
+
+    def fit(
+        self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None
+    ) -> Self:
+        """Learn from the ID training set. `workdir` is the method's own folder for checkpoints. Default: nothing."""
+        return self
+
+    @abstractmethod
+    def score(self, x: Features) -> Tensor:
+        """One score an image (N,), greater = more OOD, for a block on the device that `fit` was given.
+
+        Must not depend on how the images are blocked or ordered: noise comes from `methods.noise`.
+        """
+
+    def state(self) -> dict[str, Tensor]:
+        """What `fit` learned, on the CPU."""
+        return {name: torch.as_tensor(getattr(self, name)).detach().cpu() for name in self.fitted}
+
+    def load_state(self, state: Mapping[str, Tensor], *, device: str = "cpu") -> Self:
+        """The reverse of `state`, without a fit."""
+        for name in self.fitted:
+            setattr(self, name, state[name].to(device))
+        return self
+
+
+M = TypeVar("M", bound=Method)
+_METHODS: dict[str, type[Method]] = {}
+
+
+def register(name: str) -> Callable[[type[M]], type[M]]:
+    """Class decorator: `@register("msp")` above `@dataclass`. A name taken twice: ValueError."""
+
+    def add(cls: type[M]) -> type[M]:
+        there = _METHODS.get(name)
+        if there is not None and (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"the method name {name!r} is taken by {there.__module__}.{there.__qualname__}")
+        if "__dataclass_fields__" not in vars(cls):
+            raise TypeError(f"{cls.__qualname__}: put @dataclass between @register({name!r}) and the class")
+        _METHODS[name] = cls
+        return cls
+
+    return add
+
+
+def registered() -> Mapping[str, type[Method]]:
+    """Every method that has been registered so far, by name."""
+    return _METHODS
+
+
+def hyperparameters(method: type[Method] | Method) -> tuple[str, ...]:
+    """The names of a method's hyper-parameters."""
+    return tuple(field.name for field in fields(method))

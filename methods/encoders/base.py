@@ -1,0 +1,113 @@
+"""What an encoder is: what turns images into features."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from torch import Tensor
+
+from methods.base import Features, Head, nearest
+
+Images = Tensor | Sequence[Tensor]  # uint8 (N, H, W, 3), or N images (H, W, 3) of their own sizes
+
+
+@dataclass
+class Encoder(ABC):
+    """Turns images into features. Its dataclass fields are its settings; ValueError for a setting that cannot be.
+
+    A life: `find_weights` (a file, or none: then it must `fit`), `open`, (`fit` or `load_state`), `encode`.
+    `learns`: what `fit` reads ("pixels", "embedding"), "" where there is nothing to train.
+    """
+
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    learns: ClassVar[str] = ""
+
+    @property
+    @abstractmethod
+    def offers(self) -> tuple[str, ...]:
+        """The features that `encode` returns, of embedding, logits, layers, pixels."""
+
+    @property
+    @abstractmethod
+    def resolution(self) -> int:
+        """Height and width, in pixels, at which the network sees an image."""
+
+    def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        """The file that holds the trained network; None where there is none to look for, or it is to be trained.
+
+        CannotRun, with how to get it, where it has to be there and is not.
+        """
+        return None
+
+    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
+        """Build the network on `device`, from `weights` where there are any. ValueError where they do not fit."""
+        return self
+
+    def fit(
+        self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None
+    ) -> Self:
+        """Train on the ID training set; `train` holds what `learns` names, and the labels."""
+        return self
+
+    @abstractmethod
+    def encode(self, images: Images) -> dict[str, Tensor]:
+        """Features of a batch on the encoder's device: resize and normalise happen in here. float32 out."""
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Channels of each layer in `layers`; known once open."""
+        return ()
+
+    @property
+    def head(self) -> Head | None:
+        """The linear layer behind the embedding, once open and trained; None where there is none."""
+        return None
+
+    def state(self) -> dict[str, Tensor]:
+        """What `fit` learned, on the CPU; empty where nothing was trained."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        """The reverse of `state`, after `open`."""
+        return self
+
+
+E_ = TypeVar("E_", bound=Encoder)
+_ENCODERS: dict[str, type[Encoder]] = {}
+
+
+def register(name: str) -> Callable[[type[E_]], type[E_]]:
+    """Class decorator: `@register("pretrained")` above `@dataclass`. A name taken twice: ValueError."""
+
+    def add(cls: type[E_]) -> type[E_]:
+        there = _ENCODERS.get(name)
+        if there is not None and (there.__module__, there.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"the encoder name {name!r} is taken by {there.__module__}.{there.__qualname__}")
+        _ENCODERS[name] = cls
+        return cls
+
+    return add
+
+
+def registered() -> Mapping[str, type[Encoder]]:
+    return _ENCODERS
+
+
+def settings(encoder: type[Encoder] | Encoder) -> tuple[str, ...]:
+    """The names of an encoder's settings."""
+    return tuple(field.name for field in fields(encoder))
+
+
+def check_settings(name: str, given: Mapping[str, Any]) -> type[Encoder]:
+    """The class of an encoder, its settings' names checked: ValueError naming the nearest valid one."""
+    if name not in _ENCODERS:
+        raise ValueError(f"no encoder {name!r}; {nearest(name, _ENCODERS)}")
+    for setting in given:
+        if setting not in settings(_ENCODERS[name]):
+            raise ValueError(
+                f"the encoder {name} has no setting {setting!r}; {nearest(setting, settings(_ENCODERS[name]))}"
+            )
+    return _ENCODERS[name]
