@@ -1,0 +1,79 @@
+"""What makes a training survive an interruption: files that are whole or absent, and a Ctrl-C that waits."""
+
+import os
+import signal
+import threading
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_TEMPORARY = ".tmp"
+
+
+def write(path: Path, writer: Callable[[Path], object]) -> None:
+    """Have `writer` fill a temporary file, flush it to disk and rename it to `path`; makes the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        writer(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, and what a killed `write` of it left behind."""
+    for stale in (path, *path.parent.glob(f"{path.name}.*{_TEMPORARY}")):
+        stale.unlink(missing_ok=True)
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """`state` of tensors and plain values, as torch.save has it."""
+    write(path, lambda temporary: torch.save(state, temporary))
+
+
+def load(path: Path, identity: str) -> dict[str, Any] | None:
+    """What `save` wrote, on the CPU, if its `identity` is this one; None for any other file, or none."""
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
+            if archive.testzip() is not None:
+                return None
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # absent, torn or hostile: whatever the reader raises, it is no checkpoint of ours
+        return None
+    return state if isinstance(state, dict) and state.get("identity") == identity else None
+
+
+class Interrupt:
+    """Inside `with`, Ctrl-C only sets `pending`, so that no step is cut in two; a second one acts at once.
+
+    Outside the main thread, where Ctrl-C never arrives, it does nothing.
+    """
+
+    def __enter__(self) -> "Interrupt":
+        self.pending = False
+        main = threading.current_thread() is threading.main_thread()
+        self._previous: Any = signal.getsignal(signal.SIGINT) if main else None
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def _note(self, *_: object) -> None:
+        self.pending = True
+        signal.signal(signal.SIGINT, self._previous)
+
+    def act(self) -> None:
+        """Do now what the Ctrl-C that is pending would have done."""
+        if self.pending:
+            self.pending = False
+            signal.raise_signal(signal.SIGINT)
+
+    def __exit__(self, *_: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+        self.act()

@@ -1,0 +1,211 @@
+"""DLSR: how badly a diffusion model of the ID images' layer features reconstructs an image's features."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from methods import checkpoint, diffusion
+from methods.base import Features, Method, nearest, register
+from methods.lfdn import LFDN, restore
+from methods.noise import derive, normal
+from methods.reconstruction import BLOCK, Std, check_layers, mfsim, mse, normalise, normalised
+from methods.training import Recipe, seeded
+from methods.training import train as train_network
+
+_CHOICES = {
+    "measure": ("mfsim", "mse", "lr"),
+    "sampler": ("ddim", "released", "single"),
+    "mfsim_layers": ("all", "without_first"),
+    "lr_sign": ("paper", "released"),
+    "std": ("biased", "unbiased"),
+}
+_SCORE_ONLY = ("measure", "k", "sampler", "eta", "mfsim_layers", "lr_sign", "n_draws")
+
+
+@register("dlsr")
+@dataclass
+class DLSR(Method):
+    """Error of z~, the reconstruction of z0: the layers' channels, normalised within each layer.
+
+    z0 is noised to level `k` and denoised by LFDN, trained on the ID images' z0. Scores:
+
+    - mse: mean (z0 - z~)^2
+    - mfsim: -mean over layers of cos(z0^m, z~^m); "without_first" leaves out the first one, as the code does
+    - lr: mse with the final network - mse with the network of the first epoch, each with its own noise. The
+      paper argues that ID has the larger regret (initial - final); "released", the code's sign, is opposite
+
+    The network predicts z0 from sqrt(a[t]) z0 + sqrt(1 - a[t]) noise, t uniform in 0 .. 99, under the
+    squared L2 norm (the code takes the mean over features, a factor that AdamW does not see). `k`: an index
+    1 .. 99. `sampler`: "ddim" (correct, with `eta`), "released" (the code's, off by one: diffusion.py) or
+    "single" (one prediction). `n_draws`: scores are averaged over as many draws of the noise. `ema`: cap of
+    the decay of averaged weights, None for none. `width` None: twice the channels; `hidden` None: `width`.
+    The preset "released" is the released code; its pooling is a setting of the encoder, grid14.
+    """
+
+    title: ClassVar[str] = "DLSR"
+    paper: ClassVar[str] = (
+        "Yang et al., Diffusion-based Layer-wise Semantic Reconstruction for Unsupervised "
+        "Out-of-Distribution Detection, NeurIPS 2024, https://arxiv.org/abs/2411.10701"
+    )
+    reads: ClassVar[tuple[str, ...]] = ("layers",)
+    score_only: ClassVar[tuple[str, ...]] = _SCORE_ONLY
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "released": {
+            "sampler": "released",
+            "k": 3,
+            "mfsim_layers": "without_first",
+            "lr_sign": "released",
+            "std": "unbiased",
+            "lr": 1e-5,
+            "weight_decay": 0.02,
+            "batch_size": 256,
+            "drop_last": True,
+            "ema": 0.9999,
+        }
+    }
+    random_fit: ClassVar[bool] = True
+
+    measure: Literal["mfsim", "mse", "lr"] = "mfsim"
+    k: int = 3
+    sampler: Literal["ddim", "released", "single"] = "ddim"
+    eta: float = 0.0
+    mfsim_layers: Literal["all", "without_first"] = "all"
+    lr_sign: Literal["paper", "released"] = "paper"
+    n_draws: int = 1
+    std: Std = "biased"
+    width: int | None = None
+    hidden: int | None = None
+    blocks: int = 16
+    epochs: int = 150
+    lr: float = 1e-4
+    weight_decay: float = 1e-4
+    batch_size: int = 128
+    drop_last: bool = False
+    ema: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, valid in _CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise ValueError(f"dlsr: {name} {getattr(self, name)!r}; {nearest(str(getattr(self, name)), valid)}")
+        if not 1 <= self.k < diffusion.STEPS:
+            raise ValueError(f"dlsr: k is a noise level from 1 to {diffusion.STEPS - 1}, not {self.k}")
+        if self.n_draws < 1:
+            raise ValueError(f"dlsr: n_draws must be at least 1, not {self.n_draws}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"dlsr: eta must be from 0 to 1, not {self.eta}")
+
+    @torch.no_grad()
+    def score(self, x: Features) -> Tensor:
+        check_layers(x, self._sizes)
+        return torch.cat([self._score(block) for block in x.blocks(BLOCK)])
+
+    def _score(self, x: Features) -> Tensor:
+        z = normalise(x.need("layers"), self._sizes, self.std)
+        scores = torch.zeros(len(z), device=z.device)
+        for draw in range(self.n_draws):
+            final = self._reconstruct(self._final, z, x.index, 2 * draw)
+            if self.measure == "mfsim":
+                scores += mfsim(z, final, self._sizes, first=int(self.mfsim_layers == "without_first"))
+            elif self.measure == "mse":
+                scores += mse(z, final)
+            else:
+                regret = mse(z, self._reconstruct(self._initial, z, x.index, 2 * draw + 1)) - mse(z, final)
+                scores += regret if self.lr_sign == "released" else -regret
+        return scores / self.n_draws
+
+    def _reconstruct(self, lfdn: LFDN, z: Tensor, index: Tensor, draw: int) -> Tensor:
+        """z~ (N, C). `draw`: the number of the noise, another one for each network and repeat."""
+
+        def noise(step: int) -> Tensor:
+            return normal(index, z.shape[1], seed=self._seed, stream=draw * (diffusion.STEPS + 1) + step)
+
+        def network(x: Tensor, level: int) -> Tensor:
+            return lfdn(x, torch.tensor([level], device=x.device))  # type: ignore[no-any-return]
+
+        x = diffusion.noised(z, noise(diffusion.STEPS), self.k)
+        if self.sampler == "ddim":
+            return diffusion.ddim(network, x, self.k, noise, eta=self.eta)
+        if self.sampler == "released":
+            return diffusion.released(network, x, self.k, noise)
+        return diffusion.single(network, x, self.k)
+
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        z = normalised(train, self.std, device)
+        alphas = diffusion.alphas_cumprod().float().to(device)
+        signal, spread = alphas.sqrt()[:, None], (1 - alphas).sqrt()[:, None]
+
+        def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+            clean = z[rows]
+            level = torch.randint(diffusion.STEPS, rows.shape, generator=generator, device=clean.device)
+            noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+            error: Tensor = network(signal[level] * clean + spread[level] * noise, level) - clean
+            return error.square().sum(dim=1).mean()
+
+        first: list[LFDN] = []
+        kept = None if workdir is None else workdir / "first_epoch.safetensors"
+
+        def keep(epoch: int, network: nn.Module) -> None:
+            if epoch == 0:
+                first.append(cast(LFDN, copy.deepcopy(network)))
+                if kept is not None:  # a resumed training does not come by here again
+                    checkpoint.write(kept, lambda path: save_file(network.state_dict(), path))
+
+        def run(recipe: Recipe, workdir: Path | None) -> LFDN:
+            with seeded(derive(seed), device):
+                network = LFDN(z.shape[1], **self._network())
+            train_network(
+                network,
+                loss,
+                len(z),
+                recipe,
+                seed=seed,
+                device=device,
+                name="dlsr",
+                workdir=workdir,
+                on_epoch=keep,
+            )
+            return network
+
+        recipe = Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            optimizer="adamw",
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            drop_last=self.drop_last,
+            ema=self.ema,
+        )
+        self._seed, self._sizes = seed, train.layer_sizes
+        self._final = run(recipe, workdir)
+        if not first and kept is not None:
+            try:
+                first.append(restore(load_file(kept), z.shape[1], device, **self._network()))
+            except Exception:  # absent or torn: the first epoch is quickly had again
+                run(replace(recipe, epochs=1), None)
+        self._initial = first[0]
+        if kept is not None:
+            checkpoint.remove(kept)
+        return self
+
+    def _network(self) -> dict[str, Any]:
+        return {"width": self.width, "hidden": self.hidden, "blocks": self.blocks}
+
+    def state(self) -> dict[str, Tensor]:
+        state = {"seed": torch.tensor(self._seed), "layer_sizes": torch.tensor(self._sizes)}
+        for prefix, network in (("final", self._final), ("initial", self._initial)):
+            state |= {f"{prefix}.{name}": value.cpu() for name, value in network.state_dict().items()}
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor], *, device: str = "cpu") -> Self:
+        self._seed, self._sizes = int(state["seed"]), tuple(state["layer_sizes"].tolist())
+        self._final, self._initial = (
+            restore(state, sum(self._sizes), device, prefix=f"{prefix}.", **self._network())
+            for prefix in ("final", "initial")
+        )
+        return self

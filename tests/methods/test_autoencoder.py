@@ -1,0 +1,74 @@
+"""The feature autoencoder of the DLSR paper."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from methods.autoencoder import Autoencoder
+from methods.base import Features
+from methods.reconstruction import normalise
+
+SIZES = (4, 8)
+TINY: dict[str, Any] = {"blocks": 2, "width": 24, "epochs": 25, "batch_size": 32, "lr": 2e-3}
+GENERATOR = torch.Generator().manual_seed(0)
+BASIS = torch.randn(3, 12, generator=GENERATOR)
+
+
+def images(count: int) -> Features:
+    """Layers in a subspace of three dimensions."""
+    coordinates = torch.randn(count, 3, generator=GENERATOR)
+    return Features(layers=coordinates @ BASIS, layer_sizes=SIZES)
+
+
+TRAIN, ID = images(400), images(100)
+OOD = Features(layers=torch.randn(100, 12, generator=GENERATOR), layer_sizes=SIZES)
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Autoencoder:
+    return Autoencoder(**TINY).fit(TRAIN, seed=0)
+
+
+def test_it_has_no_noise_level(fitted: Autoencoder) -> None:
+    assert not any("time" in name or "embed" in name for name in fitted.state())
+
+
+@pytest.mark.parametrize("measure", ["mse", "mfsim"])
+def test_what_is_off_the_subspace_is_reconstructed_worse(fitted: Autoencoder, measure: str) -> None:
+    method = Autoencoder(**{**TINY, "measure": measure}).load_state(fitted.state())
+    assert float((method.score(OOD)[:, None] > method.score(ID)).double().mean()) > 0.9
+
+
+@pytest.mark.parametrize("std", ["biased", "unbiased"])
+def test_scores_with_a_network_that_is_known(fitted: Autoencoder, std: Any) -> None:
+    answer, state = torch.randn(12, generator=GENERATOR), fitted.state()
+    state |= {"lfdn.leave.weight": torch.zeros(12, 24), "lfdn.leave.bias": answer}
+    z = normalise(ID.layers, SIZES, std)
+    error = Autoencoder(**TINY, measure="mse", std=std).load_state(state).score(ID)
+    assert torch.allclose(error, (z - answer).square().mean(1), atol=1e-5)
+    similarity = [
+        (a * b).sum(1) / (a.norm(dim=1) * b.norm()) for a, b in zip(z.split(SIZES, 1), answer.split(SIZES), strict=True)
+    ]
+    scores = Autoencoder(**TINY, std=std).load_state(state).score(ID)
+    assert torch.allclose(scores, -(similarity[0] + similarity[1]) / 2, atol=1e-5)
+
+
+def test_training_is_without_noise() -> None:
+    # One image, learned by heart: its error goes to 0, which noise on the input or the target would not let it.
+    one = Features(layers=ID.layers[:1].expand(16, -1), layer_sizes=SIZES)
+    method = Autoencoder(**{**TINY, "epochs": 300, "measure": "mse", "lr": 5e-3}).fit(one, seed=0)
+    assert float(method.score(one).max()) < 1e-3
+
+
+def test_both_measures_share_a_fit(fitted: Autoencoder) -> None:
+    assert Autoencoder.score_only == ("measure",)
+    other = Autoencoder(**{**TINY, "measure": "mse"}).fit(TRAIN, seed=0).state()
+    assert all(torch.equal(value, other[name]) for name, value in fitted.state().items())
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(ValueError, match="autoencoder: measure 'mfsimm'; did you mean 'mfsim'"):
+        Autoencoder(measure="mfsimm")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="autoencoder: std 'none'"):
+        Autoencoder(std="none")  # type: ignore[arg-type]
