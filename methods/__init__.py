@@ -20,9 +20,7 @@ def _import_all() -> None:
         try:
             importlib.import_module(f"methods.{module.name}")
         except Exception as error:  # a broken new file must not take the other methods with it
-            warnings.warn(
-                f"methods/{module.name}.py is left out: {type(error).__name__}: {error}", stacklevel=3
-            )
+            warnings.warn(f"methods/{module.name}.py is left out: {type(error).__name__}: {error}", stacklevel=3)
 
 
 def names() -> list[str]:

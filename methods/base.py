@@ -20,7 +20,7 @@ NAMES = ("embedding", "logits", "layers", "pixels")
 
 
 class CannotRun(Exception):
-    """Something that a combination needs is absent (labels, a head, a package): the row is skipped, with this reason."""
+    """What a combination needs is absent (labels, a head, a package): the row is skipped, with this reason."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -147,7 +147,8 @@ class Features:
 
     def split_layers(self) -> tuple[Tensor, ...]:
         """`layers` as one tensor (N, c_m) a layer."""
-        return self.need("layers").split(self.layer_sizes, dim=1)
+        parts: tuple[Tensor, ...] = torch.split(self.need("layers"), list(self.layer_sizes), dim=1)
+        return parts
 
 
 @dataclass
@@ -169,9 +170,7 @@ class Method(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     random_fit: ClassVar[bool] = False
 
-    def fit(
-        self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None
-    ) -> Self:
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         """Learn from the ID training set. `workdir` is the method's own folder for checkpoints. Default: nothing."""
         return self
 

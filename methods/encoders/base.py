@@ -46,9 +46,7 @@ class Encoder(ABC):
         """Build the network on `device`, from `weights` where there are any. ValueError where they do not fit."""
         return self
 
-    def fit(
-        self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None
-    ) -> Self:
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         """Train on the ID training set; `train` holds what `learns` names, and the labels."""
         return self
 

@@ -1,0 +1,37 @@
+"""What `--list` shows: suites, methods, encoders, data sets, and which of them are present."""
+
+from pathlib import Path
+
+import yaml
+
+import methods
+from benchmark import suite
+from datasets import catalogue
+from datasets.sources import present
+from methods.encoders import registry
+from methods.encoders.base import registered
+
+
+def listing(data: Path, weights: Path) -> str:
+    """Everything that a run can name, as text."""
+    lines = ["SUITES (--id)"]
+    for name in suite.names():
+        content = yaml.safe_load((suite.SUITES / f"{name}.yaml").read_text(encoding="utf-8"))
+        lines.append(f"  {name:16}{content['title']}")
+    lines += ["", "METHODS (--methods)"]
+    for name in methods.names():
+        method = methods.get(name)
+        reads = ", ".join(methods.create(name).reads) or "nothing"
+        lines.append(f"  {name:16}{method.title}; reads {reads}")
+        if method.paper:
+            lines.append(f"  {'':16}{method.paper}")
+    lines += ["", "ENCODERS (in suites)"]
+    for name in registry.names():
+        lines.append(f"  {name:16}{registered()[name].title}")
+    files = sorted(path.name for path in weights.glob("*.safetensors")) if weights.is_dir() else []
+    lines.append(f"  {'':16}weights in {weights}: {', '.join(files) or 'none'}")
+    lines += ["", f"DATA SETS (--ood; in {data})"]
+    for name in catalogue.names():
+        there = present(name, data)
+        lines.append(f"  {name:26}{'present' if there else 'absent':9}{catalogue.get(name).title}")
+    return "\n".join(lines)

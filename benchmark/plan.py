@@ -1,0 +1,348 @@
+"""From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import methods
+from benchmark import suite as suites
+from benchmark.inputs import EncoderUse, Selection
+from benchmark.jobs import Encode, FitMethod, Job, Score, encodes
+from benchmark.measuring import Measure, MeasureSpeed
+from benchmark.store import Store
+from benchmark.suite import EncoderSpec, OODSet, RowSpec, Suite, UsageError
+from datasets import catalogue
+from datasets.sources import Missing, find
+from methods.base import CannotRun, Method, hyperparameters
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beside the suite."""
+
+    data: Path
+    weights: Path
+    results: Path
+    cache: Path
+    device: str = "cpu"
+    batch_size: int = 64
+    precision: str = "32"
+    pretrained: str | None = None
+    limit: int | None = None
+    limit_train: int | None = None
+    quick: bool = False
+    resolution: str = "native"
+    speed: bool = True
+    methods: tuple[str, ...] = ()
+    ood: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    """An OOD set of the table, and its images."""
+
+    spec: OODSet
+    name: str
+    title: str
+    images: Selection
+    stands_in_for: str | None
+    selected: bool
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a record says of its OOD set."""
+        return {
+            **_about_images(self.images),
+            "group": self.spec.group,
+            "stands_in_for": self.stands_in_for,
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row with one seed, and what it takes. `reason`: why it cannot run, where it cannot; then no jobs."""
+
+    spec: RowSpec
+    about: Mapping[str, Any]  # what the records of the row say of it
+    reason: str
+    selected: bool
+    measures: Mapping[str, Measure]  # by the name of the OOD set
+    speed: MeasureSpeed | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The suite as jobs. `rows` and `columns` are the whole suite; what this run is to do is selected."""
+
+    suite: Suite
+    folder: Path
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    absent: tuple[tuple[str, str], ...]  # sets and encoders that are not there, and how to get them
+    footnotes: tuple[str, ...]
+    passes: Mapping[str, int]  # images that each encoder has to see, by its name
+
+    def targets(self) -> Iterator[tuple[Row, Measure | MeasureSpeed]]:
+        """What this run is to measure, row by row."""
+        for row in self.rows:
+            if row.selected:
+                for column in self.columns:
+                    if column.selected and column.name in row.measures:
+                        yield row, row.measures[column.name]
+                if row.speed is not None:
+                    yield row, row.speed
+
+    def jobs(self) -> list[Job]:
+        """Every job of this run once, each after what it needs."""
+        ordered: dict[str, Job] = {}
+
+        def add(job: Job) -> None:
+            if job.key not in ordered:
+                for before in job.needs:
+                    add(before)
+                ordered[job.key] = job
+
+        for _, target in self.targets():
+            add(target)
+        return list(ordered.values())
+
+    def describe(self, store: Store) -> str:
+        """The jobs as text: kind, key, whether it is done, what it is."""
+        jobs = self.jobs()
+        done = [job.done(store) for job in jobs]
+        lines = [
+            f"{job.kind:8} {job.key[:12]}  {'done' if ready else 'to do':6} {job.title}"
+            for job, ready in zip(jobs, done, strict=True)
+        ]
+        lines += [f"skipped  {row.spec.label}: {row.reason}" for row in self.rows if row.selected and row.reason]
+        lines += [f"absent   {title}: {how}" for title, how in self.absent]
+        lines.append(f"{len(jobs)} jobs, {sum(done)} done; results in {self.folder}")
+        return "\n".join(lines)
+
+
+def make(suite: Suite, options: Options, *, download: bool) -> Plan:
+    """The plan of a suite. `download`: absent sets and weights may be fetched (not so for `--plan`, `--redraw`).
+
+    UsageError for names that do not exist; Missing where the ID set is absent.
+    """
+    return _Planner(suite, options, download).plan()
+
+
+class _Planner:
+    """Looks up what a suite names, and ties the jobs together."""
+
+    def __init__(self, suite: Suite, options: Options, download: bool) -> None:
+        self.options, self.download = options, download
+        self.footnotes: list[str] = []
+        self.absent: list[tuple[str, str]] = []
+        self.suite = self._changed(suite)
+        limit_train = options.limit_train
+        if limit_train is None and options.quick:
+            limit_train = suite.quick.limit_train
+        where = suite.id.set
+        self.train = Selection(find(where, "train", options.data, download=download), limit_train, balanced=True)
+        self.test = Selection(find(where, "test", options.data, download=download), options.limit)
+        self.size = self.suite.id.size or min(self.test.images.read([0])[0].shape[:2])
+        if options.resolution == "id":
+            self.footnotes.append(
+                f"--resolution id: every image was first brought to {self.size} x {self.size} pixels "
+                "(short side, centre crop, antialiased bicubic)."
+            )
+        if options.limit is not None:
+            self.footnotes.append(f"--limit {options.limit}: at most {options.limit:,} test images of each set.")
+        seen, whole = len(self.train.rows), len(self.train.images)
+        if seen < whole:
+            self.footnotes.append(f"Trained and fitted on {seen:,} of {whole:,} training images.")
+        self.rows = suites.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
+        self.columns = [column for spec in self._ood() if (column := self._column(spec)) is not None]
+        names = [column.name for column in self.columns]
+        for name in names:
+            if names.count(name) > 1:
+                raise UsageError(f"two OOD sets are called {name!r}: give one of the folders another name")
+        # an encoder that stands on another comes after it
+        by_base = sorted(self.suite.encoders, key=lambda name: "base" in self.suite.encoders[name].settings)
+        self.encoders: dict[str, EncoderUse | str] = {}
+        for name in by_base:
+            self.encoders[name] = self._encoder(name)
+
+    def _changed(self, suite: Suite) -> Suite:
+        """The suite as --pretrained and --quick change it, with a footnote for each."""
+        options = self.options
+        if options.pretrained is not None:
+            before = {spec.settings["model"] for spec in suite.encoders.values() if spec.kind == "pretrained"}
+            suite = suites.with_pretrained(suite, options.pretrained)
+            self.footnotes.append(
+                f"--pretrained: {options.pretrained}, with its own feature maps, stands in for "
+                f"{', '.join(sorted(before))}: not comparable with the published numbers."
+            )
+        if options.quick:
+            suite = suites.quickened(suite)
+            self.footnotes.append("--quick: short trainings on few images: not comparable with a whole run.")
+        return suite
+
+    def plan(self) -> Plan:
+        specs = {row.label: row for row in (*self.suite.rows, *self.rows)}
+        rows = []
+        for spec in specs.values():
+            method = methods.create(spec.method, preset=spec.preset, **spec.settings)
+            seeds = self.options.seeds or self.suite.seeds
+            rows += [self._row(spec, method, seed) for seed in (seeds if method.random_fit else seeds[:1])]
+        plan = Plan(
+            self.suite,
+            self.folder,
+            tuple(rows),
+            tuple(self.columns),
+            tuple(self.absent),
+            tuple(self.footnotes),
+            passes={},
+        )
+        passes: dict[str, int] = {}
+        for job in plan.jobs():
+            if isinstance(job, Encode) and job.use.base is None:
+                passes[job.use.name] = passes.get(job.use.name, 0) + len(job.images.rows)
+        return replace(plan, passes=passes)
+
+    @property
+    def folder(self) -> Path:
+        options = self.options
+        what = {
+            "pretrained": options.pretrained,
+            "resolution": options.resolution if options.resolution != "native" else None,
+            "precision": options.precision if options.precision != "32" else None,
+            "limit": options.limit,
+            "limit-train": options.limit_train,
+            "quick": options.quick,
+        }
+        return options.results / suites.folder_name(self.suite, what)
+
+    def _ood(self) -> list[OODSet]:
+        """The suite's OOD sets, and those that --ood names beside them."""
+        specs = list(self.suite.ood)
+        for name in self.options.ood:
+            if not any(name in (spec.set, spec.stand_in) for spec in specs):
+                if not suites.is_path(name) and not Path(name).is_dir():
+                    try:
+                        catalogue.get(name)
+                    except ValueError as error:
+                        raise UsageError(f"--ood: {error}") from None
+                specs.append(OODSet(set=name))
+        return specs
+
+    def _column(self, spec: OODSet) -> Column | None:
+        """An OOD set that is there, or what stands in for it; else None, and it is noted as absent."""
+        options = self.options
+        wanted = not options.ood or spec.set in options.ood or spec.stand_in in options.ood
+        stands_in_for = None
+        try:
+            images = find(spec.set, "test", options.data, download=self.download and wanted)
+        except Missing as missing:
+            stands_in_for = spec.set if suites.is_path(spec.set) else catalogue.get(spec.set).title
+            if wanted:
+                self.absent.append((stands_in_for, str(missing)))
+            if spec.stand_in is None:
+                return None
+            try:
+                images = find(spec.stand_in, "test", options.data)
+            except Missing:
+                return None
+        if images.fingerprint == self.test.images.fingerprint:
+            raise UsageError(f"--ood {spec.set}: this is the ID test set itself")
+        selection = Selection(images, options.limit)
+        return Column(spec, images.name, images.title, selection, stands_in_for, wanted)
+
+    def _encoder(self, name: str) -> EncoderUse | str:
+        """The encoder as this run uses it, or why it cannot be had."""
+        spec = self.suite.encoders[name]
+        stands_on = spec.settings.get("base")
+        base = self.encoders[stands_on] if stands_on is not None else None
+        if isinstance(base, str):
+            return base
+        use = EncoderUse(
+            name,
+            spec.kind,
+            spec.settings,
+            title=spec.title or _encoder_title(spec, base),
+            precision=self.options.precision,
+            match=self.size if self.options.resolution == "id" else None,
+            base=base,
+        )
+        wanted = {row.encoder for row in self.rows}
+        wanted |= {str(self.suite.encoders[encoder].settings.get("base")) for encoder in wanted}
+        try:
+            weights = use.encoder.find_weights(self.options.weights, download=self.download and name in wanted)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        except CannotRun as error:
+            if name in wanted:
+                self.absent.append((f"encoder {name}", str(error)))
+            return str(error)
+        trains = bool(use.encoder.learns) and weights is None
+        if trains and (self.train.labels < 0).any():
+            return f"{name} is trained with labels; {self.train.images.title} has none"
+        return replace(use, weights=weights, train=self.train if trains else None)
+
+    def _row(self, spec: RowSpec, method: Method, seed: int) -> Row:
+        """The jobs of one row with one seed."""
+        use = self.encoders[spec.encoder]
+        settings = {name: getattr(method, name) for name in hyperparameters(method)}
+        about = {
+            "suite": self.suite.name,
+            "row": spec.label,
+            "title": spec.title or _row_title(spec, method),
+            "method": spec.method,
+            "encoder": spec.encoder,
+            "encoder_title": spec.encoder if isinstance(use, str) else use.title,
+            "hyperparameters": settings,
+            "seed": seed,
+            "random_fit": method.random_fit,
+            "resolution": self.options.resolution,
+            "id": _about_images(self.test),
+            "train": _about_images(self.train),
+            "footnotes": self.footnotes,
+        }
+        selected = spec in self.rows
+        lacking = set(method.reads) - {"labels"} - suites.offered(self.suite, spec.encoder)
+        if lacking or isinstance(use, str):
+            offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
+            return Row(spec, about, use if isinstance(use, str) else offers, selected, {}, None)
+        fit = None
+        if type(method).fit is not Method.fit:
+            fit = FitMethod(spec.method, settings, seed, encodes(use, self.train))
+        scored = Score(spec.method, settings, seed, fit, encodes(use, self.test))
+        measures = {
+            column.name: Measure(
+                self.folder,
+                {**about, "ood": column.about},
+                scored,
+                Score(spec.method, settings, seed, fit, encodes(use, column.images)),
+            )
+            for column in self.columns
+        }
+        timed = self.options.speed and seed == (self.options.seeds or self.suite.seeds)[0]
+        speed = MeasureSpeed(self.folder, spec.label, scored, self.options.device, self.options.batch_size)
+        return Row(spec, about, "", selected, measures, speed if timed else None)
+
+
+def _row_title(spec: RowSpec, method: Method) -> str:
+    title = method.title or spec.method
+    return f"{title} ({spec.name})" if spec.name else title
+
+
+def _encoder_title(spec: EncoderSpec, base: EncoderUse | None) -> str:
+    if base is not None:
+        return f"{spec.kind} on {base.title}"
+    return str(spec.settings.get("model") or spec.settings.get("architecture") or spec.kind)
+
+
+def _about_images(images: Selection) -> dict[str, Any]:
+    """What a record says of a set of images."""
+    return {
+        "name": images.images.name,
+        "title": images.images.title,
+        "split": images.images.split,
+        "n": len(images.rows),
+        "of": len(images.images),
+        "notes": list(images.images.notes),
+    }

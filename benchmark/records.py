@@ -1,0 +1,129 @@
+"""Results with their provenance: one JSON file for one row, one OOD set and one seed; one for a row's speed."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from benchmark.store import write_atomically
+
+SCHEMA = 1
+STATUSES = ("done", "failed", "skipped", "interrupted")  # only `done` is ever reused
+Record = dict[str, Any]
+
+
+def safe_name(name: str) -> str:
+    """`name` as a file name."""
+    return re.sub(r"[^\w.@=+-]", "_", name)
+
+
+def path_of(folder: Path, row: str, ood: str, seed: int) -> Path:
+    return folder / "records" / safe_name(row) / f"{safe_name(ood)}.seed{seed}.json"
+
+
+def speed_path(folder: Path, row: str) -> Path:
+    return folder / "records" / safe_name(row) / "speed.json"
+
+
+def scores_path(folder: Path, row: str, name: str, seed: int) -> Path:
+    return folder / "scores" / safe_name(row) / f"{safe_name(name)}.seed{seed}.npy"
+
+
+def result(about: Mapping[str, Any], key: str, status: str, reason: str = "", **more: Any) -> Record:
+    """The record of one cell: what it is about, how it ended, and `more`: its numbers, where it has any."""
+    empty = {"metrics": None, "intervals": None, "accuracy": None, "provenance": None}
+    head = {"schema": SCHEMA, "kind": "result", "key": key, "status": status, "reason": reason}
+    return {**head, **about, **empty, **more}
+
+
+def write(path: Path, record: Record) -> None:
+    write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def read(path: Path) -> Record | None:
+    """A record; None where there is none, or it cannot be read."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None
+
+
+def read_all(folder: Path) -> Iterator[Record]:
+    """Every record below a results folder, in the order of their names."""
+    for path in sorted((folder / "records").glob("*/*.json")):
+        record = read(path)
+        if record is not None:
+            yield record
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """What this process runs on, and with."""
+    import torch
+
+    versions = {"python": platform.python_version()}
+    for package in (
+        "torch",
+        "torchvision",
+        "timm",
+        "numpy",
+        "scikit-learn",
+        "faiss-cpu",
+        "faiss-gpu",
+        "Pillow",
+    ):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": platform.platform(),
+        "versions": versions,
+        "commit": _commit(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, with `+` where tracked files differ from it; None outside of git."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+        diff = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=here, capture_output=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if head.returncode else head.stdout.strip() + ("+" if diff.returncode else "")
+
+
+def provenance(**more: Any) -> dict[str, Any]:
+    """Machine, versions, commit, date and command of this run, and `more`."""
+    return {
+        **machine(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["run_all.py", *sys.argv[1:]]),
+        **more,
+    }

@@ -1,0 +1,98 @@
+"""What a job is carried out with: the store, the device, and the networks that are open."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import methods
+from benchmark import keys
+from benchmark.inputs import EncoderUse
+from benchmark.store import Arrays, Store
+from datasets.loading import match_size
+from methods.base import Method
+from methods.encoders import registry
+from methods.encoders.base import Encoder
+
+
+class Worker:
+    """The resources of one process. No job knows more of who runs it."""
+
+    """What a job is carried out with: the store, the device, and the networks that are open."""
+
+    def __init__(self, store: Store, *, device: str, batch_size: int) -> None:
+        self.store, self.device, self.batch_size = store, device, batch_size
+        self.passes: dict[str, int] = {}
+        """Images that went through each encoder in this process."""
+        self._encoder: tuple[EncoderUse, Encoder] | None = None
+        self._method: tuple[str, Method] | None = None
+
+    def say(self, line: str) -> None:
+        """A note for people, on stderr, that leaves progress bars whole."""
+        tqdm.write(line, file=sys.stderr)
+
+    @contextmanager
+    def progress(self, title: str, total: int, done: int = 0) -> Iterator["tqdm[Any]"]:
+        """A progress bar in images, for what takes longer than two seconds."""
+        with tqdm(
+            desc=title,
+            total=total,
+            initial=done,
+            unit="img",
+            delay=2,
+            leave=False,
+            dynamic_ncols=True,
+            position=1,
+        ) as bar:
+            yield bar
+
+    def open(self, use: EncoderUse) -> Encoder:
+        """The encoder, open and trained; the last one stays open."""
+        if self._encoder is None or self._encoder[0] is not use:
+            self._encoder = None  # free the network before the next one takes its place
+            encoder = registry.create(use.kind, **use.settings)
+            encoder.open(use.weights, device=self.device, precision=use.precision)
+            if use.trained_here:
+                encoder.load_state(self.store.tensors("fit", use.training_key))
+            self._encoder = (use, encoder)
+        return self._encoder[1]
+
+    def fitted(self, name: str, settings: Mapping[str, Any], fit: str | None) -> Method:
+        """The method with what the fit of that key learned; the last one stays in memory."""
+        key = keys.digest(name=name, settings=dict(settings), fit=fit)
+        if self._method is None or self._method[0] != key:
+            self._method = None
+            method = methods.create(name, **settings)
+            if fit is not None:
+                method.load_state(self.store.tensors("fit", fit), device=self.device)
+            self._method = (key, method)
+        return self._method[1]
+
+    def encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> Arrays:
+        """Features of one batch on the CPU. Out of GPU memory: half the batch, from then on."""
+        encoder = self.open(use)
+        try:
+            if isinstance(images, list):
+                images = [image.to(self.device, non_blocking=True) for image in images]
+            else:
+                images = images.to(self.device, non_blocking=True)
+            if use.match is not None:
+                images = match_size(images, use.match)
+            out = {name: values.cpu().numpy() for name, values in encoder.encode(images).items()}
+        except torch.OutOfMemoryError:
+            if len(images) == 1:
+                raise RuntimeError(
+                    f"{use.name}: not enough memory on {self.device} for one image: --device cpu"
+                ) from None
+            half = len(images) // 2
+            self.batch_size = max(1, min(self.batch_size, half))
+            torch.cuda.empty_cache()
+            self.say(f"note: out of memory on {self.device}: going on with a batch size of {self.batch_size}")
+            parts = [self.encode(use, images[:half]), self.encode(use, images[half:])]
+            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return out

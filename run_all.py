@@ -1,0 +1,242 @@
+"""The command line: parse, hand over, exit status. Heavy imports happen after the arguments are understood."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmark.plan import Options
+    from benchmark.runner import Outcome
+
+HERE = Path(__file__).resolve().parent
+EXAMPLES = """
+examples:
+  python run_all.py                                  the embedded suite `digits`: nothing to download
+  python run_all.py --id cifar10 --limit 100 --quick a trial, in its own results folder
+  python run_all.py --id cifar10 --methods dlsr knn@densenet --ood svhn my/photos
+  python run_all.py --list                           suites, methods, encoders and data sets
+
+status: 0 when everything that could run was measured, 1 for a failure (with --strict also for what was absent or
+skipped), 2 for usage.
+"""
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parse = argparse.ArgumentParser(
+        prog="run_all.py",
+        description="Run OOD detectors on one ID set and its OOD sets: one encoder pass, one table.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parse.add_argument_group("what to run")
+    what.add_argument(
+        "--id",
+        default="digits",
+        metavar="NAME|FILE.yaml",
+        help="the suite: one ID set with its OOD sets, encoders and rows (default: digits)",
+    )
+    what.add_argument(
+        "--methods",
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        help="only these: rows of the suite, registered methods, or method@encoder",
+    )
+    what.add_argument(
+        "--ood",
+        nargs="+",
+        default=[],
+        metavar="SET",
+        help="only these: names of the catalogue, or folders of images or of parquet files",
+    )
+    what.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[],
+        metavar="N",
+        help="seeds of the rows that draw (default: the suite's)",
+    )
+    what.add_argument(
+        "--pretrained",
+        metavar="TIMM_NAME",
+        help="another timm model in the place of the suite's pretrained encoder",
+    )
+    what.add_argument(
+        "--resolution",
+        choices=("native", "id"),
+        default="native",
+        help="images from their own size, or all brought to the ID set's size first",
+    )
+    what.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the encoders' forward pass")
+    trial = parse.add_argument_group("trials (results go to a folder of their own)")
+    trial.add_argument("--limit", type=_positive, metavar="N", help="at most N test images of each set")
+    trial.add_argument(
+        "--limit-train", type=_positive, metavar="M", help="at most M training images, balanced over classes"
+    )
+    trial.add_argument("--quick", action="store_true", help="the suite's short trainings on few images")
+    where = parse.add_argument_group("where")
+    where.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("OOD_DATA", HERE / "data"),
+        metavar="DIR",
+        help="data sets (default: $OOD_DATA, or data/)",
+    )
+    where.add_argument(
+        "--weights",
+        type=Path,
+        default=os.environ.get("OOD_WEIGHTS", HERE / "weights"),
+        metavar="DIR",
+        help="networks (default: $OOD_WEIGHTS, or weights/)",
+    )
+    where.add_argument(
+        "--results",
+        type=Path,
+        default=HERE / "results",
+        metavar="DIR",
+        help="records, tables, figures (default: results/)",
+    )
+    where.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="features, fits and scores (default: .cache in the results folder)",
+    )
+    how = parse.add_argument_group("how")
+    how.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="default: auto")
+    how.add_argument(
+        "--batch-size",
+        type=_positive,
+        metavar="N",
+        help="images a batch (default: 64 on the CPU, 256 on a GPU); changes no score",
+    )
+    how.add_argument("--no-speed", action="store_true", help="do not measure images per second")
+    how.add_argument("--strict", action="store_true", help="absent sets and skipped rows are failures")
+    instead = parse.add_argument_group("instead of running")
+    instead.add_argument(
+        "--list", action="store_true", help="suites, methods, encoders, data sets and which are present"
+    )
+    instead.add_argument("--plan", action="store_true", help="the jobs, their keys, and what is done already")
+    instead.add_argument("--redraw", action="store_true", help="tables and figures again, from what is measured")
+    return parse
+
+
+def main(arguments: list[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
+    if not sys.stderr.isatty():  # a log file wants a line now and then, not ten a second
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    if given.list:
+        from benchmark.listing import listing
+
+        print(listing(given.data, given.weights))
+        return 0
+    from benchmark.plan import Options
+    from benchmark.runner import DiskFull
+    from benchmark.suite import UsageError
+    from datasets.sources import Missing
+
+    try:
+        device = _device(given.device)
+        options = Options(
+            data=given.data,
+            weights=given.weights,
+            results=given.results,
+            cache=given.cache or given.results / ".cache",
+            device=device,
+            batch_size=given.batch_size or (64 if device == "cpu" else 256),
+            precision=given.precision,
+            pretrained=given.pretrained,
+            limit=given.limit,
+            limit_train=given.limit_train,
+            quick=given.quick,
+            resolution=given.resolution,
+            speed=not given.no_speed,
+            methods=tuple(given.methods),
+            ood=tuple(given.ood),
+            seeds=tuple(dict.fromkeys(given.seeds)),
+        )
+        return _run(given, options)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (Missing, DiskFull) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _run(given: argparse.Namespace, options: "Options") -> int:
+    from benchmark import plan, report, suite
+    from benchmark.runner import Runner
+    from benchmark.store import Store
+    from benchmark.worker import Worker
+
+    started = time.perf_counter()
+    looking_only = given.plan or given.redraw
+    planned = plan.make(suite.read(given.id), options, download=not looking_only)
+    store = Store(options.cache)
+    if given.plan:
+        print(planned.describe(store))
+        return 0
+    if given.redraw:
+        report.write(planned, redraw=True)
+        print(report.text(planned))
+        return 0
+    worker = Worker(store, device=options.device, batch_size=options.batch_size)
+    runner = Runner(planned, worker)
+    try:
+        outcome = runner.run()
+    finally:
+        report.write(planned)
+    print(report.text(planned))
+    _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)
+    incomplete = bool(outcome.skipped or planned.absent)
+    return 1 if outcome.failed or (given.strict and incomplete) else 0
+
+
+def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, seconds: float) -> None:
+    lines = [f"failed: {row}: {reason}" for row, reason in outcome.failed.items()]
+    lines += [f"skipped: {row}: {reason}" for row, reason in outcome.skipped.items()]
+    lines += [f"{name}: {images:,} images encoded" for name, images in passes.items()]
+    lines.append(f"{outcome.measured} measured, {outcome.reused} reused, {seconds:.0f} s")
+    lines.append(f"wrote {folder}: table.md, table.csv, table.tex, figures/, records/, scores/")
+    print("\n".join(lines), file=sys.stderr)
+
+
+def _device(name: str) -> str:
+    """The device that is meant; UsageError where it is not there."""
+    import torch
+
+    from benchmark.suite import UsageError
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return name
+    kind, _, number = name.partition(":")
+    if kind != "cuda" or (number and not number.isdigit()):
+        raise UsageError(f"--device {name}: valid are auto, cpu, cuda and cuda:0, cuda:1, ...")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(number or 0) >= count:
+        raise UsageError(f"--device {name}: there are {count} GPUs here; --device cpu runs without one")
+    return name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

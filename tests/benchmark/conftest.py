@@ -1,0 +1,62 @@
+"""A suite that runs in a second: embedded digits, a network of one epoch, few images."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import run_all
+
+SUITE = {
+    "title": "A trial on digits",
+    "id": {"set": "digits"},
+    "ood": [{"set": "halves", "group": "near"}, {"set": "letters"}],
+    "encoders": {
+        "net": {"kind": "classifier", "settings": {"architecture": "resnet8", "epochs": 1, "augment": "none"}},
+        "pixels": {"kind": "pixels", "settings": {"resolution": 32}},
+    },
+    "rows": [
+        {"method": "msp", "encoder": "net"},
+        {"method": "knn", "encoder": "net", "settings": {"k": 5}},
+        {"name": "mse", "method": "dlsr", "encoder": "net", "settings": {"measure": "mse", "blocks": 1, "epochs": 2}},
+        {"name": "sim", "method": "dlsr", "encoder": "net", "settings": {"measure": "mfsim", "blocks": 1, "epochs": 2}},
+        {"method": "lowlevel", "encoder": "pixels"},
+    ],
+}
+SMALL = ("--limit", "30", "--limit-train", "60", "--no-speed")
+
+
+class Trial:
+    """One results folder and its cache, and the suite that runs in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.results = folder / "results"
+        self.suite = folder / "mini.yaml"
+        self.write()
+
+    def write(self, **changes) -> None:
+        self.suite.write_text(yaml.safe_dump({**SUITE, **changes}))
+
+    def arguments(self, *more: str, small: bool = True) -> list[str]:
+        where = ["--results", str(self.results), "--data", str(self.folder / "data"), "--device", "cpu"]
+        where += ["--weights", str(self.folder / "weights")]
+        return ["--id", str(self.suite), *where, *(SMALL if small else ("--no-speed",)), *more]
+
+    def run(self, *more: str, small: bool = True) -> int:
+        return run_all.main(self.arguments(*more, small=small))
+
+    def records(self, name: str = "mini+limit=30+limit-train=60") -> dict[str, dict]:
+        """Records by their path below the results folder, without what differs from run to run."""
+        found = {}
+        for path in sorted((self.results / name / "records").rglob("*.json")):
+            record = json.loads(path.read_text())
+            record.pop("provenance")
+            found[str(path.relative_to(self.results))] = record
+        return found
+
+
+@pytest.fixture
+def trial(tmp_path):
+    return Trial(tmp_path)

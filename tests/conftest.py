@@ -1,0 +1,12 @@
+"""For every test: one thread (small tensors lose time on more), no network, and nobody's own data or weights."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+for name in ("OOD_DATA", "OOD_WEIGHTS"):
+    os.environ.pop(name, None)
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
