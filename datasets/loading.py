@@ -1,0 +1,148 @@
+"""From a set of images to uint8 batches, which rows of it, and at which size."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datasets.images import ImageSet, Labels, Pixels
+
+Rows = NDArray[np.int64]
+Images = Tensor | list[Tensor]
+
+BATCH_BYTES = 64 << 20
+_TASK_BYTES = 4 << 20
+_TASK_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`rows` (n,) of the set, and their images: uint8 (n, H, W, 3) where all have one size, else n times (H, W, 3)."""
+
+    rows: Rows
+    images: Images
+
+
+def batches(images: ImageSet, rows: NDArray[Any], batch_size: int, *, workers: int | None = None) -> Iterator[Batch]:
+    """The images `rows`, in that order, in batches of at most `batch_size` images and 64 MiB of pixels.
+
+    Decoded by `workers` threads (default: one a core, at most 8) a little ahead of what is asked for. ValueError
+    naming the image where one cannot be decoded.
+    """
+    if batch_size < 1:
+        raise ValueError(f"the batch size is {batch_size}; it must be at least 1")
+    rows = np.asarray(rows, dtype=np.int64)
+    start, size = 0, 0
+    waiting: list[Pixels] = []
+    for image in _decoded(images, rows, workers or min(8, os.cpu_count() or 1)):
+        if waiting and (len(waiting) == batch_size or size + image.nbytes > BATCH_BYTES):
+            yield Batch(rows[start : start + len(waiting)], _together(waiting))
+            start += len(waiting)
+            waiting, size = [], 0
+        waiting.append(image)
+        size += image.nbytes
+    if waiting:
+        yield Batch(rows[start:], _together(waiting))
+
+
+def _decoded(images: ImageSet, rows: Rows, workers: int) -> Iterator[Pixels]:
+    """The images one by one. A task is about 4 MiB of pixels, so that large photographs do not fill the memory."""
+    pool = ThreadPoolExecutor(workers)
+    tasks: deque[Future[list[Pixels]]] = deque()
+    position, per_task = 0, 1
+    try:
+        while tasks or position < len(rows):
+            while len(tasks) < workers + 1 and position < len(rows):
+                tasks.append(pool.submit(images.read, rows[position : position + per_task].tolist()))
+                position += per_task
+            done = tasks.popleft().result()
+            mean = max(1, sum(image.nbytes for image in done) // max(1, len(done)))
+            per_task = max(1, min(_TASK_IMAGES, _TASK_BYTES // mean))
+            yield from done
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _together(images: list[Pixels]) -> Images:
+    if len({image.shape for image in images}) == 1:
+        return torch.from_numpy(np.stack(images))
+    return [torch.from_numpy(np.ascontiguousarray(image)) for image in images]
+
+
+def in_memory(images: ImageSet, rows: NDArray[Any]) -> Tensor:
+    """The images `rows` as one tensor, uint8 (N, H, W, 3). ValueError where they differ in size."""
+    whole: Tensor | None = None
+    start = 0
+    for batch in batches(images, rows, 1024):
+        if whole is None:
+            whole = torch.empty((len(rows), *batch.images[0].shape), dtype=torch.uint8)
+        for row, image in zip(batch.rows, batch.images, strict=True):
+            if image.shape != whole.shape[1:]:
+                (height, width), (other, another) = whole.shape[1:3], image.shape[:2]
+                raise ValueError(
+                    f"{images.name} ({images.split}): image {row} is {other} x {another}, "
+                    f"others are {height} x {width}; bring them to one size first"
+                )
+        whole[start : start + len(batch.rows)] = (
+            batch.images if isinstance(batch.images, Tensor) else torch.stack(batch.images)
+        )
+        start += len(batch.rows)
+    if whole is None:
+        raise ValueError(f"{images.name} ({images.split}): no image was chosen")
+    return whole
+
+
+def select(n: int, limit: int | None) -> Rows:
+    """`limit` of `n` rows (None: all), sorted: the first of a fixed permutation, so a greater limit holds a smaller."""
+    _check_limit(limit)
+    if limit is None or limit >= n:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).permutation(n)[:limit])
+
+
+def select_balanced(labels: Labels, limit: int | None) -> Rows:
+    """As `select`, with as many rows of each class as of any other, give or take one, while the class has some left.
+
+    Where an image has no label (-1) it is plain `select`.
+    """
+    _check_limit(limit)
+    n = len(labels)
+    if limit is None or limit >= n or (labels < 0).any():
+        return select(n, limit)
+    rng = np.random.default_rng(0)
+    order = rng.permutation(n)
+    _, classes = np.unique(labels[order], return_inverse=True)
+    counts = np.bincount(classes)
+    by_class = np.argsort(classes, kind="stable")
+    rank = np.empty(n, dtype=np.int64)  # the how-manieth of its class a row is, in the permutation
+    rank[by_class] = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+    turn = rng.permutation(len(counts))  # which class comes first where the limit cuts a round
+    return np.sort(order[np.lexsort((turn[classes], rank))[:limit]])
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ValueError(f"the limit is {limit}; it must be at least 1 image (leave it out for all)")
+
+
+def match_size(images: Tensor | Sequence[Tensor], size: int) -> Tensor:
+    """Every image brought to `size` x `size`: the short side by antialiased bicubic, then the centre cut out.
+
+    uint8 (N, H, W, 3), or N times (H, W, 3), in; uint8 (N, size, size, 3) out, on the images' device.
+    """
+    if not isinstance(images, Tensor):
+        return torch.cat([match_size(image[None], size) for image in images])
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2 import functional as transforms
+
+    channels_first = images.permute(0, 3, 1, 2)
+    scaled = transforms.resize(channels_first, [size], InterpolationMode.BICUBIC, antialias=True)
+    cut: Tensor = transforms.center_crop(scaled, [size, size])
+    return cut.permute(0, 2, 3, 1).contiguous()

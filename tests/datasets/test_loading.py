@@ -1,0 +1,190 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from datasets import loading
+from datasets.images import ImageSet
+from datasets.loading import batches, in_memory, match_size, select, select_balanced
+
+
+class Drawn(ImageSet):
+    """Images whose every pixel is their row number; `sizes` (height, width) go round. Counts what is read."""
+
+    def __init__(self, n, *sizes, broken=None):
+        super().__init__("drawn", "test", title="Drawn", labels=np.full(n, -1))
+        self.sizes = sizes or ((4, 3),)
+        self.broken = broken
+        self.seen = []
+        self.lock = threading.Lock()
+
+    def read(self, rows):
+        with self.lock:
+            self.seen += rows
+        if self.broken in rows:
+            raise ValueError(f"image {self.broken} cannot be decoded")
+        time.sleep(0.002 * (rows[0] % 3))  # tasks end out of order
+        return [np.full((*self.sizes[row % len(self.sizes)], 3), row % 256, dtype=np.uint8) for row in rows]
+
+    def content(self):
+        return []
+
+
+@pytest.mark.parametrize("workers", [None, 1, 5])
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
+def test_batches_keep_the_order_and_leave_nothing_out(workers, batch_size):
+    images = Drawn(300)
+    rows = np.random.default_rng(0).permutation(300)[:201]
+    got = list(batches(images, rows, batch_size, workers=workers))
+    assert np.array_equal(np.concatenate([batch.rows for batch in got]), rows)
+    assert [len(batch.rows) for batch in got[:-1]] == [batch_size] * (len(got) - 1)
+    for batch in got:
+        assert batch.images.shape == (len(batch.rows), 4, 3, 3)
+        assert batch.images.dtype == torch.uint8
+        assert batch.images[:, 0, 0, 0].tolist() == (batch.rows % 256).tolist()
+    assert sorted(images.seen) == sorted(rows)  # each was read once
+
+
+def test_images_of_several_sizes_stay_apart():
+    images = Drawn(10, (4, 3), (2, 5))
+    got = list(batches(images, np.arange(10), 4))
+    assert [len(batch.rows) for batch in got] == [4, 4, 2]
+    for batch in got:
+        assert isinstance(batch.images, list)
+        for row, image in zip(batch.rows, batch.images, strict=True):
+            assert image.shape == (*images.sizes[row % 2], 3)
+            assert bool((image == row).all())
+
+
+def test_large_photographs_make_small_batches(monkeypatch):
+    monkeypatch.setattr(loading, "BATCH_BYTES", 10_000)
+    images = Drawn(12, (40, 40), (10, 10), (100, 100))  # 4,800, 300 and 30,000 bytes
+    got = [batch.rows.tolist() for batch in batches(images, np.arange(12), 8)]
+    assert got == [[0, 1], [2], [3, 4], [5], [6, 7], [8], [9, 10], [11]]
+
+
+def test_little_is_decoded_ahead(monkeypatch):
+    monkeypatch.setattr(loading, "_TASK_BYTES", 5 * 36)  # five images of 4 x 3
+    images = Drawn(1000)
+    stream = batches(images, np.arange(1000), 10, workers=2)
+    next(stream)
+    time.sleep(0.05)
+    assert len(images.seen) <= 10 + 5 + 3 * 5  # the batch, the rest of its last task, and three tasks waiting
+    stream.close()
+    there = len(images.seen)
+    time.sleep(0.05)
+    assert len(images.seen) == there
+
+
+def test_a_broken_image_ends_the_batches():
+    stream = batches(Drawn(500, broken=450), np.arange(500), 10, workers=2)
+    assert next(stream).rows.tolist() == list(range(10))
+    with pytest.raises(ValueError, match="image 450 cannot be decoded"):
+        list(stream)
+
+
+def test_no_rows_and_no_batch_size():
+    assert list(batches(Drawn(3), np.arange(0), 2)) == []
+    with pytest.raises(ValueError, match="the batch size is 0"):
+        list(batches(Drawn(3), np.arange(3), 0))
+
+
+def test_in_memory():
+    rows = np.array([5, 2, 2000])
+    whole = in_memory(Drawn(2500), rows)
+    assert whole.shape == (3, 4, 3, 3)
+    assert whole[:, 0, 0, 0].tolist() == [5, 2, 2000 % 256]
+    assert in_memory(Drawn(2500), np.arange(2500))[:, 3, 2, 2].tolist() == [row % 256 for row in range(2500)]
+    with pytest.raises(ValueError, match=r"drawn \(test\): image 1 is 2 x 5, others are 4 x 3"):
+        in_memory(Drawn(4, (4, 3), (2, 5)), np.arange(4))
+    with pytest.raises(ValueError, match="no image was chosen"):
+        in_memory(Drawn(4), np.arange(0))
+
+
+@given(n=st.integers(1, 500), small=st.integers(1, 600), more=st.integers(0, 600))
+def test_a_greater_limit_holds_a_smaller_one(n, small, more):
+    few, many = select(n, small), select(n, small + more)
+    assert set(few) <= set(many)
+    assert len(few) == min(n, small)
+    assert (np.diff(few) > 0).all()
+    assert few.min() >= 0
+    assert few.max() < n
+
+
+@given(
+    labels=st.lists(st.integers(0, 5), min_size=1, max_size=200), small=st.integers(1, 250), more=st.integers(0, 250)
+)
+@settings(max_examples=60)
+def test_a_balanced_limit(labels, small, more):
+    labels = np.array(labels)
+    few, many = select_balanced(labels, small), select_balanced(labels, small + more)
+    assert set(few) <= set(many)
+    assert len(few) == min(len(labels), small)
+    assert (np.diff(few) > 0).all()
+    there = np.bincount(labels, minlength=6)
+    chosen = np.bincount(labels[few], minlength=6)
+    left = chosen < there  # a class that has images left is at most one behind any other
+    if left.any():
+        assert chosen[left].min() >= chosen.max() - 1
+
+
+def test_the_choice_is_fixed_and_not_the_first_rows():
+    assert np.array_equal(select(1000, 100), np.sort(np.random.default_rng(0).permutation(1000)[:100]))
+    assert select(1000, 100).max() > 900
+    labels = np.repeat(np.arange(10), 100)
+    chosen = select_balanced(labels, 50)
+    assert np.bincount(labels[chosen]).tolist() == [5] * 10
+    assert (chosen % 100).max() > 50
+    assert np.array_equal(chosen, select_balanced(labels, 50))
+
+
+def test_all_or_none():
+    assert select(4, None).tolist() == select(4, 4).tolist() == select(4, 9).tolist() == [0, 1, 2, 3]
+    assert select_balanced(np.array([1, 0, 1]), None).tolist() == [0, 1, 2]
+    unlabelled = np.full(100, -1)
+    assert select_balanced(unlabelled, 10).tolist() == select(100, 10).tolist()
+    for limit in (0, -5):
+        with pytest.raises(ValueError, match="it must be at least 1 image"):
+            select(4, limit)
+        with pytest.raises(ValueError, match="it must be at least 1 image"):
+            select_balanced(np.array([0, 1]), limit)
+
+
+def as_pillow_does(pixels, size):
+    """Short side to `size` by Pillow's bicubic (antialiased), then the centre cut out."""
+    image = Image.fromarray(pixels)
+    scale = size / min(image.size)
+    width, height = int(image.width * scale), int(image.height * scale)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.int64)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (50, 80), (90, 45), (20, 20), (33, 61)])
+def test_match_size_is_pillows_bicubic_with_a_centre_crop(noise, height, width):
+    pixels = noise(0, height, width)
+    got = match_size(torch.from_numpy(pixels)[None], 32)
+    assert got.dtype == torch.uint8
+    assert got.shape == (1, 32, 32, 3)
+    # Pillow works with 8-bit weights: a grey level of difference is rounding
+    assert np.abs(got[0].numpy().astype(np.int64) - as_pillow_does(pixels, 32)).max() <= 1
+
+
+def test_match_size_leaves_alone_what_fits(noise):
+    images = torch.from_numpy(np.stack([noise(seed, 32, 32) for seed in range(3)]))
+    assert torch.equal(match_size(images, 32), images)
+
+
+def test_match_size_does_not_depend_on_the_batch(noise):
+    sizes = [(64, 48), (64, 48), (30, 90)]
+    images = [torch.from_numpy(noise(seed, *size)) for seed, size in enumerate(sizes)]
+    together = match_size(images, 32)
+    assert together.shape == (3, 32, 32, 3)
+    assert torch.equal(together[:2], match_size(torch.stack(images[:2]), 32))
+    for image, one in zip(images, together, strict=True):
+        assert torch.equal(match_size([image], 32)[0], one)
