@@ -32,10 +32,10 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 
 def as_tensor(values: Array, dtype: torch.dtype) -> Tensor:
     """A tensor that shares memory with `values` where the type allows it (memory maps stay maps)."""
-    if isinstance(values, np.ndarray):
+    if not isinstance(values, Tensor):
         with warnings.catch_warnings():  # a read-only map is fine: nothing here writes to features
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            values = torch.from_numpy(values)
+            values = torch.from_numpy(np.asarray(values))
     return values.to(dtype)
 
 

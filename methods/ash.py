@@ -1,0 +1,66 @@
+"""ASH: the energy after pruning and rescaling each image's activations."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from methods.base import Features, Method, nearest, register
+
+VARIANTS = ("s", "b", "p")
+LARGEST_EXPONENT = 600.0  # e^600 times activations and weights is still finite in float64
+
+
+@register("ash")
+@dataclass
+class ASH(Method):
+    """-logsumexp(W z' + b), z' the pooled embedding with all but its k largest entries set to 0, and these
+
+    "p": left as they are; "b": all set to s1 / k; "s": multiplied by exp(s1 / s2), with s1 and s2 the sums
+    before and after pruning, k = D - round(D percentile / 100), half to even.
+
+    Meant for ReLU features, where 1 <= s1 / s2 <= D / k. Where s2 <= 0 (SiLU and GELU features, or an image
+    without a positive activation) the ratio means nothing and "s" scales by 1; the exponent stops at 600,
+    beyond D / k of every published percentile: so scores are finite (in float64, which they are).
+    ValueError for an unknown variant, a percentile outside [0, 100) or one that leaves no entry (k = 0).
+    """
+
+    title = "ASH"
+    paper = (
+        "Djurisic et al., Extremely Simple Activation Shaping for Out-of-Distribution Detection, ICLR 2023, "
+        "https://arxiv.org/abs/2209.09858"
+    )
+    reads = ("embedding", "head")
+    score_only = ("variant", "percentile")
+
+    variant: Literal["s", "b", "p"] = "s"
+    percentile: float = 90
+
+    def __post_init__(self) -> None:
+        if self.variant not in VARIANTS:
+            raise ValueError(f"ash: no variant {self.variant!r}; {nearest(str(self.variant), VARIANTS)}")
+        if not 0 <= self.percentile < 100:
+            raise ValueError(f"ash: percentile is {self.percentile}; it must be at least 0 and below 100")
+
+    def score(self, x: Features) -> Tensor:
+        z, head = x.need("embedding"), x.need_head()
+        shaped, scale = self.shape(z)
+        logits = scale[:, None] * (shaped @ head.weight.T).double() + head.bias
+        return -torch.logsumexp(logits, dim=1)
+
+    def shape(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """The pruned embedding (N, D) and the factor of each row (N,), float64: z' is their product."""
+        size = z.shape[1]
+        kept = size - round(size * self.percentile / 100)
+        if kept == 0:
+            raise ValueError(f"ash: percentile {self.percentile} of {size} features leaves none: lower it")
+        values, places = z.topk(kept, dim=1)
+        before, after = z.sum(dim=1, dtype=torch.float64), values.sum(dim=1, dtype=torch.float64)
+        scale = torch.ones_like(before)
+        if self.variant == "b":
+            values = (before / kept).to(z.dtype)[:, None].expand_as(values)
+        elif self.variant == "s":
+            ratio = torch.where(after > 0, before / after, 0.0)
+            scale = ratio.clamp(max=LARGEST_EXPONENT).exp()
+        return torch.zeros_like(z).scatter(1, places, values), scale

@@ -1,0 +1,45 @@
+"""ReAct: the energy after clipping large activations."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from methods.base import Features, Method, register
+
+
+@register("react")
+@dataclass
+class ReAct(Method):
+    """-logsumexp(W min(z, c) + b); c is the `percentile` of all activations of the ID training set together.
+
+    Meant for ReLU features. ValueError where the percentile is outside (0, 100].
+    """
+
+    title = "ReAct"
+    paper = (
+        "Sun et al., ReAct: Out-of-distribution Detection With Rectified Activations, NeurIPS 2021, "
+        "https://arxiv.org/abs/2111.12797"
+    )
+    reads = ("embedding", "head")
+    fitted = ("clip",)
+
+    percentile: float = 90
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile <= 100:
+            raise ValueError(f"react: percentile is {self.percentile}; it must be above 0 and at most 100")
+
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        # The one statistic here that is no sum: numpy copies the activations once, as kNN's index does.
+        activations = train.need("embedding").cpu().numpy()
+        clip = float(np.percentile(activations, self.percentile))
+        self.clip = torch.tensor(clip, dtype=torch.float32, device=device)
+        return self
+
+    def score(self, x: Features) -> Tensor:
+        logits = x.need_head()(torch.minimum(x.need("embedding"), self.clip))
+        return -torch.logsumexp(logits.double(), dim=1)

@@ -1,0 +1,67 @@
+"""ViM: a virtual logit from what the principal directions of the embedding leave over."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from methods.base import Features, Method, register
+from methods.statistics import covariance, float64_blocks
+
+
+@register("vim")
+@dataclass
+class ViM(Method):
+    """alpha |R^T (z - u)| - logsumexp(W z + b).
+
+    u = -pinv(W) b; R the eigenvectors of mean((z - u)(z - u)^T) beyond the `dim` largest; alpha =
+    mean max_c f / mean |R^T (z - u)|; all means over the ID training set. `dim` None: 1000 for D >= 2048, 512
+    for D >= 768, else D // 2, as published. ValueError where `dim` is outside [1, D) or leaves no residual
+    (too few images).
+    """
+
+    title = "ViM"
+    paper = (
+        "Wang et al., ViM: Out-Of-Distribution with Virtual-logit Matching, CVPR 2022, https://arxiv.org/abs/2203.10807"
+    )
+    reads = ("embedding", "head")
+    fitted = ("origin", "residual", "alpha")
+
+    dim: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dim is not None and self.dim < 1:
+            raise ValueError(f"vim: dim is {self.dim}; it must be at least 1")
+
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        z, head = train.need("embedding"), train.need_head().to(device)
+        weight, bias = head.weight.double(), head.bias.double()
+        size = z.shape[1]
+        dim = self.dim or (1000 if size >= 2048 else 512 if size >= 768 else size // 2)
+        if dim >= size:
+            raise ValueError(f"vim: dim is {dim}; it must be below the embedding's {size}")
+        self.origin: Tensor = -torch.linalg.pinv(weight) @ bias
+        variances, directions = torch.linalg.eigh(covariance(z, self.origin[None], device=device))
+        self.residual = directions[:, : size - dim].contiguous()  # eigh sorts upwards
+        if variances[: size - dim].sum() <= variances[-1] * size * torch.finfo(variances.dtype).eps:
+            raise ValueError(
+                f"vim: {len(z)} training images leave nothing outside {dim} principal directions: "
+                "lower dim or take more images"
+            )
+        largest_logit = residual_norm = torch.zeros((), dtype=torch.float64, device=device)
+        for block in float64_blocks(z, device):
+            largest_logit = largest_logit + (block @ weight.T + bias).amax(dim=1).sum()
+            residual_norm = residual_norm + self._residual_norm(block).sum()
+        self.alpha = largest_logit / residual_norm
+        return self
+
+    def _residual_norm(self, z: Tensor) -> Tensor:
+        residual: Tensor = (z - self.origin) @ self.residual
+        return residual.square().sum(dim=1).sqrt()
+
+    def score(self, x: Features) -> Tensor:
+        z = x.need("embedding")
+        energy = -torch.logsumexp(x.need_head()(z).double(), dim=1)
+        return self.alpha * self._residual_norm(z.double()) + energy

@@ -1,0 +1,265 @@
+"""What every registered method must do. A new file in methods/ is tested here without being named.
+
+`SMALL`, `OTHER` and `BESIDE` hold settings for methods that would be slow, or whose fields have no obvious
+second value; a method in none of them runs with its defaults.
+"""
+
+import functools
+import hashlib
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+import methods
+from methods.base import CannotRun, Features, Head, Method
+
+SMALL: dict[str, dict[str, Any]] = {
+    "dlsr": {"blocks": 2, "width": 32, "epochs": 20, "batch_size": 96, "lr": 1e-3},
+    "autoencoder": {"blocks": 2, "width": 32, "epochs": 20, "batch_size": 96, "lr": 1e-3},
+}
+# A second value for a field, and what must be set beside it for the field to matter.
+OTHER: dict[tuple[str, str], Any] = {
+    ("vim", "dim"): 5,
+    ("dlsr", "width"): 24,
+    ("dlsr", "hidden"): 24,
+    ("dlsr", "ema"): 0.9,
+    ("autoencoder", "width"): 24,
+    ("autoencoder", "hidden"): 24,
+    ("autoencoder", "ema"): 0.9,
+}
+BESIDE: dict[tuple[str, str], dict[str, Any]] = {("dlsr", "lr_sign"): {"measure": "lr"}}
+NO_ORDER = ("random", "constant")  # the two that must not tell ID from OOD
+
+CLASSES, PER_CLASS, LAYERS = 10, 4, (8, 12, 20)
+WIDTH = CLASSES * PER_CLASS
+
+
+def features(count: int, *, ood: bool, seed: int, first: int = 0) -> Features:
+    """Two Gaussians, apart in every feature.
+
+    In the embedding, ReLU-like, an ID class is PER_CLASS active features; an OOD image's are weaker and of
+    several classes.
+    """
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % CLASSES
+    active = np.zeros((count, WIDTH))
+    for image, label in enumerate(labels):
+        if ood:
+            active[image, [label, 11, 23, 38]] = 1
+        else:
+            active[image, label * PER_CLASS : (label + 1) * PER_CLASS] = 3
+    embedding = np.maximum(active + 0.3 * random.standard_normal(active.shape), 0).astype(np.float32)
+    weight = np.kron(np.eye(CLASSES), np.ones(PER_CLASS)).astype(np.float32)
+    weight += 0.1 * np.random.default_rng(0).standard_normal(weight.shape).astype(np.float32)
+    bias = np.linspace(-0.5, 0.5, CLASSES, dtype=np.float32)
+    pattern = np.random.default_rng(2 if ood else 1).standard_normal(sum(LAYERS))
+    layers = (pattern + 0.3 * random.standard_normal((count, sum(LAYERS)))).astype(np.float32)
+    ramp = np.linspace(40, 160, 12)[:, None, None] * np.array([1, 0.8, 0.5])
+    noise = random.standard_normal((count, 12, 12, 3))
+    pixels = (128 + 50 * noise if ood else ramp + random.uniform(0, 20, (count, 1, 1, 1)) + 3 * noise).clip(0, 255)
+    return Features(
+        embedding=embedding,
+        logits=embedding @ weight.T + bias,
+        layers=layers,
+        layer_sizes=LAYERS,
+        pixels=pixels.astype(np.uint8),
+        labels=np.full(count, -1) if ood else labels,
+        head=Head(weight, bias),
+        index=np.arange(first, first + count),
+    )
+
+
+TRAIN = features(640, ood=False, seed=0)
+ID = features(60, ood=False, seed=1)
+OOD = features(60, ood=True, seed=2, first=60)
+
+
+def replace(x: Features, **changes: Any) -> Features:
+    return Features(**{**{field.name: getattr(x, field.name) for field in fields(x)}, **changes})
+
+
+def only(x: Features, reads: tuple[str, ...]) -> Features:
+    """`x` with no feature that `reads` does not name."""
+    names = {"embedding", "logits", "layers", "pixels", "labels", "head"} - set(reads)
+    changes: dict[str, Any] = dict.fromkeys(names)
+    return replace(x, **changes, layer_sizes=LAYERS if "layers" in reads else ())
+
+
+def fit(name: str, train: Features = TRAIN, **settings: Any) -> Method:
+    return methods.create(name, **{**SMALL.get(name, {}), **settings}).fit(train, seed=3)
+
+
+@functools.cache
+def fitted(name: str) -> Method:
+    try:
+        return fit(name)
+    except CannotRun as reason:
+        pytest.skip(str(reason))
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a.double(), b.double(), rtol=1e-5, atol=1e-6 * float(b.abs().max()))
+
+
+def digest(x: Features) -> str:
+    tensors = [getattr(x, name) for name in ("embedding", "logits", "layers", "pixels", "labels", "index")]
+    assert x.head is not None
+    tensors += [x.head.weight, x.head.bias]
+    return hashlib.sha256(b"".join(values.numpy().tobytes() for values in tensors)).hexdigest()
+
+
+@pytest.fixture(params=methods.names())
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_names_its_paper_and_its_title(name: str) -> None:
+    assert methods.get(name).title
+    assert methods.get(name).paper
+
+
+def test_scores_are_finite_floats_one_an_image(name: str) -> None:
+    scores = fitted(name).score(ID)
+    assert scores.shape == (len(ID),)
+    assert scores.dtype in (torch.float32, torch.float64)
+    assert scores.device == ID.index.device
+    assert not scores.requires_grad
+    assert bool(scores.isfinite().all())
+    assert bool(fitted(name).score(OOD).isfinite().all())
+
+
+@pytest.mark.parametrize("rows", [1, 7, 32])
+def test_blocks_do_not_matter(name: str, rows: int) -> None:
+    method = fitted(name)
+    assert close(torch.cat([method.score(block) for block in ID.blocks(rows)]), method.score(ID))
+
+
+def test_order_and_company_do_not_matter(name: str) -> None:
+    method = fitted(name)
+    order = torch.randperm(len(ID), generator=torch.Generator().manual_seed(0))
+    assert close(method.score(ID[order]), method.score(ID)[order])
+    assert close(method.score(ID[order[:11]]), method.score(ID)[order[:11]])
+
+
+def test_greater_is_more_ood(name: str) -> None:
+    known, foreign = fitted(name).score(ID), fitted(name).score(OOD)
+    greater = (foreign[:, None] > known).double() + 0.5 * (foreign[:, None] == known).double()
+    if name in NO_ORDER:
+        assert abs(float(greater.mean()) - 0.5) < 0.2  # 60 against 60: a coin's standard deviation is .05
+    else:
+        assert float(greater.mean()) > 0.9
+
+
+def test_inputs_stay_as_they_are(name: str) -> None:
+    before = digest(TRAIN), digest(ID)
+    fit(name).score(ID)
+    assert (digest(TRAIN), digest(ID)) == before
+
+
+def test_state_round_trip(name: str) -> None:
+    method = fitted(name)
+    state = method.state()
+    assert all(values.device.type == "cpu" for values in state.values())
+    stored = load(save(state))  # safetensors takes what is contiguous and does not share memory
+    restored = methods.create(name, **SMALL.get(name, {})).load_state(stored)
+    assert torch.equal(restored.score(ID), method.score(ID))
+    assert restored.state().keys() == state.keys()
+
+
+def test_a_fit_is_a_function_of_data_and_seed(name: str) -> None:
+    assert torch.equal(fit(name).score(ID), fitted(name).score(ID))
+
+
+def test_the_seed_matters_where_it_says_so(name: str) -> None:
+    other = methods.create(name, **SMALL.get(name, {})).fit(TRAIN, seed=4)
+    assert torch.equal(other.score(ID), fitted(name).score(ID)) != methods.get(name).random_fit
+
+
+def test_memory_mapped_training_features(name: str, tmp_path: Any) -> None:
+    def mapped(feature: str) -> np.ndarray[Any, Any]:
+        np.save(tmp_path / f"{feature}.npy", getattr(TRAIN, feature).numpy())
+        return np.load(tmp_path / f"{feature}.npy", mmap_mode="c")
+
+    train = replace(TRAIN, **{feature: mapped(feature) for feature in ("embedding", "logits", "layers", "pixels")})
+    assert torch.equal(fit(name, train).score(ID), fitted(name).score(ID))
+
+
+def test_reads_names_all_that_is_needed(name: str) -> None:
+    reads = fitted(name).reads
+    scores = fit(name, only(TRAIN, (*reads, "labels"))).score(only(ID, reads))
+    assert close(scores, fitted(name).score(ID))
+
+
+def test_reads_names_nothing_else(name: str) -> None:
+    reads = fitted(name).reads
+    for missing in reads:
+        rest = tuple(feature for feature in reads if feature != missing)
+        with pytest.raises(CannotRun, match=missing):
+            fit(name, only(TRAIN, rest)).score(only(ID, rest))
+
+
+@pytest.mark.parametrize("labels", [None, np.full(len(TRAIN), -1)], ids=["no labels", "all -1"])
+def test_unlabelled_training_set(name: str, labels: Any) -> None:
+    train = replace(TRAIN, labels=labels)
+    if "labels" in fitted(name).reads:
+        with pytest.raises(CannotRun, match="labels"):
+            fit(name, train)
+    else:
+        assert bool(fit(name, train).score(ID).isfinite().all())
+
+
+def second_value(name: str, field: str, value: Any) -> Any:
+    """Another valid value for a hyper-parameter, from `OTHER` or from its type."""
+    if (name, field) in OTHER:
+        return OTHER[name, field]
+    hint = get_type_hints(methods.get(name))[field]
+    if get_origin(hint) is Literal:
+        return next(choice for choice in get_args(hint) if choice != value)
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value // 2 if value > 1 else value + 1
+    if isinstance(value, float):
+        return value / 2 if value else 0.5
+    pytest.skip(f"no second value for {name}'s {field} ({value!r}): annotate it with Literal or add it to OTHER")
+
+
+HYPERPARAMETERS = [(name, field.name) for name in methods.names() for field in fields(methods.get(name))]
+
+
+@pytest.mark.parametrize(("name", "field"), HYPERPARAMETERS, ids=map(".".join, HYPERPARAMETERS))
+def test_every_hyperparameter_does_something(name: str, field: str) -> None:
+    cls, beside = methods.get(name), BESIDE.get((name, field), {})
+    scores: list[Tensor] = []
+    for changed in (False, True):
+        settings = {**SMALL.get(name, {}), **beside}
+        if changed:
+            settings[field] = second_value(name, field, getattr(cls(**settings), field))
+        if field in cls.score_only:
+            method = cls(**settings).load_state(fitted(name).state())
+        elif changed or beside:
+            method = fit(name, **settings)
+        else:
+            method = fitted(name)
+        scores.append(method.score(ID))
+    if field in cls.inert:
+        assert torch.allclose(scores[0].double(), scores[1].double(), rtol=1e-4)
+    else:
+        assert not torch.equal(scores[0], scores[1])
+
+
+def test_score_only_and_inert_name_fields(name: str) -> None:
+    cls = methods.get(name)
+    assert {*cls.score_only, *cls.inert} <= {field.name for field in fields(cls)}
+
+
+def test_score_only_fields_leave_the_fit_alone(name: str) -> None:
+    changes = {field: second_value(name, field, getattr(fitted(name), field)) for field in methods.get(name).score_only}
+    before, after = fitted(name).state(), fit(name, **changes).state()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
