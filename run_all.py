@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmark.plan import Options
+    from benchmark.plan import BadData, Options
     from benchmark.runner import Outcome
 
 HERE = Path(__file__).resolve().parent
@@ -144,7 +144,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(listing(given.data, given.weights))
         return 0
-    from benchmark.plan import Options
+    from benchmark.plan import BadData, Options
     from benchmark.runner import DiskFull
     from benchmark.suite import UsageError
     from datasets.sources import Missing
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (Missing, DiskFull) as error:
+    except (Missing, BadData, DiskFull) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -205,9 +205,11 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     finally:
         report.write(planned)
     print(report.text(planned))
+    for name, reason in planned.broken:
+        print(f"failed: {name}: {reason}", file=sys.stderr)
     _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)
     incomplete = bool(outcome.skipped or planned.absent)
-    return 1 if outcome.failed or (given.strict and incomplete) else 0
+    return 1 if outcome.failed or planned.broken or (given.strict and incomplete) else 0
 
 
 def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, seconds: float) -> None:

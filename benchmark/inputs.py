@@ -32,7 +32,8 @@ class Selection:
 
     @property
     def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        return self.images.labels[self.rows]
+        labels: np.ndarray[Any, np.dtype[np.int64]] = self.images.labels[self.rows]
+        return labels
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -17,6 +17,10 @@ from datasets.sources import Missing, find
 from methods.base import CannotRun, Method, hyperparameters
 
 
+class BadData(Exception):
+    """The ID set's files cannot be right: there is nothing to run on."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the command line says beside the suite."""
@@ -81,6 +85,7 @@ class Plan:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     absent: tuple[tuple[str, str], ...]  # sets and encoders that are not there, and how to get them
+    broken: tuple[tuple[str, str], ...]  # sets whose files cannot be right, and why
     footnotes: tuple[str, ...]
     passes: Mapping[str, int]  # images that each encoder has to see, by its name
 
@@ -125,7 +130,7 @@ class Plan:
 def make(suite: Suite, options: Options, *, download: bool) -> Plan:
     """The plan of a suite. `download`: absent sets and weights may be fetched (not so for `--plan`, `--redraw`).
 
-    UsageError for names that do not exist; Missing where the ID set is absent.
+    UsageError for names that do not exist; Missing or BadData where the ID set is absent or broken.
     """
     return _Planner(suite, options, download).plan()
 
@@ -137,13 +142,19 @@ class _Planner:
         self.options, self.download = options, download
         self.footnotes: list[str] = []
         self.absent: list[tuple[str, str]] = []
+        self.broken: list[tuple[str, str]] = []
         self.suite = self._changed(suite)
         limit_train = options.limit_train
         if limit_train is None and options.quick:
             limit_train = suite.quick.limit_train
         where = suite.id.set
-        self.train = Selection(find(where, "train", options.data, download=download), limit_train, balanced=True)
-        self.test = Selection(find(where, "test", options.data, download=download), options.limit)
+        try:
+            train = find(where, "train", options.data, download=download)
+            test = find(where, "test", options.data, download=download)
+        except ValueError as error:
+            raise BadData(str(error)) from None
+        self.train = Selection(train, limit_train, balanced=True)
+        self.test = Selection(test, options.limit)
         self.size = self.suite.id.size or min(self.test.images.read([0])[0].shape[:2])
         if options.resolution == "id":
             self.footnotes.append(
@@ -195,6 +206,7 @@ class _Planner:
             tuple(rows),
             tuple(self.columns),
             tuple(self.absent),
+            tuple(self.broken),
             tuple(self.footnotes),
             passes={},
         )
@@ -237,6 +249,12 @@ class _Planner:
         stands_in_for = None
         try:
             images = find(spec.set, "test", options.data, download=self.download and wanted)
+        except ValueError as error:
+            if suites.is_path(spec.set) and not Path(spec.set).is_dir():
+                raise UsageError(f"--ood: {error}") from None
+            if wanted:
+                self.broken.append((spec.set, str(error)))
+            return None
         except Missing as missing:
             stands_in_for = spec.set if suites.is_path(spec.set) else catalogue.get(spec.set).title
             if wanted:

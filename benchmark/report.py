@@ -43,7 +43,8 @@ def _current(plan: Plan) -> tuple[list[Record], list[str]]:
     expected = {measure.path: measure.key for row in plan.rows for measure in row.measures.values()} | {
         row.speed.path: row.speed.key for row in plan.rows if row.speed is not None
     }
-    found, outdated = [], []
+    found: list[Record] = []
+    outdated: list[Record] = []
     for record in records.read_all(plan.folder):
         if record["kind"] == "speed":
             path = records.speed_path(plan.folder, record["row"])

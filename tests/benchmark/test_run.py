@@ -340,3 +340,52 @@ def test_an_encoder_and_features_stay_as_they_are(trial):
             other = alone.results / path.relative_to(trial.results)
             if other.is_file() and ".cache" not in str(path):
                 assert hashlib.sha256(other.read_bytes()).hexdigest() == content, path
+
+
+def photos(folder, count=8, size=(20, 30)):
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_folder_of_images_is_an_ood_set(trial):
+    folder = photos(trial.folder / "holiday")
+    assert trial.run("--methods", "msp", "--ood", str(folder)) == 0
+    (record,) = trial.records().values()
+    assert (record["ood"]["name"], record["ood"]["n"], record["ood"]["group"]) == ("holiday", 8, "far")
+
+
+@pytest.mark.parametrize("fault", ["truncated image", "empty folder", "corrupt parquet"])
+def test_a_broken_set_fails_alone(trial, capsys, fault):
+    folder = photos(trial.folder / "holiday")
+    if fault == "truncated image":
+        content = (folder / "3.png").read_bytes()
+        (folder / "3.png").write_bytes(content[: len(content) // 2])
+    else:
+        for path in folder.iterdir():
+            path.unlink()
+    if fault == "corrupt parquet":
+        (folder / "test-00000-of-00001.parquet").write_bytes(b"PAR1 no parquet PAR1")
+    assert trial.run("--methods", "msp", "--ood", str(folder), "letters") == 1
+    error = capsys.readouterr().err
+    assert "holiday" in error or "test-00000" in error
+    assert "Traceback" not in error
+    done = {record["ood"]["name"] for record in trial.records().values() if record["status"] == "done"}
+    assert done == {"letters"}
+
+
+def test_a_folder_that_is_not_there_is_a_usage_error(trial, capsys):
+    assert trial.run("--ood", "no/such/folder") == 2
+    assert "no/such/folder" in capsys.readouterr().err
+
+
+def test_an_absent_id_set_is_a_failure_with_the_remedy(trial, capsys):
+    trial.write(id={"set": "imagenet"})
+    assert trial.run() == 1
+    error = capsys.readouterr().err
+    assert "imagenet" in error.lower()
+    assert len(error.strip().splitlines()) == 1

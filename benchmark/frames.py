@@ -1,0 +1,164 @@
+"""Records into one data frame: seeds into mean and spread, OOD sets into averages, the published number beside."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from benchmark.metrics import METRICS
+
+Record = Mapping[str, Any]
+SANITY = frozenset({"random", "constant"})  # methods that check the harness: shown last, never the best
+PUBLISHED = ("auroc", "fpr95")
+WHOLE = ("accuracy", "images_per_second", "published_images_per_second")  # what a row has once
+NEAR, FAR, ALL = "average near", "average far", "average"  # in the column `ood`, beside the sets
+
+
+@dataclass(frozen=True)
+class View:
+    """What a table shows, and in which order.
+
+    rows: (row, title, encoder title). ood: (set, title, "near" or "far"). published: (row, set or "average",
+    metric) -> percent for auroc and fpr95; (row, "average", "images_per_second") -> images a second. absent:
+    (title, how to get it). A row without records is shown with what is published of it; the published cells
+    of sets that are not shown tell what a published average is over.
+    """
+
+    name: str
+    title: str
+    id_title: str
+    rows: Sequence[tuple[str, str, str]]
+    ood: Sequence[tuple[str, str, str]]
+    published: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    absent: Sequence[tuple[str, str]] = ()
+    footnotes: Sequence[str] = ()
+
+    def near_first(self) -> list[tuple[str, str, str]]:
+        """The OOD sets, near before far."""
+        return sorted(self.ood, key=lambda column: column[2] != "near")
+
+    def averages(self) -> list[tuple[str, str]]:
+        """(name, title) of the averages over OOD sets: near and far apart where both are there, then all."""
+        groups = {group for _, _, group in self.ood}
+        apart = [(NEAR, "near average"), (FAR, "far average")] if groups >= {"near", "far"} else []
+        return [*apart, (ALL, "average")] if len(self.ood) > 1 else []
+
+    def over(self, average: str) -> list[str]:
+        """The OOD sets that an average is over."""
+        wanted = {NEAR: {"near"}, FAR: {"far"}}.get(average, {"near", "far"})
+        return [name for name, _, group in self.ood if group in wanted]
+
+
+def results_of(records: Iterable[Record], view: View) -> dict[tuple[str, str], list[Record]]:
+    """The result records of each cell (row, OOD set) of the view, by seed; of two with one seed, the later."""
+    shown = {name for name, _, _ in view.rows}, {name for name, _, _ in view.ood}
+    cells: dict[tuple[str, str], dict[int, Record]] = {}
+    for record in records:
+        if record["kind"] == "result" and record["row"] in shown[0] and record["ood"]["name"] in shown[1]:
+            cells.setdefault((record["row"], record["ood"]["name"]), {})[record["seed"]] = record
+    return {cell: [seeds[seed] for seed in sorted(seeds)] for cell, seeds in cells.items()}
+
+
+def speeds_of(records: Iterable[Record]) -> dict[str, Mapping[str, Any]]:
+    """The speed record of each row that has been timed; of several, the last."""
+    return {record["row"]: record for record in records if record["kind"] == "speed" and record["status"] == "done"}
+
+
+def is_sanity(row: str, records: Iterable[Record] = ()) -> bool:
+    """Whether a row checks the harness instead of detecting anything (`random`, `constant`)."""
+    methods = {record["method"] for record in records} or {row.partition("@")[0]}
+    return methods <= SANITY
+
+
+def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
+    """One line for each row and OOD set of the view, and for each row and average; all shares in percent.
+
+    Columns: row, title, encoder, sanity, ood, ood_title, group, status (done, failed, skipped, interrupted,
+    absent; of an average: done or incomplete), reason, seeds (how many are done), n_id, n_ood; of each metric
+    its mean over seeds, of seeds >= 2 the sample standard deviation `_std`, and for auroc and fpr95 the mean
+    bounds `_low`, `_high` of the 95 % intervals and `published_`; accuracy, images_per_second,
+    published_images_per_second.
+
+    An average is there only where every set that it is over is. Its bounds are the means of the sets' bounds,
+    which is the most that its own can be: the sets share the ID images, so their errors may go the same way.
+    """
+    records = list(records)
+    cells, speeds = results_of(records, view), speeds_of(records)
+    lines = []
+    for row, title, encoder in view.rows:
+        of_row = {ood: cells.get((row, ood), []) for ood, _, _ in view.ood}
+        found = [record for seeds in of_row.values() for record in seeds]
+        accuracies = {r["seed"]: r["accuracy"] for r in found if r["status"] == "done" and r["accuracy"] is not None}
+        speed = speeds.get(row, {}).get("speeds", {}).get("end_to_end", {})
+        about = {"row": row, "title": title, "encoder": encoder, "sanity": is_sanity(row, found)}
+        accuracy = 100 * statistics.fmean(accuracies.values()) if accuracies else None
+        rates = speed.get("images_per_second"), view.published.get((row, ALL, "images_per_second"))
+        whole = dict(zip(WHOLE, (accuracy, *rates), strict=True))
+        for ood, ood_title, group in view.ood:
+            at = {"ood": ood, "ood_title": ood_title, "group": group}
+            lines.append({**about, **at, **_cell(of_row[ood]), **_published(view, row, ood), **whole})
+        for ood, ood_title in view.averages():
+            at = {"ood": ood, "ood_title": ood_title, "group": "average"}
+            over = [of_row[name] for name in view.over(ood)]
+            lines.append({**about, **at, **_average(over), **_published(view, row, ood), **whole})
+    numbers = [*_numbers([]), *_published(view, "", ""), *WHOLE]
+    return pd.DataFrame(lines).astype(dict.fromkeys(numbers, float))  # NaN for what is not there
+
+
+def _published(view: View, row: str, ood: str) -> dict[str, float | None]:
+    return {f"published_{metric}": view.published.get((row, ood, metric)) for metric in PUBLISHED}
+
+
+def _done(seeds: Sequence[Record]) -> dict[int, Record]:
+    return {record["seed"]: record for record in seeds if record["status"] == "done"}
+
+
+def _cell(seeds: Sequence[Record]) -> dict[str, Any]:
+    done = _done(seeds)
+    if not done:
+        ended = {record["status"]: record["reason"] for record in seeds}
+        status = next((s for s in ("failed", "interrupted", "skipped") if s in ended), "absent")
+        return {"status": status, "reason": ended.get(status, ""), "seeds": 0, "n_id": 0, "n_ood": 0, **_numbers([])}
+    first = next(iter(done.values()))
+    counts = {"n_id": first["id"]["n"], "n_ood": first["ood"]["n"]}
+    return {"status": "done", "reason": "", "seeds": len(done), **counts, **_numbers([_flat(r) for r in done.values()])}
+
+
+def _average(cells: Sequence[Sequence[Record]]) -> dict[str, Any]:
+    done = [_done(seeds) for seeds in cells]
+    whole = sorted(set.intersection(*(set(seeds) for seeds in done)))
+    if not whole:
+        measured = sum(bool(seeds) for seeds in done)
+        reason = f"measured on {measured} of {len(done)} OOD sets" if measured < len(done) else "no seed on all sets"
+        return {"status": "incomplete", "reason": reason, "seeds": 0, "n_id": 0, "n_ood": 0, **_numbers([])}
+    of_seeds = []
+    for seed in whole:
+        flat = [_flat(seeds[seed]) for seeds in done]
+        of_seeds.append({name: statistics.fmean(line[name] for line in flat) for name in flat[0]})
+    counts = {"n_id": done[0][whole[0]]["id"]["n"], "n_ood": sum(seeds[whole[0]]["ood"]["n"] for seeds in done)}
+    return {"status": "done", "reason": "", "seeds": len(whole), **counts, **_numbers(of_seeds)}
+
+
+def _flat(record: Record) -> dict[str, float]:
+    """The numbers of a record in percent: a metric's value by its name, its bounds by name_low and name_high."""
+    flat = {}
+    for metric in METRICS:
+        flat[metric.name] = 100 * record["metrics"][metric.name]
+        if metric.interval:
+            low, high = record["intervals"][metric.name]
+            flat |= {f"{metric.name}_low": 100 * low, f"{metric.name}_high": 100 * high}
+    return flat
+
+
+def _numbers(of_seeds: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    numbers: dict[str, float | None] = {}
+    for metric in METRICS:
+        values = [line[metric.name] for line in of_seeds]
+        numbers[metric.name] = statistics.fmean(values) if values else None
+        numbers[f"{metric.name}_std"] = statistics.stdev(values) if len(values) > 1 else None
+        if metric.interval:
+            for bound in (f"{metric.name}_low", f"{metric.name}_high"):
+                numbers[bound] = statistics.fmean(line[bound] for line in of_seeds) if of_seeds else None
+    return numbers

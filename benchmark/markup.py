@@ -1,0 +1,159 @@
+"""A view's table as a Markdown page and in LaTeX: best figures bold, published numbers small beneath ours."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from benchmark import footnotes
+from benchmark.cells import DIRECTIONS, Grid
+from benchmark.frames import Record, View
+
+HOW_TO_READ = (
+    "Bold: the best of a column as printed (one decimal: the next is noise). Published numbers stand beneath ours.",
+    "AUROC: the probability that an OOD image scores above an ID image, a tie counting half; 50 is chance. "
+    "FPR95: the share of OOD images that pass as ID when at least 95 % of the ID images are accepted.",
+    "±: half the width of the 95 % DeLong interval, the noise of these test images, where a row has one run; the "
+    "sample standard deviation over seeds where it has several. Rows that differ by less may be equal.",
+    "An average counts every OOD set once, and is there only where all its sets are. The ± of a single run's average "
+    "is the mean of the sets' own, an upper bound. Near sets look like the ID set, far sets do not.",
+    "Rows with random or constant scores check the harness (AUROC 50); they are never the best.",
+)
+
+_TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "–": r"\textendash{}",
+    "[": "{[}",  # after the \\ of the line before, a bare [ or * would be its argument
+    "*": "{*}",
+}
+
+
+def markdown(records: Iterable[Record], view: View) -> str:
+    """The page of a view: what it is, one table with intervals, notes, what is absent, how to read it."""
+    grid = Grid(records, view)
+    several = len(grid.encoders) > 1
+    head = ["row", *(["encoder"] if several else [])]
+    head += [_md(title) + (f"<br>({group})" if group else "") for _, title, group in grid.columns]
+    head += ["ID accuracy ↑"] * grid.has_accuracy + ["images/s ↑"] * grid.has_speed
+    lines = [head, [":---" if name in ("row", "encoder") else "---:" for name in head]]
+    for encoder, rows in grid.encoders.items():
+        for row, title in rows:
+            line = [_md(title), *([_md(encoder)] if several else [])]
+            line += [_md_cell(grid, row, ood) for ood, _, _ in grid.columns]
+            line += [grid.accuracy(row)] * grid.has_accuracy
+            line += [grid.speed(row) + _md_published(grid.published_speed(row))] * grid.has_speed
+            lines.append(line)
+    encoders = "" if several else "".join(f" Encoder: {_md(encoder)}." for encoder in grid.encoders)
+    return "\n".join(
+        [
+            f"# {_md(view.title)}",
+            "",
+            f"ID: {_md(view.id_title)}.{encoders} Each cell: {DIRECTIONS}, in percent.",
+            "",
+            *(f"| {' | '.join(line)} |" for line in lines),
+            *_md_section("Notes", grid.below),
+            *_md_section("Absent OOD sets, and how to get them", footnotes.absent(view)),
+            *_md_section("How to read it", HOW_TO_READ),
+            "",
+        ]
+    )
+
+
+def _md_section(title: str, lines: Sequence[str]) -> list[str]:
+    return ["", f"## {title}", "", *(f"- {_md(line)}" for line in lines)] if lines else []
+
+
+def _md_cell(grid: Grid, row: str, ood: str) -> str:
+    figures = grid.figures(row, ood)
+    if figures is None:
+        cell = _md(grid.mark(row, ood))
+    else:
+        auroc, fpr95 = (f"**{figure}**" if best else figure for figure, best in figures)
+        cell = f"{auroc} ±{grid.spread(row, ood)} / {fpr95}"
+    return cell + _md_published(grid.published(row, ood))
+
+
+def _md_published(published: str) -> str:
+    return f"<br><sub>published {published}</sub>" if published else ""
+
+
+def _md(words: str) -> str:
+    """Words that Markdown shows as they are, on one line. An underscore inside a word needs no escape."""
+    return re.sub(r"[\\`*<>\[\]|~]|\b_|_\b", r"\\\g<0>", " ".join(words.split()))
+
+
+def latex(records: Iterable[Record], view: View) -> str:
+    """The table in LaTeX, with the packages booktabs and adjustbox."""
+    grid = Grid(records, view)
+    heads = [title for _, title, _ in grid.columns]
+    heads += ["ID acc. ↑"] * grid.has_accuracy + ["images/s ↑"] * grid.has_speed
+    body = []
+    for encoder, rows in grid.encoders.items():
+        body.append(rf"\midrule \multicolumn{{{len(heads) + 1}}}{{l}}{{\textit{{{_tex(encoder)}}}}} \\")
+        for row, title in rows:
+            cells = [_tex_cell(grid, row, ood) for ood, _, _ in grid.columns]
+            cells += [_tex(grid.accuracy(row))] * grid.has_accuracy + [_tex(grid.speed(row))] * grid.has_speed
+            body.append(_tex_line([_tex(title), *cells]))
+            beneath = [grid.published(row, ood) for ood, _, _ in grid.columns]
+            beneath += [""] * grid.has_accuracy + [grid.published_speed(row)] * grid.has_speed
+            if any(beneath):
+                body.append(_tex_line(["", *(rf"{{\scriptsize {_tex(cell)}}}" if cell else "" for cell in beneath)]))
+    notes = [*grid.below, *(f"absent: {line}" for line in footnotes.absent(view))]
+    caption = f"{view.title}. ID: {view.id_title}. {DIRECTIONS} in percent; published numbers small beneath ours."
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs} and \usepackage{adjustbox}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_tex(caption)}}}",
+            rf"\label{{tab:{re.sub(r'[^A-Za-z0-9:-]+', '-', view.name)}}}",
+            r"\begin{adjustbox}{max width=\textwidth}",
+            rf"\begin{{tabular}}{{l{'r' * len(heads)}}}",
+            r"\toprule",
+            *_tex_groups(grid, len(heads)),
+            _tex_line(["", *map(_tex, heads)]),
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{adjustbox}",
+            *([r"\par\footnotesize\raggedright", *(rf"{_tex(note)}\par" for note in notes)]),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _tex_groups(grid: Grid, width: int) -> list[str]:
+    """The line above the names of the OOD sets that says which are near and which far."""
+    groups = [group for _, _, group in grid.columns]
+    near, far = groups.count("near"), groups.count("far")
+    spans = [(group, n) for group, n in (("near", near), ("far", far)) if n]
+    cells = [rf"\multicolumn{{{n}}}{{c}}{{{group}}}" for group, n in spans]
+    rules = [rf"\cmidrule(lr){{2-{near + 1}}}"] * bool(near) + [
+        rf"\cmidrule(lr){{{near + 2}-{near + far + 1}}}"
+    ] * bool(far)
+    return [_tex_line(["", *cells, *[""] * (width - near - far)]), " ".join(rules)]
+
+
+def _tex_line(cells: Sequence[str]) -> str:
+    return " & ".join(cells).rstrip() + r" \\"
+
+
+def _tex_cell(grid: Grid, row: str, ood: str) -> str:
+    figures = grid.figures(row, ood)
+    if figures is None:
+        return _tex(grid.mark(row, ood))
+    auroc, fpr95 = (rf"\textbf{{{figure}}}" if best else figure for figure, best in figures)
+    return rf"{auroc}\,{{\scriptsize$\pm${grid.spread(row, ood)}}} / {fpr95}"
+
+
+def _tex(words: str) -> str:
+    """Words that LaTeX prints as they are, on one line."""
+    escaped = "".join(_TEX.get(character, character) for character in " ".join(words.split()))
+    return escaped.replace("--", "-{}-")  # two hyphens, not a dash: options are typed so
