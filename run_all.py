@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmark.plan import BadData, Options
+    from benchmark.plan import Options
     from benchmark.runner import Outcome
 
 HERE = Path(__file__).resolve().parent

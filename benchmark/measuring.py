@@ -69,10 +69,7 @@ class Measure(Job):
             self.key,
             "done",
             metrics=figures,
-            intervals={
-                "auroc": list(metrics.delong_interval(id_scores, ood_scores)),
-                "fpr95": list(metrics.fpr_interval(id_scores, ood_scores)),
-            },
+            intervals=metrics.intervals(id_scores, ood_scores),
             accuracy=accuracy(self.id.images, worker.store),
             provenance=records.provenance(
                 device=worker.device,

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmark import throughput
 from benchmark.store import write_atomically
 
 SCHEMA = 1
@@ -87,7 +88,7 @@ def machine() -> dict[str, Any]:
             continue
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
-        "cpu": _cpu(),
+        "cpu": throughput.processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
         "threads": torch.get_num_threads(),
@@ -96,16 +97,6 @@ def machine() -> dict[str, Any]:
         "versions": versions,
         "commit": _commit(),
     }
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:

@@ -14,9 +14,8 @@ import methods
 from benchmark import keys
 from benchmark.inputs import EncoderUse
 from benchmark.store import Arrays, Store
-from datasets.loading import match_size
 from methods.base import Method
-from methods.encoders import registry
+from methods.encoders import preprocessing, registry
 from methods.encoders.base import Encoder
 
 
@@ -82,7 +81,7 @@ class Worker:
             else:
                 images = images.to(self.device, non_blocking=True)
             if use.match is not None:
-                images = match_size(images, use.match)
+                images = preprocessing.to_size(images, use.match, self.device)
             out = {name: values.cpu().numpy() for name, values in encoder.encode(images).items()}
         except torch.OutOfMemoryError:
             if len(images) == 1:

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -130,19 +130,3 @@ def select_balanced(labels: Labels, limit: int | None) -> Rows:
 def _check_limit(limit: int | None) -> None:
     if limit is not None and limit < 1:
         raise ValueError(f"the limit is {limit}; it must be at least 1 image (leave it out for all)")
-
-
-def match_size(images: Tensor | Sequence[Tensor], size: int) -> Tensor:
-    """Every image brought to `size` x `size`: the short side by antialiased bicubic, then the centre cut out.
-
-    uint8 (N, H, W, 3), or N times (H, W, 3), in; uint8 (N, size, size, 3) out, on the images' device.
-    """
-    if not isinstance(images, Tensor):
-        return torch.cat([match_size(image[None], size) for image in images])
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as transforms
-
-    channels_first = images.permute(0, 3, 1, 2)
-    scaled = transforms.resize(channels_first, [size], InterpolationMode.BICUBIC, antialias=True)
-    cut: Tensor = transforms.center_crop(scaled, [size, size])
-    return cut.permute(0, 2, 3, 1).contiguous()

@@ -259,9 +259,26 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_is_replaced_not_rewritten(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"before")
+    with path.open("rb") as reader:
+        figures.speed([("A", 50.0, 1.0, "e")], path)
+        assert reader.read() == b"before"  # who reads while we write sees the old file whole
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_names_are_not_formulas(tmp_path, drawn):
+    ids, oods = scores(0)
+    figures.histograms(r"costs $5 or $\frac{6$", ids, {r"$\x_{$": oods}, tmp_path / "a.png")
+    figures.roc_curves({r"$\x_{$": {r"$\x_{$": (ids, oods)}}, tmp_path / "b.png")
+    figures.speed([(r"$\x_{$", 50.0, 1.0, r"$\x_{$")], tmp_path / "c.png")
+    assert drawn[0].get_suptitle() == r"costs $5 or $\frac{6$"
+
+
 def test_global_state_stays(tmp_path):
     from matplotlib import pyplot
 
     before = dict(matplotlib.rcParams), pyplot.get_fignums()
-    figures.histograms("costs $5 or $6 _x_", *[scores(0)[0]], {"$a$": scores(1)[1]}, tmp_path / "a.png")
+    figures.histograms("row", scores(0)[0], {"x": scores(1)[1]}, tmp_path / "a.png")
     assert (dict(matplotlib.rcParams), pyplot.get_fignums()) == before

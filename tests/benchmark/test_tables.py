@@ -236,6 +236,13 @@ def test_rows_that_check_the_harness_are_last_and_never_best():
     assert cells(page, "MSP")["average"] == "**90.0** ±1.0 / **40.0**"
 
 
+def test_a_row_that_checks_the_harness_is_not_bold_even_as_good_as_the_best():
+    records = [*whole("random", 0.9, 0.9, 0.9), *whole("msp", 0.9, 0.9, 0.9), *whole("knn", 0.8, 0.8, 0.8)]
+    page = tables.markdown(records, view(["random", "msp", "knn"]))
+    assert cells(page, "RANDOM")["average"] == "90.0 ±1.0 / 40.0"
+    assert cells(page, "MSP")["average"] == "**90.0** ±1.0 / **40.0**"
+
+
 def test_one_row_alone_is_not_the_best():
     records = whole("msp", 0.9, 0.9, 0.9)
     assert "**" not in tables.markdown(records, view())

@@ -129,7 +129,7 @@ def test_a_record_holds_its_fields():
 
 def test_device_names(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(throughput, "_processor", lambda: "Some CPU @ 3 GHz")
+    monkeypatch.setattr(throughput, "processor", lambda: "Some CPU @ 3 GHz")
     assert describe_device("cpu") == "Some CPU @ 3 GHz, 2 threads"
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert describe_device("cpu") == "Some CPU @ 3 GHz, 1 thread"
@@ -138,4 +138,4 @@ def test_device_names(monkeypatch):
 
 
 def test_the_processor_here_has_a_name():
-    assert throughput._processor().strip()
+    assert throughput.processor().strip()

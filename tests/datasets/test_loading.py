@@ -6,11 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from datasets import loading
 from datasets.images import ImageSet
-from datasets.loading import batches, in_memory, match_size, select, select_balanced
+from datasets.loading import batches, in_memory, select, select_balanced
 
 
 class Drawn(ImageSet):
@@ -153,38 +152,3 @@ def test_all_or_none():
             select(4, limit)
         with pytest.raises(ValueError, match="it must be at least 1 image"):
             select_balanced(np.array([0, 1]), limit)
-
-
-def as_pillow_does(pixels, size):
-    """Short side to `size` by Pillow's bicubic (antialiased), then the centre cut out."""
-    image = Image.fromarray(pixels)
-    scale = size / min(image.size)
-    width, height = int(image.width * scale), int(image.height * scale)
-    image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size)), dtype=np.int64)
-
-
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (50, 80), (90, 45), (20, 20), (33, 61)])
-def test_match_size_is_pillows_bicubic_with_a_centre_crop(noise, height, width):
-    pixels = noise(0, height, width)
-    got = match_size(torch.from_numpy(pixels)[None], 32)
-    assert got.dtype == torch.uint8
-    assert got.shape == (1, 32, 32, 3)
-    # Pillow works with 8-bit weights: a grey level of difference is rounding
-    assert np.abs(got[0].numpy().astype(np.int64) - as_pillow_does(pixels, 32)).max() <= 1
-
-
-def test_match_size_leaves_alone_what_fits(noise):
-    images = torch.from_numpy(np.stack([noise(seed, 32, 32) for seed in range(3)]))
-    assert torch.equal(match_size(images, 32), images)
-
-
-def test_match_size_does_not_depend_on_the_batch(noise):
-    sizes = [(64, 48), (64, 48), (30, 90)]
-    images = [torch.from_numpy(noise(seed, *size)) for seed, size in enumerate(sizes)]
-    together = match_size(images, 32)
-    assert together.shape == (3, 32, 32, 3)
-    assert torch.equal(together[:2], match_size(torch.stack(images[:2]), 32))
-    for image, one in zip(images, together, strict=True):
-        assert torch.equal(match_size([image], 32)[0], one)
