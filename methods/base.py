@@ -192,6 +192,16 @@ class Method(ABC):
         return self
 
 
+def hold_out(n: int) -> tuple[Tensor, Tensor]:
+    """Rows of the ID training set to fit on, and rows to calibrate on: 5 %, at most 2,500, by a fixed permutation.
+
+    Z-scores and thresholds come from the second part: never from test images, never from OOD. Both ascend.
+    """
+    held = min(2500, max(1, round(0.05 * n)))
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(0))
+    return order[held:].sort().values, order[:held].sort().values
+
+
 M = TypeVar("M", bound=Method)
 _METHODS: dict[str, type[Method]] = {}
 

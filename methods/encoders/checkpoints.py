@@ -1,0 +1,84 @@
+"""Weights from files that nobody vouches for: tensors are read, code never runs, and they have to fit."""
+
+import json
+import math
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+SUFFIXES = (".safetensors", ".pth", ".th")
+
+
+def find(directory: Path | None, *stems: str) -> Path | None:
+    """The first file `<directory>/<stem><suffix>` that is there; stems in order, safetensors first."""
+    if directory is None:
+        return None
+    paths = (directory / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A file's tensors by name, on the CPU, and the metadata of its header.
+
+    Of a .pth or .th file only `state_dict` is read, where there is one, and the lists `mean` and `std` beside
+    it as metadata; the prefix `module.` of DataParallel is dropped.
+    ValueError where the file is unreadable, or holds anything but plain tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(f"{path} holds more than plain tensors: not loaded; convert it to safetensors") from None
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as weights ({reason}): get the file again") from error
+    metadata = {}
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        metadata = {name: json.dumps(state[name]) for name in ("mean", "std") if isinstance(state.get(name), list)}
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
+    ):
+        raise ValueError(f"{path} holds no state dict (names and tensors): save the network's state_dict()")
+    return {name.removeprefix("module."): tensor for name, tensor in state.items()}, metadata
+
+
+def normalisation(metadata: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std a channel, from the lists `mean` and `std` of a header; None where it has neither."""
+    if "mean" not in metadata and "std" not in metadata:
+        return None
+    try:
+        mean, std = (tuple(float(x) for x in json.loads(metadata[name])) for name in ("mean", "std"))
+    except (KeyError, TypeError, ValueError):
+        mean, std = (), ()
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
+        raise ValueError(f"{path}: mean and std in the header have to be lists of 3 numbers, std above 0")
+    return mean, std
+
+
+def load(network: nn.Module, state: Mapping[str, Tensor], *, name: str, path: Path) -> None:
+    """Strictly load `state`; ValueError, in one line, naming what does not fit."""
+    there = network.state_dict()
+    faults = {
+        "missing": [key for key in there if key not in state],
+        "unexpected": [key for key in state if key not in there],
+        "wrong shape": [
+            f"{key} {tuple(state[key].shape)} for {tuple(there[key].shape)}"
+            for key in there
+            if key in state and state[key].shape != there[key].shape
+        ],
+    }
+    found = [
+        f"{len(keys)} {fault} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for fault, keys in faults.items()
+        if keys
+    ]
+    if found:
+        raise ValueError(f"{path} does not fit {name}: {'; '.join(found)}")
+    network.load_state_dict(state)

@@ -1,0 +1,188 @@
+"""A classifier of the ID set's own classes: from a checkpoint, or trained here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from methods import training
+from methods.base import Features, Head, nearest
+from methods.encoders import checkpoints, networks, preprocessing
+from methods.encoders.augmentation import random_crop, random_flip
+from methods.encoders.base import Encoder, Images, register
+from methods.encoders.inference import check_precision, inference
+
+AUGMENTATIONS = ("crop_flip", "crop", "none")
+ON_DEVICE_BYTES = 2 * 2**30  # training images up to this size live on the device
+
+
+@register("classifier")
+@dataclass
+class Classifier(Encoder):
+    """`embedding`, `logits`, `layers` (the averaged output of every stage) and the head, in one pass.
+
+    checkpoint: the stem of a file in the weights folder; where it is absent the network is trained. classes:
+    None = as many as the checkpoint or the labels have. augment: a random crop from the image padded with
+    black by an eighth (4 pixels at 32), and a flip. The default recipe is OpenOOD's (v1.5: SGD, Nesterov .9,
+    cosine, 100 epochs; baselines.md 1 D). Mean and std are those of the checkpoint's header, or of the
+    training images. Images of another size: short side to `resolution`, centre crop, as in DICE.
+    """
+
+    title = "classifier"
+    learns = "pixels"
+
+    architecture: str = "resnet18"
+    classes: int | None = None
+    checkpoint: str | None = None
+    resolution: int = 32
+    epochs: int = 100
+    batch_size: int = 128
+    lr: float = 0.1
+    weight_decay: float = 5e-4
+    augment: Literal["crop_flip", "crop", "none"] = "crop_flip"
+
+    def __post_init__(self) -> None:
+        networks.architecture(self.architecture)
+        if self.augment not in AUGMENTATIONS:
+            raise ValueError(f"classifier: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
+        if self.resolution < 8:
+            raise ValueError(f"classifier: resolution is at least 8, not {self.resolution}")
+        if self.classes is not None and self.classes < 2:
+            raise ValueError(f"classifier: classes is at least 2, not {self.classes}")
+        self._recipe = training.Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            optimizer="sgd",
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            momentum=0.9,
+            nesterov=True,
+            schedule="cosine",
+        )
+        self._network: networks.Network | None = None
+        self._trained = False
+        self._device, self._precision = "cpu", "32"
+        self._mean: tuple[float, ...] = ()
+        self._std: tuple[float, ...] = ()
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        return ("embedding", "logits", "layers")
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        return networks.architecture(self.architecture).stage_channels
+
+    @property
+    def head(self) -> Head | None:
+        if self._network is None:
+            return None
+        layer = self._network.head
+        return Head(layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone())
+
+    def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        """`<directory>/<checkpoint>.safetensors`, .pth or .th; None where there is none: it is trained."""
+        return None if self.checkpoint is None else checkpoints.find(directory, self.checkpoint)
+
+    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
+        self._device, self._precision = device, check_precision(precision)
+        if weights is None:
+            return self
+        state, header = checkpoints.read(weights)
+        given = checkpoints.normalisation(header, weights)
+        if given is None:
+            raise ValueError(f"{weights} does not say its mean and std: save it as safetensors with both in the header")
+        self._mean, self._std = given
+        found = networks.classes_in(state)
+        if self.classes is not None and found is not None and found != self.classes:
+            raise ValueError(f"{weights} has {found} classes, not {self.classes}")
+        self._network = self._build(found or self.classes or 2)
+        checkpoints.load(self._network, state, name=self.architecture, path=weights)
+        return self
+
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        """Train on `pixels` and labels; CannotRun without labels."""
+        pixels, labels = train.need("pixels"), train.need_labels()
+        found = int(labels.max()) + 1
+        if self.classes is not None and found > self.classes:
+            raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
+        self._mean, self._std = _statistics(pixels)
+        with training.seeded(seed):
+            network = networks.build(self.architecture, self.classes or max(found, 2))
+        if pixels.numel() <= ON_DEVICE_BYTES:
+            pixels = pixels.to(device)
+        labels = labels.to(device)
+
+        def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+            batch = pixels[rows.to(pixels.device)]
+            batch = preprocessing.resize_and_crop(batch, self.resolution, device)
+            if self.augment != "none":
+                batch = random_crop(batch, self.resolution // 8, generator)
+            if self.augment == "crop_flip":
+                batch = random_flip(batch, generator)
+            x = preprocessing.normalise(batch, self._mean, self._std)
+            return functional.cross_entropy(model(x), labels[rows])
+
+        training.train(
+            network.to(memory_format=torch.channels_last),
+            loss,
+            len(labels),
+            self._recipe,
+            seed=seed,
+            device=device,
+            name=self.architecture,
+            workdir=workdir,
+            precision=self._precision,
+        )
+        self._network, self._trained = self._place(network), True
+        return self
+
+    def encode(self, images: Images) -> dict[str, Tensor]:
+        if self._network is None:
+            raise RuntimeError("fit the classifier, or open a checkpoint, before encode")
+        pixels = preprocessing.resize_and_crop(images, self.resolution, self._device)
+        with inference(self._device, self._precision):
+            x = preprocessing.normalise(pixels, self._mean, self._std)
+            stages = self._network.stages(x)
+            embedding = self._network.embedding(stages[-1]).float()
+        with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
+            layers = torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
+            return {"embedding": embedding, "logits": self._network.head(embedding), "layers": layers}
+
+    def state(self) -> dict[str, Tensor]:
+        if self._network is None or not self._trained:
+            return {}
+        weights = self._network.state_dict()
+        statistics = {"mean": torch.tensor(self._mean), "std": torch.tensor(self._std)}
+        # contiguous: safetensors does not take channels_last
+        return statistics | {f"network.{name}": weights[name].cpu().contiguous() for name in weights}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
+        self._network, self._trained = self._build(networks.classes_in(weights) or 2), True
+        self._network.load_state_dict(weights)
+        return self
+
+    def _build(self, classes: int) -> networks.Network:
+        return self._place(networks.build(self.architecture, classes))
+
+    def _place(self, network: networks.Network) -> networks.Network:
+        network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network
+
+
+def _statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std a channel of all training images, from 0 to 1; a std of 0 is taken as one grey level."""
+    total, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for start in range(0, len(pixels), 1024):
+        values = pixels[start : start + 1024].double().flatten(0, 2) / 255
+        total, squares = total + values.sum(0), squares + values.square().sum(0)
+    count = pixels.numel() // 3
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1 / 255)
+    return tuple(mean.float().tolist()), tuple(std.float().tolist())

@@ -1,0 +1,39 @@
+"""The image itself as a feature, for methods that read pixels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor
+
+from methods.encoders import preprocessing
+from methods.encoders.base import Encoder, Images, register
+
+
+@register("pixels")
+@dataclass
+class Pixels(Encoder):
+    """`pixels` (N, R, R, 3) uint8: the short side to `resolution` (antialiased bicubic), then the centre.
+
+    Images that already are R x R come out unchanged. `resolution`: the ID set's size.
+    """
+
+    title = "pixels"
+
+    resolution: int = 32
+
+    def __post_init__(self) -> None:
+        if self.resolution < 1:
+            raise ValueError(f"pixels: resolution is at least 1, not {self.resolution}")
+        self._device = "cpu"
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        return ("pixels",)
+
+    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
+        self._device = device
+        return self
+
+    def encode(self, images: Images) -> dict[str, Tensor]:
+        return {"pixels": preprocessing.to_size(images, self.resolution, self._device)}
