@@ -12,7 +12,7 @@ from benchmark import keys
 from datasets.loading import select, select_balanced
 from datasets.sources import ImageSet
 from methods.encoders import registry
-from methods.encoders.base import Encoder
+from methods.encoders.base import Encoder, settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +58,7 @@ class EncoderUse:
     match: int | None = None  # --resolution id: the size that every image is brought to first
     base: "EncoderUse | None" = None
     train: Selection | None = None  # what it is trained on, where no file holds its weights
+    start: Path | None = None  # the file that this training starts from, where not from random weights
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -74,7 +75,13 @@ class EncoderUse:
         """The key of that training."""
         assert self.train is not None
         base = None if self.base is None else encode_key(self.base, self.train)
-        return keys.digest(what="train encoder", encoder=self._untrained, train=self.train.identity, base=base)
+        return keys.digest(
+            what="train encoder",
+            encoder=self._untrained,
+            train=self.train.identity,
+            base=base,
+            start=None if self.start is None else _file_digest(self.start),
+        )
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -88,7 +95,7 @@ class EncoderUse:
             "kind": self.kind,
             "settings": {
                 name: list(value) if isinstance(value := getattr(self.encoder, name), tuple) else value
-                for name in self.encoder.__dataclass_fields__
+                for name in settings(self.encoder)
             },
             "weights": None if self.weights is None else _file_digest(self.weights),
             "precision": self.precision,

@@ -76,7 +76,9 @@ class TrainEncoder(Job):
         started = time.perf_counter()
         encoder = registry.create(self.use.kind, **self.use.settings)
         encoder.open(None, device=worker.device, precision=self.use.precision)
-        if (self.use.train.labels < 0).any():
+        if self.use.start is not None:
+            encoder.start_from(self.use.start)
+        if encoder.supervised and (self.use.train.labels < 0).any():
             raise CannotRun(f"{self.use.name} needs labels; {self.use.train.images.title} has none")
         if self.use.base is not None:
             train = load_features((Encode(self.use.base, self.use.train),), worker.store, ("embedding", "labels"))

@@ -288,8 +288,10 @@ class _Planner:
         )
         wanted = {row.encoder for row in self.rows}
         wanted |= {str(self.suite.encoders[encoder].settings.get("base")) for encoder in wanted}
+        where, download = self.options.weights, self.download and name in wanted
         try:
-            weights = use.encoder.find_weights(self.options.weights, download=self.download and name in wanted)
+            weights = use.encoder.find_weights(where, download=download)
+            start = None if weights is not None else use.encoder.find_start(where, download=download)
         except ValueError as error:
             raise UsageError(str(error)) from None
         except CannotRun as error:
@@ -297,9 +299,9 @@ class _Planner:
                 self.absent.append((f"encoder {name}", str(error)))
             return str(error)
         trains = bool(use.encoder.learns) and weights is None
-        if trains and (self.train.labels < 0).any():
+        if trains and use.encoder.supervised and (self.train.labels < 0).any():
             return f"{name} is trained with labels; {self.train.images.title} has none"
-        return replace(use, weights=weights, train=self.train if trains else None)
+        return replace(use, weights=weights, train=self.train if trains else None, start=start)
 
     def _row(self, spec: RowSpec, method: Method, seed: int) -> Row:
         """The jobs of one row with one seed."""
@@ -345,7 +347,7 @@ class _Planner:
 
 def _row_title(spec: RowSpec, method: Method) -> str:
     title = method.title or spec.method
-    return f"{title} ({spec.name})" if spec.name else title
+    return f"{title} ({spec.name})" if spec.name not in (None, spec.method) else title
 
 
 def _encoder_title(spec: EncoderSpec, base: EncoderUse | None) -> str:

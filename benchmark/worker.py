@@ -26,6 +26,7 @@ class Worker:
 
     def __init__(self, store: Store, *, device: str, batch_size: int) -> None:
         self.store, self.device, self.batch_size = store, device, batch_size
+        torch.backends.cudnn.allow_tf32 = False  # precision 32 means 32, in convolutions too
         self.passes: dict[str, int] = {}
         """Images that went through each encoder in this process."""
         self._encoder: tuple[EncoderUse, Encoder] | None = None
