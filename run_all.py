@@ -177,8 +177,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: what was finished is kept; the same command goes on from here", file=sys.stderr)
+        print(
+            "interrupted: what was finished is kept; the same command goes on from here, --redraw shows what there is",
+            file=sys.stderr,
+        )
         return 130
+    except OSError as error:  # a folder that cannot be written, a disk that is full
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 def _run(given: argparse.Namespace, options: "Options") -> int:
@@ -199,11 +205,8 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(report.text(planned))
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
-    runner = Runner(planned, worker)
-    try:
-        outcome = runner.run()
-    finally:
-        report.write(planned)
+    outcome = Runner(planned, worker).run()
+    report.write(planned)
     print(report.text(planned))
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)

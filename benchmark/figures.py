@@ -24,7 +24,7 @@ _REACH = 1.5  # a histogram's axis goes this many ID ranges beyond the ID scores
 
 
 @contextlib.contextmanager
-def _figure(path: Path, size: tuple[float, float]) -> Iterator[Any]:
+def canvas(path: Path, size: tuple[float, float]) -> Iterator[Any]:
     """A figure of so many inches, in our style, written to `path` at the end: temporary name, flush, rename."""
     import matplotlib
     import seaborn
@@ -94,7 +94,7 @@ def histograms(
     threshold = threshold_at_tpr(ids)
     rows, columns = _grid(len(ood))
     width = 0.4 + 2.9 * columns
-    with _figure(path, (width, 0.9 + 2.1 * rows)) as figure:
+    with canvas(path, (width, 0.9 + 2.1 * rows)) as figure:
         panels = _panels(figure, len(ood), "score (greater = more OOD)", "density")
         for axes, (name, scores) in zip(panels, ood.items(), strict=True):
             group = (groups or {}).get(name)
@@ -166,7 +166,7 @@ def roc_curves(rows: Mapping[str, Mapping[str, tuple[Scores, Scores]]], path: Pa
     n_rows, n_columns = _grid(len(sets))
     legend = 0.2 * (len(colours) + 3)
     names = "ID images flagged", "OOD images flagged"
-    with _figure(path, (max(4.0, 0.4 + 2.6 * n_columns), 0.9 + 2.7 * n_rows + legend)) as figure:
+    with canvas(path, (max(4.0, 0.4 + 2.6 * n_columns), 0.9 + 2.7 * n_rows + legend)) as figure:
         for axes, ood in zip(_panels(figure, len(sets), *names), sets, strict=True):
             axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
             axes.axvline(0.05, color="0.2", linestyle=":", linewidth=1)
@@ -215,7 +215,7 @@ def speed(rows: Sequence[tuple[str, float, float, str]], path: Path) -> None:
     if not rows:
         raise ValueError("no row has both an AUROC and a speed to draw")
     encoders = list(dict.fromkeys(encoder for *_, encoder in rows))
-    with _figure(path, (7.0, 4.6 + 0.2 * len(encoders))) as figure:
+    with canvas(path, (7.0, 4.6 + 0.2 * len(encoders))) as figure:
         axes = figure.subplots()
         for place, encoder in enumerate(encoders):
             points = [(rate, value) for _, value, rate, of in rows if of == encoder]

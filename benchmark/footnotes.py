@@ -88,12 +88,15 @@ def _images(done: Sequence[Record]) -> list[str]:
         part = f" of {about['of']:,}" if about["n"] < about["of"] else ""
         counts.append(f"{title} ({about['split']}, {about['role']}) {about['n']:,}{part}")
         stands_in_for = about.get("stands_in_for")
-        said = [*([f"stands in for {stands_in_for}, and is not it"] if stands_in_for else []), *about["notes"]]
+        said = list(about["notes"])
+        if stands_in_for and not any(note.startswith("stands in for") for note in said):
+            said.insert(0, f"stands in for {stands_in_for}, and is not it")
         if said:
             remarks.append(_sentence(f"{title}: {'; '.join(said)}"))
-    sizes = sorted({record["train"]["n"] for record in done})
+    sizes = sorted({(record["train"]["n"], record["train"].get("of")) for record in done})
     how = dict.fromkeys(note for record in done for note in record["train"]["notes"])
-    training = f"Fitted on {' or '.join(f'{size:,}' for size in sizes)} ID training images"
+    fitted = " or ".join(f"{n:,} of {of:,}" if of and n < of else f"{n:,}" for n, of in sizes)
+    training = f"Fitted on {fitted} ID training images"
     return [f"Images: {'; '.join(counts)}.", *remarks, _sentence("; ".join([training, *how]))]
 
 

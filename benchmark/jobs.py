@@ -12,6 +12,8 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
+from torch import Tensor
 
 import methods
 from benchmark import keys
@@ -268,7 +270,7 @@ class Score(Job):
         parts = []
         with worker.progress(self.title, len(x)) as bar:
             for block in x.blocks(block_rows(x)):
-                given = method.score(block.to(worker.device)).detach().cpu()
+                given = self._scored(method, block, worker)
                 if given.shape != (len(block),):
                     raise ValueError(f"{self.method} gave scores of shape {tuple(given.shape)} for {len(block)} images")
                 parts.append(given.numpy())
@@ -282,6 +284,17 @@ class Score(Job):
             )
         seconds = time.perf_counter() - started
         worker.store.put("score", self.key, arrays={"scores": scores}, meta={"title": self.title, "seconds": seconds})
+
+    def _scored(self, method: Method, block: Features, worker: Worker) -> Tensor:
+        """Scores of one block on the CPU. Out of GPU memory: in halves, which changes no score."""
+        try:
+            return method.score(block.to(worker.device)).detach().cpu()
+        except torch.OutOfMemoryError:
+            if len(block) == 1:
+                raise RuntimeError(f"not enough memory on {worker.device} for one image: --device cpu") from None
+            torch.cuda.empty_cache()
+            half = len(block) // 2
+            return torch.cat([self._scored(method, part, worker) for part in (block[:half], block[half:])])
 
     def scores(self, store: Store) -> np.ndarray[Any, Any]:
         return store.arrays("score", self.key)["scores"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from benchmark import footnotes
 from benchmark.cells import DIRECTIONS, Grid
-from benchmark.frames import Record, View
+from benchmark.frames import Record, View, results_of
 
 HOW_TO_READ = (
     "Bold: the best of a column as printed (one decimal: the next is noise). Published numbers stand beneath ours.",
@@ -36,6 +36,7 @@ _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
 
 def markdown(records: Iterable[Record], view: View) -> str:
     """The page of a view: what it is, one table with intervals, notes, what is absent, how to read it."""
+    records = list(records)
     grid = Grid(records, view)
     several = len(grid.encoders) > 1
     head = ["row", *(["encoder"] if several else [])]
@@ -57,12 +58,34 @@ def markdown(records: Iterable[Record], view: View) -> str:
             f"ID: {_md(view.id_title)}.{encoders} Each cell: {DIRECTIONS}, in percent.",
             "",
             *(f"| {' | '.join(line)} |" for line in lines),
+            *_md_bits(records, view),
             *_md_section("Notes", grid.below),
             *_md_section("Absent OOD sets, and how to get them", footnotes.absent(view)),
             *_md_section("How to read it", HOW_TO_READ),
             "",
         ]
     )
+
+
+def _md_bits(records: Iterable[Record], view: View) -> list[str]:
+    """Bits per dimension of the likelihood models on the ID set and on every OOD set; the mean over seeds."""
+    means: dict[str, dict[str, float]] = {}
+    for (row, ood), seeds in results_of(records, view).items():
+        bits = [record["bits_per_dimension"] for record in seeds if record.get("bits_per_dimension")]
+        if bits:
+            of_row = means.setdefault(row, {})
+            of_row["ID"], of_row[ood] = (sum(values) / len(bits) for values in zip(*bits, strict=True))
+    if not means:
+        return []
+    columns = [("ID", view.id_title), *((name, title) for name, title, _ in view.near_first())]
+    lines = [["row", *(_md(title) for _, title in columns)], [":---", *("---:" for _ in columns)]]
+    for row, title, _ in view.rows:
+        if row in means:
+            lines.append(
+                [_md(title), *(f"{means[row][name]:.3f}" if name in means[row] else "–" for name, _ in columns)]
+            )
+    head = ["", "## Bits per dimension", "", "Means over images; the fewer, the likelier the model finds them.", ""]
+    return [*head, *(f"| {' | '.join(line)} |" for line in lines)]
 
 
 def _md_section(title: str, lines: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+import methods
 from benchmark import keys, metrics, records, throughput
 from benchmark.inputs import EncoderUse, Selection, encode_key
 from benchmark.jobs import Encode, Job, Score, block_rows, load_features
@@ -54,14 +55,15 @@ class Measure(Job):
         return records.path_of(self.folder, self.about["row"], self.about["ood"]["name"], self.about["seed"])
 
     def done(self, store: Store) -> bool:
-        record = records.read(self.path)
-        return record is not None and record["status"] == "done" and record["key"] == self.key
+        return records.is_done(self.path, self.key)
 
     def run(self, worker: Worker) -> None:
         id_scores, ood_scores = self.id.scores(worker.store), self.ood.scores(worker.store)
         for name, scores in ((self.about["id"]["name"], id_scores), (self.about["ood"]["name"], ood_scores)):
             _save(records.scores_path(self.folder, self.about["row"], name, self.about["seed"]), scores)
         figures = metrics.measure(id_scores, ood_scores)
+        method = methods.create(self.id.method, **self.id.settings)
+        bits = [float(id_scores.mean()), float(ood_scores.mean())] if method.bits_per_dimension else None
         jobs: dict[str, Job] = {"fit": self.id.fit} if self.id.fit else {}
         jobs |= {"encode_id": self.id.images[-1], "score_id": self.id, "score_ood": self.ood}
         record = records.result(
@@ -71,6 +73,7 @@ class Measure(Job):
             metrics=figures,
             intervals=metrics.intervals(id_scores, ood_scores),
             accuracy=accuracy(self.id.images, worker.store),
+            bits_per_dimension=bits,
             provenance=records.provenance(
                 device=worker.device,
                 batch_size=worker.batch_size,
@@ -143,8 +146,7 @@ class MeasureSpeed(Job):
         return records.speed_path(self.folder, self.row)
 
     def done(self, store: Store) -> bool:
-        record = records.read(self.path)
-        return record is not None and record["status"] == "done" and record["key"] == self.key
+        return records.is_done(self.path, self.key)
 
     def run(self, worker: Worker) -> None:
         passes = self.score.images

@@ -7,8 +7,9 @@ from typing import Any
 
 import methods
 from benchmark import suite as suites
+from benchmark.illustrating import Illustrate
 from benchmark.inputs import EncoderUse, Selection
-from benchmark.jobs import Encode, FitMethod, Job, Score, encodes
+from benchmark.jobs import Encode, FitMethod, Job, Score, TrainEncoder, encodes
 from benchmark.measuring import Measure, MeasureSpeed
 from benchmark.store import Store
 from benchmark.suite import EncoderSpec, OODSet, RowSpec, Suite, UsageError
@@ -74,6 +75,7 @@ class Row:
     selected: bool
     measures: Mapping[str, Measure]  # by the name of the OOD set
     speed: MeasureSpeed | None
+    pictures: tuple[Illustrate, ...]
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,15 @@ class Plan:
     footnotes: tuple[str, ...]
     passes: Mapping[str, int]  # images that each encoder has to see, by its name
 
-    def targets(self) -> Iterator[tuple[Row, Measure | MeasureSpeed]]:
+    def targets(self) -> Iterator[tuple[Row, Measure | MeasureSpeed | Illustrate]]:
         """What this run is to measure, row by row."""
         for row in self.rows:
             if row.selected:
                 for column in self.columns:
                     if column.selected and column.name in row.measures:
                         yield row, row.measures[column.name]
+                for pictures in row.pictures:
+                    yield row, pictures
                 if row.speed is not None:
                     yield row, row.speed
 
@@ -143,6 +147,7 @@ class _Planner:
         self.footnotes: list[str] = []
         self.absent: list[tuple[str, str]] = []
         self.broken: list[tuple[str, str]] = []
+        self._illustrated: set[str] = set()
         self.suite = self._changed(suite)
         limit_train = options.limit_train
         if limit_train is None and options.quick:
@@ -163,9 +168,6 @@ class _Planner:
             )
         if options.limit is not None:
             self.footnotes.append(f"--limit {options.limit}: at most {options.limit:,} test images of each set.")
-        seen, whole = len(self.train.rows), len(self.train.images)
-        if seen < whole:
-            self.footnotes.append(f"Trained and fitted on {seen:,} of {whole:,} training images.")
         self.rows = suites.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
         self.columns = [column for spec in self._ood() if (column := self._column(spec)) is not None]
         names = [column.name for column in self.columns]
@@ -326,7 +328,7 @@ class _Planner:
         lacking = set(method.reads) - {"labels"} - suites.offered(self.suite, spec.encoder)
         if lacking or isinstance(use, str):
             offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
-            return Row(spec, about, use if isinstance(use, str) else offers, selected, {}, None)
+            return Row(spec, about, use if isinstance(use, str) else offers, selected, {}, None, ())
         fit = None
         if type(method).fit is not Method.fit:
             fit = FitMethod(spec.method, settings, seed, encodes(use, self.train))
@@ -340,9 +342,25 @@ class _Planner:
             )
             for column in self.columns
         }
-        timed = self.options.speed and seed == (self.options.seeds or self.suite.seeds)[0]
+        if seed != (self.options.seeds or self.suite.seeds)[0]:
+            return Row(spec, about, "", selected, measures, None, ())
         speed = MeasureSpeed(self.folder, spec.label, scored, self.options.device, self.options.batch_size)
-        return Row(spec, about, "", selected, measures, speed if timed else None)
+        return Row(
+            spec, about, "", selected, measures, speed if self.options.speed else None, self._pictures(scored, about)
+        )
+
+    def _pictures(self, scored: Score, about: Mapping[str, Any]) -> tuple[Illustrate, ...]:
+        """The figures of a row's trainings that no row before it has."""
+        use = scored.images[-1].use
+        found = []
+        if use.trained_here:
+            found.append(Illustrate(self.folder, use.name, f"training of {use.title}", TrainEncoder(use)))
+        if scored.fit is not None:
+            heading = f"{about['title']}, {use.title}"
+            found.append(Illustrate(self.folder, about["row"], heading, scored.fit, scored))
+        new = tuple(job for job in found if job.training.key not in self._illustrated)
+        self._illustrated |= {job.training.key for job in new}
+        return new
 
 
 def _row_title(spec: RowSpec, method: Method) -> str:

@@ -40,7 +40,7 @@ def scores_path(folder: Path, row: str, name: str, seed: int) -> Path:
 
 def result(about: Mapping[str, Any], key: str, status: str, reason: str = "", **more: Any) -> Record:
     """The record of one cell: what it is about, how it ended, and `more`: its numbers, where it has any."""
-    empty = {"metrics": None, "intervals": None, "accuracy": None, "provenance": None}
+    empty = dict.fromkeys(("metrics", "intervals", "accuracy", "bits_per_dimension", "provenance"))
     head = {"schema": SCHEMA, "kind": "result", "key": key, "status": status, "reason": reason}
     return {**head, **about, **empty, **more}
 
@@ -56,6 +56,12 @@ def read(path: Path) -> Record | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None
+
+
+def is_done(path: Path, key: str) -> bool:
+    """Whether the record there is the result of the job with this key."""
+    record = read(path)
+    return record is not None and record["status"] == "done" and record["key"] == key
 
 
 def read_all(folder: Path) -> Iterator[Record]:

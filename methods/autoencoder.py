@@ -1,16 +1,20 @@
-"""The autoencoder of the DLSR paper's tables 1, 2 and 11: the same network and features, without noise."""
+"""The autoencoder of the DLSR paper's tables 1, 2 and 11: the same network and features, without noise.
+
+And two controls that the paper does not have: with a bottleneck, and with noise of one level.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
+from methods import diffusion
 from methods.base import Features, Method, nearest, register
-from methods.lfdn import LFDN, restore
-from methods.noise import derive
+from methods.lfdn import LFDN
+from methods.noise import derive, normal
 from methods.reconstruction import BLOCK, Std, check_layers, mfsim, mse, normalise, normalised
 from methods.training import Recipe, seeded
 from methods.training import train as train_network
@@ -23,7 +27,10 @@ class Autoencoder(Method):
 
     Trained as DLSR is, under ||z0 - z~||^2 without noise. Scores: "mfsim", -mean over layers of
     cos(z0^m, z~^m), the paper's; "mse", mean (z0 - z~)^2. The network is wider than its input (`width` None:
-    twice the channels; `hidden` None: `width`) and may learn the identity, hence the paper's weak row.
+    twice the channels; `hidden` None: `width`) and may learn the identity, hence the paper's weak row. Two ways
+    to keep it from that: all goes through `bottleneck` channels between the halves of the blocks (None: it
+    does not), or z0 is brought to the `noise_level` of DLSR's schedule, 0 .. 99, in training and in scoring, and z~
+    is still held against z0 (None: no noise).
     """
 
     title: ClassVar[str] = "AutoEncoder"
@@ -44,12 +51,18 @@ class Autoencoder(Method):
     lr: float = 1e-4
     weight_decay: float = 1e-4
     batch_size: int = 128
+    bottleneck: int | None = None
+    noise_level: int | None = None
 
     def __post_init__(self) -> None:
         for name, valid in (("measure", ("mfsim", "mse")), ("std", ("biased", "unbiased"))):
             value = getattr(self, name)
             if value not in valid:
                 raise ValueError(f"autoencoder: {name} {value!r}; {nearest(str(value), valid)}")
+        if self.bottleneck is not None and self.bottleneck < 1:
+            raise ValueError(f"autoencoder: bottleneck must be at least 1, not {self.bottleneck}")
+        if self.noise_level is not None and not 0 <= self.noise_level < diffusion.STEPS:
+            raise ValueError(f"autoencoder: noise_level is from 0 to {diffusion.STEPS - 1}, not {self.noise_level}")
 
     @torch.no_grad()
     def score(self, x: Features) -> Tensor:
@@ -58,32 +71,64 @@ class Autoencoder(Method):
 
     def _score(self, x: Features) -> Tensor:
         z = normalise(x.need("layers"), self._sizes, self.std)
-        reconstructed: Tensor = self._lfdn(z)
+        noisy = z
+        if self.noise_level is not None:
+            noisy = diffusion.noised(z, normal(x.index, z.shape[1], seed=self._seed), self.noise_level)
+        reconstructed: Tensor = self._lfdn(noisy)
         return mse(z, reconstructed) if self.measure == "mse" else mfsim(z, reconstructed, self._sizes)
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z = normalised(train, self.std, device)
 
         def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            clean = z[rows]
-            error: Tensor = network(clean) - clean
+            clean = noisy = z[rows]
+            if self.noise_level is not None:
+                noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+                noisy = diffusion.noised(clean, noise, self.noise_level)
+            error: Tensor = network(noisy) - clean
             return error.square().sum(dim=1).mean()
 
         recipe = Recipe(self.epochs, self.batch_size, "adamw", self.lr, self.weight_decay)
         with seeded(derive(seed), device):
-            self._lfdn = LFDN(z.shape[1], **self._network())
-        self._sizes = train.layer_sizes
-        train_network(self._lfdn, loss, len(z), recipe, seed=seed, device=device, name="autoencoder", workdir=workdir)
+            self._lfdn = self._network(z.shape[1])
+        self._seed, self._sizes = seed, train.layer_sizes
+        self.losses = train_network(
+            self._lfdn, loss, len(z), recipe, seed=seed, device=device, name="autoencoder", workdir=workdir
+        )
         return self
 
-    def _network(self) -> dict[str, Any]:
-        return {"width": self.width, "hidden": self.hidden, "blocks": self.blocks, "time": 0}
+    def _network(self, channels: int) -> LFDN:
+        network = LFDN(channels, width=self.width, hidden=self.hidden, blocks=self.blocks, time=0)
+        if self.bottleneck is not None:
+            network.blocks.insert(self.blocks // 2, Bottleneck(network.width, self.bottleneck))
+        return network
 
     def state(self) -> dict[str, Tensor]:
-        network = {f"lfdn.{name}": value.cpu() for name, value in self._lfdn.state_dict().items()}
-        return {"layer_sizes": torch.tensor(self._sizes), **network}
+        return {
+            "seed": torch.tensor(self._seed),
+            "layer_sizes": torch.tensor(self._sizes),
+            "losses": torch.tensor(self.losses, dtype=torch.float64),
+            **{f"lfdn.{name}": value.cpu() for name, value in self._lfdn.state_dict().items()},
+        }
 
     def load_state(self, state: Mapping[str, Tensor], *, device: str = "cpu") -> Self:
-        self._sizes = tuple(state["layer_sizes"].tolist())
-        self._lfdn = restore(state, sum(self._sizes), device, prefix="lfdn.", **self._network())
+        self._seed, self._sizes = int(state["seed"]), tuple(state["layer_sizes"].tolist())
+        self.losses = state["losses"].tolist()
+        with torch.device("meta"):  # no time spent on weights that are replaced at once
+            self._lfdn = self._network(sum(self._sizes))
+        weights = {k.removeprefix("lfdn."): v for k, v in state.items() if k.startswith("lfdn.")}
+        self._lfdn.load_state_dict(weights, assign=True)
+        self._lfdn.to(device).eval()
         return self
+
+
+class Bottleneck(nn.Module):
+    """Stands among LFDN's blocks, but without their way around: (N, width) to (N, channels) and back."""
+
+    def __init__(self, width: int, channels: int) -> None:
+        super().__init__()
+        self.narrow, self.widen = nn.Linear(width, channels), nn.Linear(channels, width)
+
+    def forward(self, x: Tensor, embedding: Tensor | None) -> Tensor:
+        """`embedding`: the time embedding that LFDN gives every block; not used."""
+        return self.widen(self.narrow(x))  # type: ignore[no-any-return]

@@ -159,6 +159,7 @@ class Method(ABC):
     `score_only`: fields that a fit does not depend on. `inert`: fields that change no score (speed, memory).
     `fitted`: attributes that hold what `fit` learned (tensors, ints, floats): what `state` saves.
     `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything.
+    A training's mean loss of each epoch is kept as `losses`, in `state` too: its curve is drawn.
     """
 
     title: ClassVar[str] = ""
@@ -173,6 +174,15 @@ class Method(ABC):
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         """Learn from the ID training set. `workdir` is the method's own folder for checkpoints. Default: nothing."""
         return self
+
+    @property
+    def bits_per_dimension(self) -> bool:
+        """Whether the scores, as these hyper-parameters have them, are bits per dimension."""
+        return False
+
+    def pictures(self, x: Features) -> Mapping[str, Tensor]:
+        """Images that show what a generator learned, by name: uint8 (n, H, W, 3) each. Default: none."""
+        return {}
 
     @abstractmethod
     def score(self, x: Features) -> Tensor:

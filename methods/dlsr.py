@@ -156,10 +156,10 @@ class DLSR(Method):
                 if kept is not None:  # a resumed training does not come by here again
                     checkpoint.write(kept, lambda path: save_file(network.state_dict(), path))
 
-        def run(recipe: Recipe, workdir: Path | None) -> LFDN:
+        def run(recipe: Recipe, workdir: Path | None) -> tuple[LFDN, list[float]]:
             with seeded(derive(seed), device):
                 network = LFDN(z.shape[1], **self._network())
-            train_network(
+            losses = train_network(
                 network,
                 loss,
                 len(z),
@@ -170,7 +170,7 @@ class DLSR(Method):
                 workdir=workdir,
                 on_epoch=keep,
             )
-            return network
+            return network, losses
 
         recipe = Recipe(
             epochs=self.epochs,
@@ -182,7 +182,7 @@ class DLSR(Method):
             ema=self.ema,
         )
         self._seed, self._sizes = seed, train.layer_sizes
-        self._final = run(recipe, workdir)
+        self._final, self.losses = run(recipe, workdir)
         if not first and kept is not None:
             try:
                 first.append(restore(load_file(kept), z.shape[1], device, **self._network()))
@@ -198,12 +198,14 @@ class DLSR(Method):
 
     def state(self) -> dict[str, Tensor]:
         state = {"seed": torch.tensor(self._seed), "layer_sizes": torch.tensor(self._sizes)}
+        state["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         for prefix, network in (("final", self._final), ("initial", self._initial)):
             state |= {f"{prefix}.{name}": value.cpu() for name, value in network.state_dict().items()}
         return state
 
     def load_state(self, state: Mapping[str, Tensor], *, device: str = "cpu") -> Self:
         self._seed, self._sizes = int(state["seed"]), tuple(state["layer_sizes"].tolist())
+        self.losses = state["losses"].tolist()
         self._final, self._initial = (
             restore(state, sum(self._sizes), device, prefix=f"{prefix}.", **self._network())
             for prefix in ("final", "initial")

@@ -38,7 +38,7 @@ class Recipe:
 
     epochs: int
     batch_size: int
-    optimizer: Literal["adamw", "adam", "sgd"]
+    optimizer: Literal["adamw", "adam", "adamax", "sgd"]
     lr: float
     weight_decay: float = 0.0
     momentum: float = 0.0
@@ -50,7 +50,7 @@ class Recipe:
     drop_last: bool = False
 
     def __post_init__(self) -> None:
-        for name, valid in (("optimizer", ("adamw", "adam", "sgd")), ("schedule", ("constant", "cosine"))):
+        for name, valid in (("optimizer", ("adamw", "adam", "adamax", "sgd")), ("schedule", ("constant", "cosine"))):
             if getattr(self, name) not in valid:
                 raise ValueError(f"{name} {getattr(self, name)!r}: {nearest(str(getattr(self, name)), valid)}")
         for name in ("epochs", "batch_size", "lr"):
@@ -282,6 +282,8 @@ def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
             nesterov=recipe.nesterov,
             fused=True,
         )
+    if recipe.optimizer == "adamax":
+        return torch.optim.Adamax(parameters, recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     return kind(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
 

@@ -18,12 +18,15 @@ class Encoder(ABC):
     """Turns images into features. Its dataclass fields are its settings; ValueError for a setting that cannot be.
 
     A life: `find_weights` (a file, or none: then it must `fit`), `open`, (`fit` or `load_state`), `encode`.
+    Before `fit`, `find_start` and `start_from` where it does not start from random weights.
     `learns`: what `fit` reads ("pixels", "embedding"), "" where there is nothing to train.
+    `supervised`: whether `fit` needs the labels too.
     """
 
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     learns: ClassVar[str] = ""
+    supervised: ClassVar[bool] = True
 
     @property
     @abstractmethod
@@ -42,12 +45,23 @@ class Encoder(ABC):
         """
         return None
 
+    def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        """The file that a training starts from; None where it starts from random weights.
+
+        CannotRun, with how to get it, where it has to be there and is not.
+        """
+        return None
+
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         """Build the network on `device`, from `weights` where there are any. ValueError where they do not fit."""
         return self
 
+    def start_from(self, weights: Path) -> Self:
+        """Have `fit` start from the file that `find_start` gave; after `open`."""
+        return self
+
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        """Train on the ID training set; `train` holds what `learns` names, and the labels."""
+        """Train on the ID training set; `train` holds what `learns` names, and the labels where there are any."""
         return self
 
     @abstractmethod

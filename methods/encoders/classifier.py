@@ -17,7 +17,6 @@ from methods.encoders.base import Encoder, Images, register
 from methods.encoders.inference import check_precision, inference
 
 AUGMENTATIONS = ("crop_flip", "crop", "none")
-ON_DEVICE_BYTES = 2 * 2**30  # training images up to this size live on the device
 
 
 @register("classifier")
@@ -65,6 +64,7 @@ class Classifier(Encoder):
         )
         self._network: networks.Network | None = None
         self._trained = False
+        self.losses: list[float] = []
         self._device, self._precision = "cpu", "32"
         self._mean: tuple[float, ...] = ()
         self._std: tuple[float, ...] = ()
@@ -110,12 +110,10 @@ class Classifier(Encoder):
         found = int(labels.max()) + 1
         if self.classes is not None and found > self.classes:
             raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
-        self._mean, self._std = _statistics(pixels)
+        self._mean, self._std = preprocessing.statistics(pixels)
         with training.seeded(seed):
             network = networks.build(self.architecture, self.classes or max(found, 2))
-        if pixels.numel() <= ON_DEVICE_BYTES:
-            pixels = pixels.to(device)
-        labels = labels.to(device)
+        pixels, labels = preprocessing.to_train_on(pixels, device), labels.to(device)
 
         def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
             batch = pixels[rows.to(pixels.device)]
@@ -127,7 +125,7 @@ class Classifier(Encoder):
             x = preprocessing.normalise(batch, self._mean, self._std)
             return functional.cross_entropy(model(x), labels[rows])
 
-        training.train(
+        self.losses = training.train(
             network.to(memory_format=torch.channels_last),
             loss,
             len(labels),
@@ -158,12 +156,14 @@ class Classifier(Encoder):
             return {}
         weights = self._network.state_dict()
         statistics = {"mean": torch.tensor(self._mean), "std": torch.tensor(self._std)}
+        statistics["losses"] = torch.tensor(self.losses, dtype=torch.float64)
         # contiguous: safetensors does not take channels_last
         return statistics | {f"network.{name}": weights[name].cpu().contiguous() for name in weights}
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
         self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
+        self.losses = state["losses"].tolist()
         self._network, self._trained = self._build(networks.classes_in(weights) or 2), True
         self._network.load_state_dict(weights)
         return self
@@ -174,15 +174,3 @@ class Classifier(Encoder):
     def _place(self, network: networks.Network) -> networks.Network:
         network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return network
-
-
-def _statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std a channel of all training images, from 0 to 1; a std of 0 is taken as one grey level."""
-    total, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-    for start in range(0, len(pixels), 1024):
-        values = pixels[start : start + 1024].double().flatten(0, 2) / 255
-        total, squares = total + values.sum(0), squares + values.square().sum(0)
-    count = pixels.numel() // 3
-    mean = total / count
-    std = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1 / 255)
-    return tuple(mean.float().tolist()), tuple(std.float().tolist())

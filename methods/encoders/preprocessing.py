@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from methods.encoders.base import Images
 
+ON_DEVICE_BYTES = 2 * 2**30
 BLOCK_BYTES = 256 * 2**20  # of float32 pixels before the resize: large images go through a few at a time
 
 
@@ -53,6 +54,26 @@ def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Te
     centre = pixels.new_tensor(mean).view(3, 1, 1) * 255
     scale = pixels.new_tensor(std).view(3, 1, 1) * 255
     return (pixels - centre) / scale
+
+
+def statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std a channel of all training images, from 0 to 1; a std of 0 is taken as one grey level.
+
+    pixels: uint8 (N, H, W, 3).
+    """
+    total, squares = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    for start in range(0, len(pixels), 1024):
+        values = pixels[start : start + 1024].double().flatten(0, 2) / 255
+        total, squares = total + values.sum(0), squares + values.square().sum(0)
+    count = pixels.numel() // 3
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(0).sqrt().clamp_min(1 / 255)
+    return tuple(mean.float().tolist()), tuple(std.float().tolist())
+
+
+def to_train_on(pixels: Tensor, device: str) -> Tensor:
+    """Training images, uint8: on the device where they are at most 2 GiB, else where they are."""
+    return pixels.to(device) if pixels.numel() <= ON_DEVICE_BYTES else pixels
 
 
 def _resize(block: Tensor, size: tuple[int, int], mode: str) -> Tensor:

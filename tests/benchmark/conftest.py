@@ -1,12 +1,16 @@
 """A suite that runs in a second: embedded digits, a network of one epoch, few images."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
 import run_all
+from benchmark import jobs, measuring
+from methods.encoders.classifier import Classifier
+from methods.encoders.pixels import Pixels
 
 SUITE = {
     "title": "A trial on digits",
@@ -60,3 +64,24 @@ class Trial:
 @pytest.fixture
 def trial(tmp_path):
     return Trial(tmp_path)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often each kind of job is carried out, and how many images each encoder sees."""
+    counts = Counter()
+    for job in (jobs.TrainEncoder, jobs.Encode, jobs.FitMethod, jobs.Score, measuring.Measure):
+
+        def run(self, worker, before=job.run, name=job.__name__):
+            counts[name] += 1
+            before(self, worker)
+
+        monkeypatch.setattr(job, "run", run)
+    for encoder in (Classifier, Pixels):
+
+        def encode(self, images, before=encoder.encode, name=encoder.__name__):
+            counts[f"images {name}"] += len(images)
+            return before(self, images)
+
+        monkeypatch.setattr(encoder, "encode", encode)
+    return counts

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_ood.metrics import functional as pytorch_ood
 from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
+from sklearn.neighbors import KNeighborsClassifier
 
 from benchmark.metrics import (
     METRICS,
@@ -20,6 +22,7 @@ from benchmark.metrics import (
     fpr_at_tpr,
     fpr_interval,
     intervals,
+    knn_accuracy,
     measure,
 )
 
@@ -381,3 +384,34 @@ def test_metrics_are_data():
     scores = gaussians(11)
     assert measure(*scores) == {metric.name: metric.function(*scores) for metric in METRICS}
     assert intervals(*scores) == {"auroc": delong_interval(*scores), "fpr95": fpr_interval(*scores)}
+
+
+# kNN accuracy of an embedding
+
+
+@pytest.mark.parametrize("k", [1, 7, 20])
+def test_knn_accuracy_is_scikit_learns(monkeypatch, k):
+    """Leave one out; several blocks, the last of them short; ties go to the lowest class."""
+    monkeypatch.setattr("benchmark.metrics._QUERIES", 40)
+    rng = np.random.default_rng(k)
+    labels = rng.integers(0, 5, 150)
+    embedding = (rng.normal(size=(5, 8))[labels] + 1.5 * rng.normal(size=(150, 8))) * rng.uniform(0.1, 9, (150, 1))
+    model = KNeighborsClassifier(k, metric="cosine")
+    expected = (cross_val_predict(model, embedding, labels, cv=LeaveOneOut()) == labels).mean()
+    assert 0.2 < expected < 0.9
+    assert knn_accuracy(torch.from_numpy(embedding), torch.from_numpy(labels), k) == pytest.approx(expected)
+
+
+def test_knn_accuracy_by_hand():
+    directions = torch.tensor([[1.0, 0], [2, 0.1], [0, 1], [0.1, 3], [0.2, 1]])
+    # by angle: 0, 1 | 2, 3, 4: each one's nearest is of its own group; a label that disagrees costs two
+    assert knn_accuracy(directions, torch.tensor([0, 0, 1, 1, 1]), k=1) == 1
+    assert knn_accuracy(directions, torch.tensor([0, 1, 1, 1, 1]), k=1) == pytest.approx(3 / 5)
+
+
+def test_knn_accuracy_needs_enough_labelled_images():
+    embedding = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="more than k = 20 images, not 20"):
+        knn_accuracy(embedding, torch.zeros(20, dtype=torch.int64))
+    with pytest.raises(ValueError, match="some images have none"):
+        knn_accuracy(embedding, torch.full((20,), -1), k=5)

@@ -9,33 +9,11 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import methods
-from benchmark import jobs, measuring
+from benchmark import measuring
 from benchmark.store import ChunkWriter
 from methods.encoders.classifier import Classifier
-from methods.encoders.pixels import Pixels
 
 FOLDER = "mini+limit=30+limit-train=60"
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """How often each kind of job is carried out, and how many images each encoder sees."""
-    counts = Counter()
-    for job in (jobs.TrainEncoder, jobs.Encode, jobs.FitMethod, jobs.Score, measuring.Measure):
-
-        def run(self, worker, before=job.run, name=job.__name__):
-            counts[name] += 1
-            before(self, worker)
-
-        monkeypatch.setattr(job, "run", run)
-    for encoder in (Classifier, Pixels):
-
-        def encode(self, images, before=encoder.encode, name=encoder.__name__):
-            counts[f"images {name}"] += len(images)
-            return before(self, images)
-
-        monkeypatch.setattr(encoder, "encode", encode)
-    return counts
 
 
 def test_a_run_measures_every_cell_and_says_where_it_wrote(trial, capsys):
@@ -244,6 +222,30 @@ def test_out_of_gpu_memory_halves_the_batch_and_changes_no_score(trial, monkeypa
     monkeypatch.setattr(Classifier, "encode", encode)
     trial.run("--methods", "msp", "--cache", str(tmp_path / "other"))
     assert trial.records() == expected
+
+
+def test_out_of_gpu_memory_while_scoring_halves_the_block(trial, monkeypatch, tmp_path):
+    trial.run("--methods", "lowlevel")
+    expected = trial.records()
+    method = methods.get("lowlevel")
+    before = method.score
+
+    def score(self, x):
+        if len(x) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return before(self, x)
+
+    monkeypatch.setattr(method, "score", score)
+    assert trial.run("--methods", "lowlevel", "--cache", str(tmp_path / "other")) == 0
+    assert trial.records() == expected
+
+
+def test_a_results_folder_that_cannot_be_written_is_one_line(trial, capsys):
+    trial.results.write_text("a file where the folder should be")
+    assert trial.run("--methods", "lowlevel") == 1
+    error = capsys.readouterr().err
+    assert "results" in error
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("fail_at", [1, 4])

@@ -320,7 +320,7 @@ def test_who_a_note_is_about():
 def test_notes_come_from_the_records(render):
     subset = {"n": 100, "of": 26032, "notes": ["every tenth image"], "stands_in_for": "Planes"}
     records = [
-        result("msp", "birds", ood_more=subset, resolution="id", train={"n": 400, "notes": ["balanced"]}),
+        result("msp", "birds", ood_more=subset, resolution="id", train={"n": 400, "of": 1000, "notes": ["balanced"]}),
         speed("msp", 41.2),
     ]
     shown = view(
@@ -330,7 +330,7 @@ def test_notes_come_from_the_records(render):
     for said in (
         "Birds (test, far) 100 of 26,032",
         "Birds: stands in for Planes, and is not it; every tenth image.",
-        "Fitted on 400 ID training images; balanced.",
+        "Fitted on 400 of 1,000 ID training images; balanced.",
         "Resolution id: every image is first brought to the size of the ID images",
         "a stand-in encoder.",
         "median of 5 x 64 images on Some CPU, 2 threads.",
@@ -409,3 +409,22 @@ def test_latex_is_balanced_and_escaped():
     spans = [text.count("&") + sum(int(n) - 1 for n in re.findall(r"multicolumn\{(\d+)\}", text)) for text in lines]
     assert set(spans) == {5}  # name, two sets, their average, accuracy, speed
     assert r"\begin{tabular}{lrrrrr}" in page
+
+
+def test_bits_per_dimension_have_a_table_of_their_own():
+    from benchmark.markup import markdown
+
+    def record(ood, bits, seed):
+        about = {"kind": "result", "status": "done", "row": "glow@pixels", "method": "glow", "seed": seed, "reason": ""}
+        sets = {"id": {"n": 5, "of": 5, "title": "Digits", "notes": [], "split": "test", "name": "digits"}}
+        sets["ood"] = {**sets["id"], "name": ood, "title": ood.title(), "group": "far", "stands_in_for": None}
+        more = {"train": sets["id"], "resolution": "native", "random_fit": True, "footnotes": [], "accuracy": None}
+        metrics = dict.fromkeys(("auroc", "fpr95", "fpr95_ood", "aupr_ood", "aupr_id"), 0.5)
+        intervals = {"auroc": [0.4, 0.6], "fpr95": [0.4, 0.6]}
+        return {**about, **sets, **more, "metrics": metrics, "intervals": intervals, "bits_per_dimension": bits}
+
+    found = [record("letters", [3.0, 4.0], 0), record("letters", [3.5, 5.0], 1), record("scans", None, 0)]
+    rows, ood = [("glow@pixels", "Glow", "pixels")], [("letters", "Letters", "far"), ("scans", "Scans", "far")]
+    page = markdown(found, View("x", "x", "Digits", rows, ood))
+    assert "| Glow | 3.250 | 4.500 | – |" in page
+    assert "Bits per dimension" not in markdown([found[2]], View("x", "x", "Digits", rows, ood))

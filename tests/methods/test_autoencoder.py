@@ -1,12 +1,14 @@
 """The feature autoencoder of the DLSR paper."""
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
-from methods.autoencoder import Autoencoder
+from methods.autoencoder import Autoencoder, Bottleneck
 from methods.base import Features
+from methods.noise import normal
 from methods.reconstruction import normalise
 
 SIZES = (4, 8)
@@ -67,7 +69,53 @@ def test_both_measures_share_a_fit(fitted: Autoencoder) -> None:
     assert all(torch.equal(value, other[name]) for name, value in fitted.state().items())
 
 
+def test_losses_are_kept(fitted: Autoencoder) -> None:
+    assert len(fitted.losses) == TINY["epochs"]
+    assert fitted.losses[-1] < fitted.losses[0] / 2
+    assert Autoencoder(**TINY).load_state(fitted.state()).losses == fitted.losses
+
+
+@pytest.mark.parametrize(("bottleneck", "rank"), [(None, 12), (2, 2), (1, 1)])
+def test_everything_goes_through_the_bottleneck(bottleneck: int | None, rank: int) -> None:
+    network = Autoencoder(**TINY, bottleneck=bottleneck)._network(12).double()
+    with torch.no_grad():  # before training LFDN gives 0, whatever its input
+        for weight in network.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, generator=GENERATOR))
+    point = torch.randn(12, generator=GENERATOR, dtype=torch.float64)
+    jacobian: Any = torch.autograd.functional.jacobian(lambda x: network(x[None])[0], point)
+    assert int(torch.linalg.matrix_rank(jacobian, rtol=1e-9)) == rank
+
+
+def test_blocks_on_both_sides_of_the_bottleneck() -> None:
+    with torch.device("meta"):
+        network = Autoencoder(bottleneck=64)._network(720)
+    assert [type(block) is Bottleneck for block in network.blocks] == [i == 8 for i in range(17)]
+    added = 1440 * 64 + 64 + 64 * 1440 + 1440
+    assert sum(weight.numel() for weight in network.parameters()) == 68_572_080 + added
+
+
+def test_noise_of_one_level() -> None:
+    # One image, learned by heart: the noise of the highest level keeps the network from copying its input.
+    one = Features(layers=ID.layers[:1].expand(64, -1), layer_sizes=SIZES)
+    settings: dict[str, Any] = {**TINY, "epochs": 60, "measure": "mse", "lr": 5e-3, "noise_level": 99}
+    method = Autoencoder(**settings).fit(one, seed=0)
+    target = normalise(ID.layers[:1], SIZES, "biased")
+    asked: list[torch.Tensor] = []
+    method._lfdn.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0]))
+    scores = method.score(one)
+    # What the network sees is z0 at a[99] = .41175, by noise that is each image's own.
+    noise = (asked[0] - math.sqrt(0.41175) * target) / math.sqrt(1 - 0.41175)
+    assert torch.allclose(noise, normal(one.index, 12, seed=0), atol=1e-3)
+    # What it is held against is z0 without noise, and it has learned to give that.
+    assert torch.allclose(scores, (method._lfdn(asked[0]) - target).square().mean(1), atol=1e-5)
+    assert float(scores.mean()) < 0.1
+
+
 def test_bad_settings() -> None:
+    with pytest.raises(ValueError, match="autoencoder: bottleneck must be at least 1, not 0"):
+        Autoencoder(bottleneck=0)
+    with pytest.raises(ValueError, match="autoencoder: noise_level is from 0 to 99, not 100"):
+        Autoencoder(noise_level=100)
     with pytest.raises(ValueError, match="autoencoder: measure 'mfsimm'; did you mean 'mfsim'"):
         Autoencoder(measure="mfsimm")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="autoencoder: std 'none'"):

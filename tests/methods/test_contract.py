@@ -21,6 +21,21 @@ from methods.base import CannotRun, Features, Head, Method
 SMALL: dict[str, dict[str, Any]] = {
     "dlsr": {"blocks": 2, "width": 32, "epochs": 20, "batch_size": 96, "lr": 1e-3},
     "autoencoder": {"blocks": 2, "width": 32, "epochs": 20, "batch_size": 96, "lr": 1e-3},
+    "feature_vae": {"epochs": 20, "batch_size": 96, "lr": 1e-3},
+    "pca": {"components": 8},
+    "glow": {"levels": 2, "steps": 1, "width": 8, "epochs": 2, "lr": 0.01, "warmup_epochs": 0.5},
+    "ddpm": {"sampler": "ddim", "steps": 10, "skip": 10, "width": 8, "epochs": 1, "batch_size": 32, "lr": 5e-3},
+    "pixelcnn": {"blocks": 1, "filters": 4, "mixtures": 2, "epochs": 1, "batch_size": 128, "lr": 1e-2},
+    "vae": {
+        "measure": "elbo",
+        "samples": 1,
+        "steps": 2,
+        "nz": 2,
+        "width": 2,
+        "epochs": 1,
+        "batch_size": 32,
+        "lr": 1e-2,
+    },
 }
 # A second value for a field, and what must be set beside it for the field to matter.
 OTHER: dict[tuple[str, str], Any] = {
@@ -30,9 +45,20 @@ OTHER: dict[tuple[str, str], Any] = {
     ("dlsr", "ema"): 0.9,
     ("autoencoder", "width"): 24,
     ("autoencoder", "hidden"): 24,
-    ("autoencoder", "ema"): 0.9,
+    ("autoencoder", "bottleneck"): 4,
+    ("autoencoder", "noise_level"): 10,
+    ("glow", "clip"): 0.1,
+    ("glow", "ema"): 0.9,
+    ("ddpm", "ema"): 0.9,
+    ("pixelcnn", "ema"): 0.9,
+    ("vae", "regret_lr"): 0.05,
 }
-BESIDE: dict[tuple[str, str], dict[str, Any]] = {("dlsr", "lr_sign"): {"measure": "lr"}}
+BESIDE: dict[tuple[str, str], dict[str, Any]] = {
+    ("dlsr", "lr_sign"): {"measure": "lr"},
+    ("vae", "steps"): {"measure": "regret"},
+    ("vae", "regret_of"): {"measure": "regret"},
+    ("vae", "regret_lr"): {"measure": "regret"},
+}
 NO_ORDER = ("random", "constant")  # the two that must not tell ID from OOD
 
 CLASSES, PER_CLASS, LAYERS = 10, 4, (8, 12, 20)

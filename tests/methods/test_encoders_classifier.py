@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from methods.base import CannotRun, Features
-from methods.encoders import classifier, networks
+from methods.encoders import classifier, networks, preprocessing
 from methods.encoders.classifier import Classifier
 from methods.encoders.registry import create
 
@@ -97,7 +97,7 @@ def test_mean_and_std_are_those_of_the_training_images(trained: Classifier) -> N
 def test_more_than_one_block_of_pixels() -> None:
     pixels = torch.randint(256, (2500, 2, 2, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     pixels[..., 2] = 7  # a constant channel: one grey level instead of a division by 0
-    mean, std = classifier._statistics(pixels)
+    mean, std = preprocessing.statistics(pixels)
     values = pixels.numpy().reshape(-1, 3) / 255
     np.testing.assert_allclose(mean, values.mean(0), rtol=1e-6)
     np.testing.assert_allclose(std, [*values.std(0)[:2], 1 / 255], rtol=1e-6)

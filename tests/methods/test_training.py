@@ -84,7 +84,7 @@ def test_clipping_bounds_the_step() -> None:
     assert model.w.item() == pytest.approx(-0.25, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "adam", "adamax", "sgd"])
 def test_optimizers_are_torch_s(name: str) -> None:
     x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
     with seeded(1):
@@ -93,7 +93,8 @@ def test_optimizers_are_torch_s(name: str) -> None:
     more: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
     recipe = Recipe(5, 8, name, 0.05, weight_decay=0.1, **more)  # type: ignore[arg-type]
     run(model, lambda m, rows, _: m(x[rows]).square().mean(), 8, recipe)
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[name]
+    kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax, "sgd": torch.optim.SGD}
+    kind = kinds[name]
     optimizer = kind(other.parameters(), lr=0.05, weight_decay=0.1, **more)
     for _ in range(5):  # whole batches: the order of rows does not matter
         optimizer.zero_grad()

@@ -1,0 +1,220 @@
+"""A timm model with a classifier of the ID set's own classes, trained whole from its published weights."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from methods import training
+from methods.base import Features, Head, nearest
+from methods.encoders import checkpoints, preprocessing, timm_models
+from methods.encoders.augmentation import random_flip
+from methods.encoders.base import Encoder, Images, register
+from methods.encoders.inference import check_precision, inference
+
+AUGMENTATIONS = ("flip", "none")
+
+
+@register("finetuned")
+@dataclass
+class Finetuned(Encoder):
+    """`embedding`, `logits`, `layers` (every map that timm lists, averaged) and the head, in one pass.
+
+    The setting of MSP, energy, DICE and ASH-S in DLSR's Tables 3 and 6; `probe` is its cheap form. The paper
+    does not say how it trained; the recipe here is ours: AdamW, a classifier that starts at zero (BiT), one
+    epoch of warm-up where there is more than one, cosine per step. Batch norms keep the mean and variance
+    that they came with (gain and bias are trained): some files have theirs folded into the weights, and with
+    a batch's own statistics such a network is no longer the one that was pretrained.
+
+    model: a timm name with its tag, whose weights are found as those of `pretrained`. checkpoint: the stem of
+    a file in the weights folder with the whole network under timm's names; where it is absent the network is
+    trained. classes: None = as many as the checkpoint or the labels have. Images are stretched to resolution
+    x resolution. Mean and std are those of the file's header, else timm's for the model.
+    augment: mirror half of the training images, or "none".
+    """
+
+    title = "fine-tuned (timm)"
+    paper = "Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models"
+    learns = "pixels"
+
+    model: str = "tf_efficientnet_b4.aa_in1k"
+    classes: int | None = None
+    checkpoint: str | None = None
+    resolution: int = 224
+    epochs: int = 10
+    batch_size: int = 64
+    lr: float = 1e-4
+    weight_decay: float = 1e-2
+    augment: Literal["flip", "none"] = "flip"
+
+    def __post_init__(self) -> None:
+        if self.augment not in AUGMENTATIONS:
+            raise ValueError(f"finetuned: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
+        if self.resolution < 16:
+            raise ValueError(f"finetuned: resolution is at least 16, not {self.resolution}")
+        if self.classes is not None and self.classes < 2:
+            raise ValueError(f"finetuned: classes is at least 2, not {self.classes}")
+        self._recipe = training.Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            optimizer="adamw",
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            schedule="cosine",
+            warmup_epochs=1 if self.epochs > 1 else 0,
+        )
+        self._network: nn.Module | None = None
+        self._start: Path | None = None
+        self._trained = False
+        self._device, self._precision = "cpu", "32"
+        self._mean: tuple[float, ...] = ()
+        self._std: tuple[float, ...] = ()
+        self._layer_sizes: tuple[int, ...] = ()
+        self.losses: list[float] = []
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        return ("embedding", "logits", "layers")
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        return self._layer_sizes
+
+    @property
+    def head(self) -> Head | None:
+        if self._network is None:
+            return None
+        layer = timm_models.classifier(self._network, self.model)
+        return Head(layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone())
+
+    def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        """`<directory>/<checkpoint>.safetensors`, .pth or .th; None where there is none: it is trained."""
+        timm_models.configuration(self.model, self.resolution)
+        return None if self.checkpoint is None else checkpoints.find(directory, self.checkpoint)
+
+    def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        """The published weights of the model, as `pretrained` finds them; CannotRun where there are none."""
+        return timm_models.find_weights(self.model, self.resolution, directory, download=download)
+
+    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
+        self._device, self._precision = device, check_precision(precision)
+        if weights is None:
+            return self
+        state, header = checkpoints.read(weights)
+        config = timm_models.configuration(self.model, self.resolution)
+        given = checkpoints.normalisation(header, weights)
+        self._mean, self._std = given or (tuple(config.mean), tuple(config.std))
+        found = self._classes_in(state, str(weights))
+        if self.classes is not None and found != self.classes:
+            raise ValueError(f"{weights} has {found} classes, not {self.classes}")
+        network = self._build(found)
+        checkpoints.load(network, state, name=self.model, path=weights)
+        self._place(network)
+        return self
+
+    def start_from(self, weights: Path) -> Self:
+        self._start = weights
+        return self
+
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        """Train on `pixels` and labels; CannotRun without labels."""
+        pixels, labels = train.need("pixels"), train.need_labels()
+        if self._start is None:
+            raise RuntimeError(f"finetuned: give it the weights of {self.model} with `start_from` before fit")
+        found = int(labels.max()) + 1
+        if self.classes is not None and found > self.classes:
+            raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
+        network: Any
+        with training.seeded(seed):
+            network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, self._start)
+            network.reset_classifier(self.classes or max(found, 2))
+        layer = timm_models.classifier(network, self.model)
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        pixels, labels = preprocessing.to_train_on(pixels, device), labels.to(device)
+
+        norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+        def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+            for norm in norms:
+                norm.eval()
+            batch = preprocessing.stretch(pixels[rows.to(pixels.device)], self.resolution, device)
+            if self.augment == "flip":
+                batch = random_flip(batch, generator)
+            logits = model(preprocessing.normalise(batch, self._mean, self._std))
+            return functional.cross_entropy(logits, labels[rows])
+
+        self.losses = training.train(
+            network.to(memory_format=torch.channels_last),
+            loss,
+            len(labels),
+            self._recipe,
+            seed=seed,
+            device=device,
+            name=f"finetuned {self.model}",
+            workdir=workdir,
+            precision=self._precision,
+        )
+        self._trained = True
+        self._place(network)
+        return self
+
+    def encode(self, images: Images) -> dict[str, Tensor]:
+        if self._network is None:
+            raise RuntimeError("fit finetuned, or open a checkpoint, before encode")
+        embedding = self._run(images)
+        with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
+            logits = timm_models.classifier(self._network, self.model)(embedding)
+        return {"embedding": embedding, "logits": logits, "layers": torch.cat(self._maps.take(), 1)}
+
+    def _run(self, images: Images) -> Tensor:
+        """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
+        pixels = preprocessing.stretch(images, self.resolution, self._device)
+        with inference(self._device, self._precision):
+            x = preprocessing.normalise(pixels, self._mean, self._std)
+            return timm_models.embed(self._network, x).float()
+
+    def state(self) -> dict[str, Tensor]:
+        if self._network is None or not self._trained:
+            return {}
+        weights = self._network.state_dict()
+        learned = {"mean": self._mean, "std": self._std, "losses": self.losses}
+        # contiguous: safetensors does not take channels_last
+        return {name: torch.tensor(values) for name, values in learned.items()} | {
+            f"network.{name}": weights[name].cpu().contiguous() for name in weights
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
+        self.losses = state["losses"].tolist()
+        network = self._build(self._classes_in(weights, "the state"))
+        network.load_state_dict(weights)
+        self._trained = True
+        self._place(network)
+        return self
+
+    def _build(self, classes: int) -> nn.Module:
+        import timm
+
+        network: nn.Module = timm.create_model(self.model, pretrained=False, num_classes=classes)
+        return network
+
+    def _classes_in(self, state: Mapping[str, Tensor], where: str) -> int:
+        """How many classes a state has; ValueError where it has no classifier."""
+        name = timm_models.configuration(self.model, self.resolution).classifier
+        weight = state.get(f"{name}.weight")
+        if weight is None or weight.ndim != 2:
+            raise ValueError(f"{where} holds no classifier ({name}.weight) of {self.model}")
+        return len(weight)
+
+    def _place(self, network: nn.Module) -> None:
+        """Ready to encode: on the device, its maps listened to."""
+        self._network = network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._maps = timm_models.PooledMaps(network, self.model)
+        self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))
+        self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())

@@ -1,0 +1,331 @@
+"""OAL: a classifier that is taught, after its training, to have little to say about synthesised outliers."""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from methods import training
+from methods.base import Features, nearest
+from methods.encoders import latents as latent_files
+from methods.encoders import outlier_loss, preprocessing
+from methods.encoders.augmentation import random_crop, random_flip
+from methods.encoders.base import Images, register
+from methods.encoders.classifier import Classifier
+from methods.encoders.inference import inference
+from methods.encoders.outlier_sources import Arm, Sources, Space
+from methods.encoders.outlier_student import Adapter, Student
+from methods.encoders.stages import Stages
+from methods.noise import derive
+
+# a batch's rows -> what the student reads, and the features and logits of its teacher
+Batch = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
+
+HELD = 0.1  # share of the training images that nothing is trained on
+_CHOICES = {
+    "outliers": ("none", "knn", "diffusion", "gaussian", "latents"),
+    "loss": ("energy", "logistic", "uniform"),
+    "backbone": ("trained", "frozen"),
+    "guidance": ("away", "mixed"),
+}
+_LEAST = {"tune_epochs": 1, "diffusion_epochs": 1, "diffusion_blocks": 1, "k": 1, "weight": 0, "n_out": 0, "sigma": 0}
+
+
+@register("oal")
+@dataclass
+class OAL(Classifier):
+    """The classifier, tuned by CE + 4 KL(p_t, p) + 8 KL(softmax t, softmax s) + weight x L_out: "OAL-feat".
+
+    s, p: embedding and probabilities; t, p_t: those before the tuning, in the place of OAL's ViT teacher (of the
+    same space, so without its DT). `distil`: whether the KL terms are there. `outliers`, features o in that space:
+
+    - "none": no L_out. "knn": OAL's boundary outliers, sigma / sqrt(D) from a class (outliers.py)
+    - "diffusion": those, noised and denoised by a class-conditional diffusion of s with guidance "away" from the
+      class or to two "mixed" ones, where their distance to the k-th neighbour lies between the 95th and 99.9th
+      percentile of held-out ID images. "gaussian": random directions with the norms of these
+    - "latents": Stable Diffusion's, in the file `latents`. The loss is OAL's own: DT, and .1 CLUB(knn, s) +
+      .2 CLUB(latents, s) for L_out
+
+    L_out, and its `weight`: "energy" hinge (.1), m_in and m_out the medians of E = -logsumexp over held-out ID and
+    outliers before the tuning; "logistic" on E (2.5); "uniform" cross-entropy (.5). `club` adds .1 CLUB(o, s), 0
+    in expectation. Outliers enter behind the convolutions: they train the head, and with backbone "frozen" (for a
+    CPU: no augmentation) a residual adapter of two layers before it. The convolutions ("trained") learn from CE,
+    KL, CLUB and the ID half of L_out alone.
+
+    n_out None: 30 a class; as many again are not trained on. 10 % of the training images are held out for
+    percentiles, margins and `selection`, by which to choose settings: their accuracy before and after (it may fall
+    by half a point) and the AUROC of E against the outliers not trained on. A `checkpoint` may have seen them.
+    """
+
+    title = "OAL-feat"
+    paper = "Gao et al., Enhancing OOD Detection Using Latent Diffusion, https://arxiv.org/abs/2406.16525"
+
+    outliers: Arm = "diffusion"
+    loss: outlier_loss.Kind = "energy"
+    weight: float | None = None
+    distil: bool = True
+    club: bool = False
+    backbone: Literal["trained", "frozen"] = "trained"
+    tune_epochs: int = 20
+    tune_lr: float = 0.005
+    n_out: int | None = None
+    k: int = 300
+    sigma: float = 1.94
+    guidance: Literal["away", "mixed"] = "away"
+    diffusion_epochs: int = 150
+    diffusion_lr: float = 1e-4
+    diffusion_blocks: int = 16
+    diffusion_width: int | None = None
+    latents: str | None = None
+    latents_sha256: str | None = field(init=False, default=None)  # keys are of content, not of paths
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, valid in _CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise ValueError(f"oal: {name} {getattr(self, name)!r}; {nearest(str(getattr(self, name)), valid)}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise ValueError(f"oal: {name} is at least {least}, not {getattr(self, name)}")
+        if (self.outliers == "latents") != (self.latents is not None):
+            raise ValueError("oal: outliers: latents and `latents`, the file that holds them, go together")
+        if self.outliers == "latents" and (self.club or not self.distil or self.weight is not None):
+            raise ValueError("oal: outliers: latents has OAL's own loss; leave out weight, distil and club")
+        if self.latents is not None and Path(self.latents).is_file():
+            self.latents_sha256 = sha256(Path(self.latents).read_bytes()).hexdigest()
+        self._tuning = training.Recipe(
+            epochs=self.tune_epochs,
+            batch_size=self.batch_size,
+            optimizer="sgd",
+            lr=self.tune_lr,
+            weight_decay=self.weight_decay,
+            momentum=0.9,
+            nesterov=True,
+            schedule="cosine",
+            drop_last=True,
+        )
+        self._start: Path | None = None
+        self._adapter: Adapter | None = None
+        self.losses: list[float] = []
+        self.diffusion_losses: list[float] = []
+        self.selection: dict[str, float] = {}
+
+    def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        """None: whatever there is, is tuned."""
+        return None
+
+    def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        """The classifier's `checkpoint`, where its file is there; else that is trained too."""
+        return super().find_weights(directory, download=download)
+
+    def start_from(self, weights: Path) -> Self:
+        self._start = weights
+        return self
+
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        """Train the classifier (unless it starts from one) and the diffusion, then tune; CannotRun without labels.
+
+        Each training has its folder in `workdir`; one that has ended is not repeated after an interruption.
+        """
+        pixels, labels = train.need("pixels"), train.need_labels()
+        latents = None if self.latents is None else latent_files.read(Path(self.latents)).to(device)
+        fitted, held = split(len(labels))
+        own = Features(pixels=pixels[fitted], labels=labels[fitted])
+        stages = Stages(workdir, json.dumps({**asdict(self), "seed": seed, "images": len(labels)}, sort_keys=True))
+        self._adapter = None
+        self._classify(own, seed, device, stages)
+        labels, held_pixels, held_labels = labels[fitted].to(device), pixels[held], labels[held].to(device)
+        embedding, held_embedding = self._embed(own.pixels), self._embed(held_pixels)
+        space = Space.of(embedding)
+        trained_on, kept = self._outliers(space, embedding, labels, held_embedding, seed, stages)
+        self.selection = {"accuracy_before": self._accuracy(held_embedding, held_labels)}
+        with training.seeded(derive(seed, 3)):
+            self._adapter = Adapter(space.mean, space.scale).to(device) if self.backbone == "frozen" else None
+        terms = self._terms(trained_on, latents, held_embedding, seed)
+        assert self._network is not None
+        batch = self._frozen_batch(embedding) if self._adapter else self._image_batch(own.pixels, device)
+        student = Student(self._network, self._adapter, terms)
+
+        def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+            x, before, logits_before = batch(rows, generator)
+            features = student.features(x)
+            logits = student.head(features).float()
+            value = functional.cross_entropy(logits, labels[rows])
+            if self.distil:
+                before = terms["transfer"](before) if "transfer" in terms else before
+                value = value + outlier_loss.KD_LOGITS * outlier_loss.distillation(logits_before, logits)
+                value = value + outlier_loss.KD_FEATURES * outlier_loss.distillation(before, features)
+            return value + terms["outliers"](student, features, logits, generator) if "outliers" in terms else value
+
+        self.losses = training.train(
+            student,
+            loss,
+            len(labels),
+            self._tuning,
+            seed=seed,
+            device=device,
+            name="oal",
+            workdir=stages.folder("tuning"),
+            precision=self._precision,
+        )
+        self._network, self._trained = self._place(self._network), True
+        held_embedding = self._embed(held_pixels)
+        self.selection["accuracy_after"] = self._accuracy(held_embedding, held_labels)
+        if kept is not None:
+            with torch.no_grad():
+                self.selection["auroc"] = self._auroc(held_embedding, student.at_outliers(kept))
+        stages.clear()
+        return self
+
+    def _classify(self, own: Features, seed: int, device: str, stages: Stages) -> None:
+        """The network before the tuning: from the checkpoint, from an earlier process, or trained."""
+        if self._start is not None:
+            super().open(self._start, device=self._device, precision=self._precision)
+        elif (kept := stages.load("classifier")) is not None:
+            super().load_state(kept)
+        else:
+            super().fit(own, seed=seed, device=device, workdir=stages.folder("classifier"))
+            stages.save("classifier", super().state())
+
+    def _embed(self, pixels: Tensor) -> Tensor:
+        return torch.cat([self.encode(block)["embedding"] for block in torch.split(pixels, 512)])
+
+    def _outliers(
+        self, space: Space, embedding: Tensor, labels: Tensor, held: Tensor, seed: int, stages: Stages
+    ) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """As many outliers to train on as to choose by, as embeddings (n_out, D)."""
+        count = 30 * (int(labels.max()) + 1) if self.n_out is None else self.n_out
+        if self.outliers == "none" or count == 0:
+            return None, None
+        sources = Sources(space(embedding), labels, space(held), k=self.k, sigma=self.sigma, seed=seed, stages=stages)
+        found = sources.draw(
+            self.outliers,
+            2 * count,
+            guidance=self.guidance,
+            epochs=self.diffusion_epochs,
+            lr=self.diffusion_lr,
+            width=self.diffusion_width,
+            blocks=self.diffusion_blocks,
+        )
+        self.diffusion_losses = sources.losses
+        found = space.back(found)
+        return found[:count], found[count:]
+
+    def _terms(self, outliers: Tensor | None, latents: Tensor | None, held: Tensor, seed: int) -> dict[str, nn.Module]:
+        """The parts of the loss that are modules, with the learning rates that OAL gives them."""
+        if outliers is None:
+            return {}
+        with torch.no_grad():
+            m_in, m_out = (float(self._energies(z).median()) for z in (held, outliers))
+        terms: dict[str, nn.Module] = {}
+        rates: list[tuple[nn.Module | None, float]] = []
+        with training.seeded(derive(seed, 4)):
+            if latents is not None:
+                terms["outliers"] = published = outlier_loss.PublishedTerm(outliers, latents)
+                terms["transfer"] = outlier_loss.Transfer(outliers.shape[1])
+                rates += [(published, outlier_loss.LR_CLUB), (terms["transfer"], outlier_loss.LR_TRANSFER)]
+            else:
+                weight = outlier_loss.WEIGHTS[self.loss] if self.weight is None else self.weight
+                terms["outliers"] = term = outlier_loss.OutlierTerm(
+                    self.loss, weight, outliers, club=self.club, m_in=m_in, m_out=m_out
+                )
+                rates += [(term.club, outlier_loss.LR_CLUB), (term.logistic, outlier_loss.LR_LOGISTIC)]
+        for module, lr in rates:
+            if module is not None:
+                outlier_loss.learn_at(module, lr, of=self.tune_lr, weight_decay=self.weight_decay)
+        return terms
+
+    def _frozen_batch(self, embedding: Tensor) -> Batch:
+        """Embeddings, which are the teacher's too, and its logits: no image is looked at again."""
+        with torch.no_grad():
+            logits = self._head(embedding)
+        return lambda rows, generator: (embedding[rows], embedding[rows], logits[rows])
+
+    def _image_batch(self, pixels: Tensor, device: str) -> Batch:
+        """Augmented images as in the classifier's training, and what the network made of them before."""
+        teacher = copy.deepcopy(self._network)
+        assert teacher is not None
+        teacher.requires_grad_(False)
+        pixels = preprocessing.to_train_on(pixels, device)
+
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+            images = preprocessing.resize_and_crop(pixels[rows.to(pixels.device)], self.resolution, device)
+            if self.augment != "none":
+                images = random_crop(images, self.resolution // 8, generator)
+            if self.augment == "crop_flip":
+                images = random_flip(images, generator)
+            x = preprocessing.normalise(images, self._mean, self._std)
+            if not self.distil:
+                return x, x, x
+            with torch.no_grad():
+                before = teacher.embedding(teacher.stages(x)[-1]).float()
+                return x, before, teacher.head(before).float()
+
+        return batch
+
+    def _head(self, embedding: Tensor) -> Tensor:
+        assert self._network is not None
+        logits: Tensor = self._network.head(embedding)
+        return logits
+
+    def _energies(self, embedding: Tensor) -> Tensor:
+        return outlier_loss.energy(self._head(embedding))
+
+    @torch.no_grad()
+    def _accuracy(self, embedding: Tensor, labels: Tensor) -> float:
+        return float((self._head(embedding).argmax(1) == labels).float().mean())
+
+    @torch.no_grad()
+    def _auroc(self, known: Tensor, outliers: Tensor) -> float:
+        """Of the energy, outliers positive."""
+        from sklearn.metrics import roc_auc_score
+
+        scores = torch.cat((self._energies(known), self._energies(outliers))).double().cpu()
+        return float(roc_auc_score([0] * len(known) + [1] * len(outliers), scores))
+
+    def encode(self, images: Images) -> dict[str, Tensor]:
+        out = super().encode(images)
+        if self._adapter is not None:
+            with inference(self._device, "32"):
+                out["embedding"] = self._adapter(out["embedding"])
+                out["logits"] = self._head(out["embedding"])
+        return out
+
+    def state(self) -> dict[str, Tensor]:
+        """Beside the networks: the losses of the last epochs' means, and what to choose settings by."""
+        state = super().state()
+        if self._adapter is not None:
+            state |= {f"adapter.{name}": value.cpu() for name, value in self._adapter.state_dict().items()}
+        if state:
+            state |= {"losses": torch.tensor(self.losses), "diffusion_losses": torch.tensor(self.diffusion_losses)}
+            state |= {f"selection.{name}": torch.tensor(value) for name, value in self.selection.items()}
+        return state
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        super().load_state(state)
+
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+        self._adapter = None
+        if adapter := under("adapter."):
+            self._adapter = Adapter(adapter["mean"], adapter["scale"])
+            self._adapter.load_state_dict(adapter)
+            self._adapter.eval().to(self._device)
+        self.losses, self.diffusion_losses = state["losses"].tolist(), state["diffusion_losses"].tolist()
+        self.selection = {name: float(value) for name, value in under("selection.").items()}
+        return self
+
+
+def split(count: int) -> tuple[Tensor, Tensor]:
+    """Rows to train on, and rows held out: a tenth, by a fixed permutation. Both ascend."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    held = max(1, round(HELD * count))
+    return order[held:].sort().values, order[:held].sort().values

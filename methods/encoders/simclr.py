@@ -1,0 +1,225 @@
+"""A network trained without labels: two views of an image are to have near embeddings, others far ones."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from methods import training
+from methods.base import Features, nearest
+from methods.encoders import augmentation, checkpoints, networks, preprocessing
+from methods.encoders.base import Encoder, Images, register
+from methods.encoders.inference import check_precision, inference
+
+AUGMENTATIONS = ("ssd", "digits")
+PROJECTED = 128  # numbers in what the loss compares
+BASE_TEMPERATURE = 0.07  # of the SupCon code that SSD trains with
+
+
+@register("simclr")
+@dataclass
+class SimCLR(Encoder):
+    """`embedding`, and `layers` (the averaged output of every stage): SimCLR by the recipe of SSD.
+
+    Loss: NT-Xent between two views of each image of a batch, on the output of a projection head
+    (Linear(d, d), ReLU, Linear(d, 128), L2-normalised), which is dropped afterwards. SGD, momentum .9;
+    warm-up, then `epochs` of cosine, per step. lr and weight_decay are meant as in SSD's code, whose loss is
+    NT-Xent times c = temperature / 0.07 (7.14 at 0.5): here it is NT-Xent itself, with lr c and
+    weight_decay / c, which are the same steps (3.57 and 1.4e-5).
+
+    augment: "ssd": random resized crop (.2 to 1 of the area), flip, colour jitter (.4, .4, .4, .1; p .8),
+    greyscale (p .2). "digits": a crop (.5 to 1) alone, as a mirrored digit is none, and has no colour.
+    checkpoint: the stem of a file in the weights folder (no head; mean and std in its header); where it is
+    absent the network is trained. Mean and std are otherwise those of the training images.
+    Images of another size: short side to `resolution`, centre crop. One view, the whole image, to `encode`.
+    """
+
+    title = "SimCLR"
+    paper = (
+        "Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020, "
+        "https://arxiv.org/abs/2002.05709; recipe: Sehwag et al., SSD, ICLR 2021, https://arxiv.org/abs/2103.12051"
+    )
+    learns = "pixels"
+    supervised = False
+
+    architecture: str = "resnet18"
+    checkpoint: str | None = None
+    resolution: int = 32
+    epochs: int = 500
+    warmup_epochs: int = 10
+    batch_size: int = 512
+    lr: float = 0.5
+    weight_decay: float = 1e-4
+    temperature: float = 0.5
+    augment: Literal["ssd", "digits"] = "ssd"
+
+    def __post_init__(self) -> None:
+        networks.architecture(self.architecture)
+        if self.augment not in AUGMENTATIONS:
+            raise ValueError(f"simclr: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
+        if self.resolution < 8:
+            raise ValueError(f"simclr: resolution is at least 8, not {self.resolution}")
+        if self.batch_size < 2:
+            raise ValueError(f"simclr: batch_size is at least 2, images to be compared, not {self.batch_size}")
+        if self.epochs < 1 or self.warmup_epochs < 0:
+            raise ValueError(
+                f"simclr: epochs is at least 1, not {self.epochs}; warmup_epochs 0, not {self.warmup_epochs}"
+            )
+        if not self.temperature > 0:
+            raise ValueError(f"simclr: temperature is above 0, not {self.temperature}")
+        factor = self.temperature / BASE_TEMPERATURE
+        self._recipe = training.Recipe(
+            epochs=self.epochs + self.warmup_epochs,
+            batch_size=self.batch_size,
+            optimizer="sgd",
+            lr=self.lr * factor,
+            weight_decay=self.weight_decay / factor,
+            momentum=0.9,
+            schedule="cosine",
+            warmup_epochs=self.warmup_epochs,
+            drop_last=True,  # so that every image is compared with as many others
+        )
+        self._network: networks.Network | None = None
+        self._trained = False
+        self._device, self._precision = "cpu", "32"
+        self._mean: tuple[float, ...] = ()
+        self._std: tuple[float, ...] = ()
+        self.losses: list[float] = []
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        return ("embedding", "layers")
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        return networks.architecture(self.architecture).stage_channels
+
+    def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        """`<directory>/<checkpoint>.safetensors`, .pth or .th; None where there is none: it is trained."""
+        return None if self.checkpoint is None else checkpoints.find(directory, self.checkpoint)
+
+    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
+        self._device, self._precision = device, check_precision(precision)
+        if weights is None:
+            return self
+        state, header = checkpoints.read(weights)
+        given = checkpoints.normalisation(header, weights)
+        if given is None:
+            raise ValueError(f"{weights} does not say its mean and std: save it as safetensors with both in the header")
+        self._mean, self._std = given
+        network, _ = _trunk(self.architecture)
+        checkpoints.load(network, state, name=self.architecture, path=weights)
+        self._network = self._place(network)
+        return self
+
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        """Train on `pixels`; labels are not looked at."""
+        pixels = train.need("pixels")
+        if len(pixels) < 2:
+            raise ValueError("simclr: needs at least 2 training images, to be compared")
+        self._mean, self._std = preprocessing.statistics(pixels)
+        with training.seeded(seed):
+            network, width = _trunk(self.architecture)
+            model = _Projected(network, width)
+        pixels = preprocessing.to_train_on(pixels, device)
+
+        def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+            batch = preprocessing.resize_and_crop(pixels[rows.to(pixels.device)], self.resolution, device)
+            views = self._augment(torch.cat([batch, batch]), generator)
+            # both views in one pass: batch norm's statistics are those of all 2B
+            projected = model(preprocessing.normalise(views, self._mean, self._std))
+            return nt_xent(projected, self.temperature)
+
+        self.losses = training.train(
+            model.to(memory_format=torch.channels_last),
+            loss,
+            len(pixels),
+            self._recipe,
+            seed=seed,
+            device=device,
+            name=f"SimCLR {self.architecture}",
+            workdir=workdir,
+            precision=self._precision,
+        )
+        self._network, self._trained = self._place(network), True
+        return self
+
+    def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """One view of each image (N, 3, R, R), from 0 to 255, each with its own random numbers."""
+        if self.augment == "digits":
+            return augmentation.random_resized_crop(images, (0.5, 1.0), generator)
+        images = augmentation.random_resized_crop(images, (0.2, 1.0), generator)
+        images = augmentation.random_flip(images, generator)
+        images = augmentation.color_jitter(images, generator, strength=(0.4, 0.4, 0.4, 0.1), probability=0.8)
+        return augmentation.random_greyscale(images, 0.2, generator)
+
+    def encode(self, images: Images) -> dict[str, Tensor]:
+        if self._network is None:
+            raise RuntimeError("fit simclr, or open a checkpoint, before encode")
+        pixels = preprocessing.resize_and_crop(images, self.resolution, self._device)
+        with inference(self._device, self._precision):
+            stages = self._network.stages(preprocessing.normalise(pixels, self._mean, self._std))
+            embedding = self._network.embedding(stages[-1]).float()
+        with inference(self._device, "32"):
+            return {"embedding": embedding, "layers": torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)}
+
+    def state(self) -> dict[str, Tensor]:
+        if self._network is None or not self._trained:
+            return {}
+        weights = self._network.state_dict()
+        learned = {"mean": self._mean, "std": self._std, "losses": self.losses}
+        # contiguous: safetensors does not take channels_last
+        return {name: torch.tensor(values) for name, values in learned.items()} | {
+            f"network.{name}": weights[name].cpu().contiguous() for name in weights
+        }
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
+        self.losses = state["losses"].tolist()
+        network, _ = _trunk(self.architecture)
+        network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
+        self._network, self._trained = self._place(network), True
+        return self
+
+    def _place(self, network: networks.Network) -> networks.Network:
+        network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return network
+
+
+def nt_xent(projected: Tensor, temperature: float) -> Tensor:
+    """The normalised temperature-scaled cross-entropy of SimCLR, equation 1, averaged over all 2B views.
+
+    projected: (2B, D); row i and row i + B are two views of one image, all others are negatives.
+    """
+    with torch.autocast(projected.device.type, enabled=False):
+        z = functional.normalize(projected.float(), dim=1)
+        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        similarity = (z @ z.T / temperature).masked_fill(itself, -torch.inf)
+        partner = torch.arange(len(z), device=z.device).roll(len(z) // 2)
+        return functional.cross_entropy(similarity, partner)
+
+
+class _Projected(nn.Module):
+    """A network with the head that the loss looks through; its output is not normalised yet."""
+
+    def __init__(self, network: networks.Network, width: int) -> None:
+        super().__init__()
+        self.network = network
+        self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTED))
+
+    def forward(self, x: Tensor) -> Tensor:
+        projected: Tensor = self.head(self.network.embedding(self.network.stages(x)[-1]))
+        return projected
+
+
+def _trunk(architecture: str) -> tuple[networks.Network, int]:
+    """The network without its linear layer, and the width of its embedding."""
+    network = networks.build(architecture, 2)
+    linear = network.head
+    name = next(name for name, module in network.named_children() if module is linear)
+    delattr(network, name)
+    return network, linear.in_features

@@ -1,0 +1,70 @@
+"""PCA reconstruction: the linear control beside the methods that reconstruct layer features."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from methods.base import CannotRun, Features, Method, nearest, register
+from methods.reconstruction import BLOCK, Std, check_layers, mfsim, mse, normalise, normalised
+from methods.statistics import covariance, means
+
+
+@register("pca")
+@dataclass
+class PCA(Method):
+    """Error of z~ = m + V V^T (z0 - m); z0: the layers' channels, normalised within each layer as in DLSR.
+
+    m is the mean of the ID images' z0, V (C, components) the leading eigenvectors of their covariance. Scores:
+    "mfsim", -mean over layers of cos(z0^m, z~^m), as DLSR's; "mse", mean (z0 - z~)^2. CannotRun where the
+    components span all that normalised layers can be: one direction less than channels in each layer.
+    """
+
+    title: ClassVar[str] = "PCA"
+    paper: ClassVar[str] = (
+        "Pearson, On lines and planes of closest fit to systems of points in space, Philosophical Magazine 1901, "
+        "https://doi.org/10.1080/14786440109462720"
+    )
+    reads: ClassVar[tuple[str, ...]] = ("layers",)
+    score_only: ClassVar[tuple[str, ...]] = ("components", "measure")
+    fitted: ClassVar[tuple[str, ...]] = ("_mean", "_directions", "_sizes")
+
+    components: int = 64
+    measure: Literal["mfsim", "mse"] = "mfsim"
+    std: Std = "biased"
+
+    def __post_init__(self) -> None:
+        for name, valid in (("measure", ("mfsim", "mse")), ("std", ("biased", "unbiased"))):
+            value = getattr(self, name)
+            if value not in valid:
+                raise ValueError(f"pca: {name} {value!r}; {nearest(str(value), valid)}")
+        if self.components < 1:
+            raise ValueError(f"pca: components must be at least 1, not {self.components}")
+
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        z = normalised(train, self.std, device)
+        self._sizes = torch.tensor(train.layer_sizes)
+        self._check_components()
+        centre = means(z, device=device)
+        self._mean = centre[0]
+        self._directions = torch.linalg.eigh(covariance(z, centre, device=device)).eigenvectors.flip(1).contiguous()
+        return self
+
+    def score(self, x: Features) -> Tensor:
+        self._check_components()
+        sizes = tuple(self._sizes.tolist())
+        check_layers(x, sizes)
+        leading = self._directions[:, : self.components]
+        scores = []
+        for block in x.blocks(BLOCK):
+            z = normalise(block.need("layers"), sizes, self.std).double()
+            reconstructed = self._mean + (z - self._mean) @ leading @ leading.T
+            scores.append(mse(z, reconstructed) if self.measure == "mse" else mfsim(z, reconstructed, sizes))
+        return torch.cat(scores)
+
+    def _check_components(self) -> None:
+        span = int(self._sizes.sum()) - len(self._sizes)
+        if self.components >= span:
+            raise CannotRun(f"needs more than {self.components} directions in the layers; there are {span}")
