@@ -66,6 +66,7 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
         *_seeds(cells, view),
         *map(_sentence, view.footnotes),
         *_of_rows(done, view),
+        *_knn_accuracies(done),
         *_speeds(records, view),
         *_published(view),
     ]
@@ -98,6 +99,14 @@ def _images(done: Sequence[Record]) -> list[str]:
     fitted = " or ".join(f"{n:,} of {of:,}" if of and n < of else f"{n:,}" for n, of in sizes)
     training = f"Fitted on {fitted} ID training images"
     return [f"Images: {'; '.join(counts)}.", *remarks, _sentence("; ".join([training, *how]))]
+
+
+def _knn_accuracies(done: Sequence[Record]) -> list[str]:
+    of_encoder = {r["encoder_title"]: r["knn_accuracy"] for r in done if r.get("knn_accuracy") is not None}
+    return [
+        f"kNN accuracy of the embedding of {encoder} on the ID test set (k = 20, cosine): {100 * share:.1f} %."
+        for encoder, share in of_encoder.items()
+    ]
 
 
 def _seeds(cells: Mapping[tuple[str, str], Sequence[Record]], view: View) -> list[str]:

@@ -74,6 +74,7 @@ class Measure(Job):
             intervals=metrics.intervals(id_scores, ood_scores),
             accuracy=accuracy(self.id.images, worker.store),
             bits_per_dimension=bits,
+            knn_accuracy=knn_accuracy(self.id.images, worker.store),
             provenance=records.provenance(
                 device=worker.device,
                 batch_size=worker.batch_size,
@@ -97,7 +98,9 @@ def _save(path: Path, scores: np.ndarray[Any, Any]) -> None:
     temporary.replace(path)
 
 
+_NEIGHBOURS = 20
 _accuracies: dict[str, float | None] = {}
+_knn_accuracies: dict[str, float | None] = {}
 
 
 def accuracy(passes: tuple[Encode, ...], store: Store) -> float | None:
@@ -110,6 +113,16 @@ def accuracy(passes: tuple[Encode, ...], store: Store) -> float | None:
         else:
             _accuracies[key] = float((x.logits.argmax(dim=1) == x.labels).double().mean())
     return _accuracies[key]
+
+
+def knn_accuracy(passes: tuple[Encode, ...], store: Store) -> float | None:
+    """What `accuracy` is for an embedding without a head; None for others, without labels, or for few images."""
+    key = passes[-1].key
+    if key not in _knn_accuracies:
+        x = load_features(passes, store, ("embedding", "logits", "labels"))
+        fit = x.logits is None and x.embedding is not None and len(x) > _NEIGHBOURS and not (x.labels < 0).any()
+        _knn_accuracies[key] = metrics.knn_accuracy(x.embedding, x.labels, _NEIGHBOURS) if fit else None
+    return _knn_accuracies[key]
 
 
 @dataclass(frozen=True, eq=False)

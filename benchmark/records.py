@@ -40,7 +40,7 @@ def scores_path(folder: Path, row: str, name: str, seed: int) -> Path:
 
 def result(about: Mapping[str, Any], key: str, status: str, reason: str = "", **more: Any) -> Record:
     """The record of one cell: what it is about, how it ended, and `more`: its numbers, where it has any."""
-    empty = dict.fromkeys(("metrics", "intervals", "accuracy", "bits_per_dimension", "provenance"))
+    empty = dict.fromkeys(("metrics", "intervals", "accuracy", "knn_accuracy", "bits_per_dimension", "provenance"))
     head = {"schema": SCHEMA, "kind": "result", "key": key, "status": status, "reason": reason}
     return {**head, **about, **empty, **more}
 

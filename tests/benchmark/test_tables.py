@@ -428,3 +428,10 @@ def test_bits_per_dimension_have_a_table_of_their_own():
     page = markdown(found, View("x", "x", "Digits", rows, ood))
     assert "| Glow | 3.250 | 4.500 | – |" in page
     assert "Bits per dimension" not in markdown([found[2]], View("x", "x", "Digits", rows, ood))
+
+
+def test_the_accuracy_of_an_embedding_without_a_head_is_a_note():
+    page = tables.text([{**result("knn", "birds"), "knn_accuracy": 0.8912}], view(["knn"]))
+    assert "kNN accuracy of the embedding of ResNet-18 at 32 on the ID test set (k = 20, cosine): 89.1 %." in " ".join(
+        page.split()
+    )
