@@ -12,7 +12,12 @@ def text(plan: Plan) -> str:
     from benchmark import tables
 
     found, notes = _current(plan)
-    return tables.text(found, view(plan, found, selected=True, notes=notes))
+    shown = view(plan, found, selected=True, notes=notes)
+    if not shown.ood:
+        return "\n".join(
+            ["There is no OOD set to measure against.", *(f"absent: {a}: {how}" for a, how in plan.absent)]
+        )
+    return tables.text(found, shown)
 
 
 def write(plan: Plan, *, redraw: bool = False) -> None:
@@ -20,9 +25,9 @@ def write(plan: Plan, *, redraw: bool = False) -> None:
     from benchmark import tables
 
     found, notes = _current(plan)
-    if not found:
-        return
     shown = view(plan, found, selected=False, notes=notes)
+    if not shown.ood:
+        return
     write_atomically(plan.folder / "table.md", tables.markdown(found, shown))
     write_atomically(plan.folder / "table.csv", tables.csv(found, shown))
     write_atomically(plan.folder / "table.tex", tables.latex(found, shown))

@@ -1,5 +1,6 @@
 """Finds a data set: parquet shards, else a folder of images, else a download; embedded sets need none of these."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import catalogue, provenance
@@ -36,12 +37,13 @@ def find(name_or_path: str, split: str, data: Path | None, *, download: bool = F
     if data is None:
         raise Missing(entry.name, f"name the folder of your data sets with --data; {entry.how_to_get}")
     found = _on_disk(entry, split, data)
-    how = entry.how_to_get.replace("DATA/", f"{data}/")
+    # the remedy with the folder that was really asked for
+    entry = replace(entry, how_to_get=entry.how_to_get.replace("DATA/", f"{data}/"))
     if found is None and download and (entry.archive or entry.torchvision):
         fetch(entry, data)
         found = _on_disk(entry, split, data)
     if found is None:
-        raise Missing(entry.name, f"nothing of its {split} split in {data / entry.name}; {how}")
+        raise Missing(entry.name, f"nothing of its {split} split in {data / entry.name}; {entry.how_to_get}")
     return found
 
 

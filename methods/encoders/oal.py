@@ -20,7 +20,7 @@ from methods.encoders.augmentation import random_crop, random_flip
 from methods.encoders.base import Images, register
 from methods.encoders.classifier import Classifier
 from methods.encoders.inference import inference
-from methods.encoders.outlier_sources import Arm, Sources, Space
+from methods.encoders.outlier_sources import Arm, Sources, Space, split
 from methods.encoders.outlier_student import Adapter, Student
 from methods.encoders.stages import Stages
 from methods.noise import derive
@@ -28,7 +28,6 @@ from methods.noise import derive
 # a batch's rows -> what the student reads, and the features and logits of its teacher
 Batch = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
 
-HELD = 0.1  # share of the training images that nothing is trained on
 _CHOICES = {
     "outliers": ("none", "knn", "diffusion", "gaussian", "latents"),
     "loss": ("energy", "logistic", "uniform"),
@@ -219,28 +218,18 @@ class OAL(Classifier):
         return found[:count], found[count:]
 
     def _terms(self, outliers: Tensor | None, latents: Tensor | None, held: Tensor, seed: int) -> dict[str, nn.Module]:
-        """The parts of the loss that are modules, with the learning rates that OAL gives them."""
+        """The parts of the loss that are modules."""
         if outliers is None:
             return {}
         with torch.no_grad():
             m_in, m_out = (float(self._energies(z).median()) for z in (held, outliers))
-        terms: dict[str, nn.Module] = {}
-        rates: list[tuple[nn.Module | None, float]] = []
+        rates = {"lr": self.tune_lr, "weight_decay": self.weight_decay}
         with training.seeded(derive(seed, 4)):
             if latents is not None:
-                terms["outliers"] = published = outlier_loss.PublishedTerm(outliers, latents)
-                terms["transfer"] = outlier_loss.Transfer(outliers.shape[1])
-                rates += [(published, outlier_loss.LR_CLUB), (terms["transfer"], outlier_loss.LR_TRANSFER)]
-            else:
-                weight = outlier_loss.WEIGHTS[self.loss] if self.weight is None else self.weight
-                terms["outliers"] = term = outlier_loss.OutlierTerm(
-                    self.loss, weight, outliers, club=self.club, m_in=m_in, m_out=m_out
-                )
-                rates += [(term.club, outlier_loss.LR_CLUB), (term.logistic, outlier_loss.LR_LOGISTIC)]
-        for module, lr in rates:
-            if module is not None:
-                outlier_loss.learn_at(module, lr, of=self.tune_lr, weight_decay=self.weight_decay)
-        return terms
+                return outlier_loss.published(outliers, latents, **rates)
+            weight = outlier_loss.WEIGHTS[self.loss] if self.weight is None else self.weight
+            term = outlier_loss.OutlierTerm(self.loss, weight, outliers, club=self.club, m_in=m_in, m_out=m_out)
+            return {"outliers": term.at_rates(**rates)}
 
     def _frozen_batch(self, embedding: Tensor) -> Batch:
         """Embeddings, which are the teacher's too, and its logits: no image is looked at again."""
@@ -299,7 +288,7 @@ class OAL(Classifier):
         return out
 
     def state(self) -> dict[str, Tensor]:
-        """Beside the networks: the losses of the last epochs' means, and what to choose settings by."""
+        """Beside the networks: the mean loss of each epoch, and what to choose settings by."""
         state = super().state()
         if self._adapter is not None:
             state |= {f"adapter.{name}": value.cpu() for name, value in self._adapter.state_dict().items()}
@@ -322,10 +311,3 @@ class OAL(Classifier):
         self.losses, self.diffusion_losses = state["losses"].tolist(), state["diffusion_losses"].tolist()
         self.selection = {name: float(value) for name, value in under("selection.").items()}
         return self
-
-
-def split(count: int) -> tuple[Tensor, Tensor]:
-    """Rows to train on, and rows held out: a tenth, by a fixed permutation. Both ascend."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    held = max(1, round(HELD * count))
-    return order[held:].sort().values, order[:held].sort().values

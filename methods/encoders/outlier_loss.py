@@ -4,7 +4,7 @@ Formulae: OAL (Gao et al., arXiv 2406.16525), Energy (Liu et al., NeurIPS 2020),
 (Hendrycks et al., ICLR 2019). Outliers are feature vectors: they meet the head, never the convolutions.
 """
 
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +104,13 @@ class OutlierTerm(nn.Module):
             value = value + CLUB_KNN * self.club(outliers, features)
         return value  # type: ignore[no-any-return]
 
+    def at_rates(self, lr: float, weight_decay: float) -> Self:
+        """With OAL's learning rates for its modules, in an SGD of learning rate `lr`."""
+        for module, own in ((self.club, LR_CLUB), (self.logistic, LR_LOGISTIC)):
+            if module is not None:
+                learn_at(module, own, of=lr, weight_decay=weight_decay)
+        return self
+
 
 class PublishedTerm(nn.Module):
     """OAL's own: .1 CLUB(o, s) + .2 CLUB(v, s), o of the k-NN `outliers` (M, D), v of the `latents` (L, 64)."""
@@ -120,6 +127,14 @@ class PublishedTerm(nn.Module):
         latents = pick(self._latents, len(features), generator)
         value: Tensor = CLUB_KNN * self.club(outliers, features) + CLUB_LATENTS * self.latent_club(latents, features)
         return value
+
+
+def published(outliers: Tensor, latents: Tensor, *, lr: float, weight_decay: float) -> dict[str, nn.Module]:
+    """What OAL's own loss is made of beside the student, with its learning rates in an SGD of learning rate `lr`."""
+    term, transfer = PublishedTerm(outliers, latents), Transfer(outliers.shape[1])
+    learn_at(term, LR_CLUB, of=lr, weight_decay=weight_decay)
+    learn_at(transfer, LR_TRANSFER, of=lr, weight_decay=weight_decay)
+    return {"outliers": term, "transfer": transfer}
 
 
 def pick(values: Tensor, count: int, generator: torch.Generator) -> Tensor:

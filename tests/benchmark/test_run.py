@@ -9,6 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 import methods
+import run_all
 from benchmark import measuring
 from benchmark.store import ChunkWriter
 from methods.encoders.classifier import Classifier
@@ -391,3 +392,13 @@ def test_an_absent_id_set_is_a_failure_with_the_remedy(trial, capsys):
     error = capsys.readouterr().err
     assert "imagenet" in error.lower()
     assert len(error.strip().splitlines()) == 1
+
+
+def test_without_any_ood_set_there_is_one_line_and_no_table(trial, capsys):
+    (trial.folder / "empty").mkdir()
+    timed = [argument for argument in trial.arguments("--ood", str(trial.folder / "empty")) if argument != "--no-speed"]
+    assert run_all.main([*timed, "--methods", "lowlevel"]) == 1
+    printed = capsys.readouterr()
+    assert "no OOD set" in printed.out
+    assert "empty" in printed.err
+    assert "Traceback" not in printed.err

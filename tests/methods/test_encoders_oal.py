@@ -16,7 +16,8 @@ from methods import training
 from methods.base import CannotRun, Features
 from methods.encoders import feature_diffusion, outlier_loss
 from methods.encoders.classifier import Classifier
-from methods.encoders.oal import OAL, split
+from methods.encoders.oal import OAL
+from methods.encoders.outlier_sources import split
 from methods.encoders.registry import create
 
 CLASSIFIER = {"architecture": "resnet8", "resolution": 8, "epochs": 4, "batch_size": 16, "augment": "crop"}
@@ -211,6 +212,7 @@ def test_latents_run_the_published_loss(start: Path, tmp_path: Path, monkeypatch
     assert len(students) == 1  # k-NN outliers need no diffusion
     assert set(students[0].terms) == {"outliers", "transfer"}
     assert isinstance(students[0].terms["outliers"], outlier_loss.PublishedTerm)
+    assert bool(students[0].terms["transfer"][0].running_mean.any())  # it saw the teacher's features
     assert encoder.selection["accuracy_after"] > 0.9
     other = tmp_path / "other.safetensors"
     save_file({"z": torch.zeros(3, 64)}, other)
@@ -313,7 +315,9 @@ def test_where_it_starts_from(start: Path, tmp_path: Path, tuned: Callable[..., 
     assert same(trained, tuned(**ARMS["CE+KD"]))
 
 
-def test_margins_are_the_medians_before_the_tuning(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_margins_are_medians_before_the_tuning_and_half_of_the_outliers_are_not_trained_on(
+    start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     terms: list[outlier_loss.OutlierTerm] = []
     real = outlier_loss.OutlierTerm
 
@@ -322,8 +326,21 @@ def test_margins_are_the_medians_before_the_tuning(start: Path, monkeypatch: pyt
         return terms[-1]
 
     monkeypatch.setattr(outlier_loss, "OutlierTerm", spy)
-    create("oal", **{**TINY, "backbone": "frozen", "outliers": "knn"}).open(None).start_from(start).fit(toy(), seed=1)
+    chosen_by: list[Tensor] = []
+
+    def auroc(self: OAL, known: Tensor, outliers: Tensor) -> float:
+        chosen_by.append(outliers)
+        return 0.5
+
+    monkeypatch.setattr(OAL, "_auroc", auroc)
+    encoder = create("oal", **{**TINY, "backbone": "frozen", "outliers": "knn"}).open(None).start_from(start)
+    assert isinstance(encoder, OAL)
+    encoder.fit(toy(), seed=1)
     (term,) = terms
+    (kept,) = chosen_by
+    assert kept.shape == (24, 64)
+    assert encoder._adapter is not None
+    assert torch.cdist(encoder._adapter(term._outliers), kept).min() > 1e-2
     classifier = create("classifier", **CLASSIFIER).open(start)
     assert isinstance(classifier, Classifier)
     pixels, labels = pixels_and_labels()

@@ -379,13 +379,13 @@ def test_club_by_hand() -> None:
         club.mu[2].weight.fill_(2)  # mu = 2 max(0, x), variance 1
     x, y = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0], [4.0]])
     # i = 0: mu 2, own 1, all (1 + 4) / 2; i = 1: mu 4, own 0, all (9 + 0) / 2. Mean of 1.5 / 2 and 4.5 / 2.
-    assert float(club(x, y)) == pytest.approx((1.5 / 2 + 4.5 / 2) / 2)
+    assert club(x, y).item() == pytest.approx((1.5 / 2 + 4.5 / 2) / 2)
 
 
 def test_club_is_zero_on_average_for_pairs_at_random() -> None:
     club = CLUB(4, 4)
     x, y = torch.randn(300, 4, generator=source()), 5 * torch.randn(300, 4, generator=source(1))
-    values = torch.tensor([float(club(x[torch.randperm(300, generator=source(i))], y)) for i in range(60)])
+    values = torch.tensor([club(x[torch.randperm(300, generator=source(i))], y).item() for i in range(60)])
     assert values.mean().abs() < 3 * values.std() / math.sqrt(60)
 
 
