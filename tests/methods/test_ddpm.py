@@ -45,15 +45,16 @@ def restored(method: DDPM, **settings: Any) -> DDPM:
 
 
 class Gaussian:
-    """The ideal network where every pixel is N(CENTRE, SPREAD^2); counts the images it is asked about."""
+    """The ideal network where every pixel is N(CENTRE, spread^2); counts the images it is asked about."""
 
-    def __init__(self) -> None:
+    def __init__(self, spread: float = SPREAD) -> None:
+        self.spread = spread
         self.calls: list[tuple[int, int]] = []
 
     def __call__(self, x: Tensor, level: int, return_dict: bool) -> tuple[Tensor]:
         self.calls.append((level, len(x)))
         a = float(ALPHAS[level])
-        return ((x - math.sqrt(a) * CENTRE) * math.sqrt(1 - a) / (a * SPREAD**2 + 1 - a),)
+        return ((x - math.sqrt(a) * CENTRE) * math.sqrt(1 - a) / (a * self.spread**2 + 1 - a),)
 
 
 def with_network(network: Any, **settings: Any) -> DDPM:
@@ -240,6 +241,15 @@ def test_pictures(fitted: DDPM, monkeypatch: pytest.MonkeyPatch) -> None:
         back = fitted.reconstruct(clean, ID.index[:8], [start])[0].permute(0, 2, 3, 1)
         assert torch.allclose(rows[:, place + 1].float(), back * 255, atol=0.51)
     assert torch.equal(restored(fitted).pictures(ID)["samples"], pictures["samples"])
+
+
+def test_samples_are_of_the_distribution() -> None:
+    # Wider than the noise of the last levels, whose steps are coarse.
+    samples = with_network(Gaussian(2.0))._sample(torch.Size((3, SIZE, SIZE)), torch.device("cpu"))
+    assert samples.shape == (16, 3, SIZE, SIZE)
+    assert float(samples.mean()) == pytest.approx(CENTRE, abs=0.15)  # 3,072 values: a standard error of .04
+    assert float(samples.std()) == pytest.approx(2, rel=0.06)
+    assert float((samples[0] - samples[1]).abs().mean()) > 1
 
 
 def test_bad_input(fitted: DDPM) -> None:
