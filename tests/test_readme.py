@@ -20,6 +20,7 @@ def margin(tmp_path, monkeypatch):
     """The README's method, in a file of its own beside the others; forgotten after the test."""
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (tmp_path / "margin.py").write_text(code, encoding="utf-8")
+    methods.names()  # the others are registered for good before the registry is put aside
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     monkeypatch.setattr(methods, "_imported", set(methods._imported))
     monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))

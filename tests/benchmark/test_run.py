@@ -121,6 +121,7 @@ def new_method(tmp_path, monkeypatch):
     """Write a method file where the registry finds it; it is forgotten after the test."""
     from methods import base
 
+    methods.names()  # the others are registered for good before the registry is put aside
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "more")])
     monkeypatch.setattr(methods, "_imported", set(methods._imported))
     monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))
