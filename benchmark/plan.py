@@ -1,4 +1,7 @@
-"""From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
+"""From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here.
+
+Longer than most files: looking up sets, encoders and rows shares one state, the planner's.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,7 +12,7 @@ import methods
 from benchmark import suite as suites
 from benchmark.illustrating import Illustrate
 from benchmark.inputs import EncoderUse, Selection
-from benchmark.jobs import Encode, FitMethod, Job, Score, TrainEncoder, encodes
+from benchmark.jobs import FitMethod, Job, Score, TrainEncoder, encodes
 from benchmark.measuring import Measure, MeasureSpeed
 from benchmark.store import Store
 from benchmark.suite import EncoderSpec, OODSet, RowSpec, Suite, UsageError
@@ -89,7 +92,6 @@ class Plan:
     absent: tuple[tuple[str, str], ...]  # sets and encoders that are not there, and how to get them
     broken: tuple[tuple[str, str], ...]  # sets whose files cannot be right, and why
     footnotes: tuple[str, ...]
-    passes: Mapping[str, int]  # images that each encoder has to see, by its name
 
     def targets(self) -> Iterator[tuple[Row, Measure | MeasureSpeed | Illustrate]]:
         """What this run is to measure, row by row."""
@@ -202,7 +204,7 @@ class _Planner:
             method = methods.create(spec.method, preset=spec.preset, **spec.settings)
             seeds = self.options.seeds or self.suite.seeds
             rows += [self._row(spec, method, seed) for seed in (seeds if method.random_fit else seeds[:1])]
-        plan = Plan(
+        return Plan(
             self.suite,
             self.folder,
             tuple(rows),
@@ -210,13 +212,7 @@ class _Planner:
             tuple(self.absent),
             tuple(self.broken),
             tuple(self.footnotes),
-            passes={},
         )
-        passes: dict[str, int] = {}
-        for job in plan.jobs():
-            if isinstance(job, Encode) and job.use.base is None:
-                passes[job.use.name] = passes.get(job.use.name, 0) + len(job.images.rows)
-        return replace(plan, passes=passes)
 
     @property
     def folder(self) -> Path:
