@@ -17,7 +17,7 @@ from benchmark.measuring import Measure, MeasureSpeed
 from benchmark.store import Store
 from benchmark.suite import EncoderSpec, OODSet, RowSpec, Suite, UsageError
 from datasets import catalogue
-from datasets.sources import Missing, find
+from datasets.sources import Missing, find, is_path
 from methods.base import CannotRun, Method, hyperparameters
 
 
@@ -232,7 +232,7 @@ class _Planner:
         specs = list(self.suite.ood)
         for name in self.options.ood:
             if not any(name in (spec.set, spec.stand_in) for spec in specs):
-                if not suites.is_path(name) and not Path(name).is_dir():
+                if not is_path(name):
                     try:
                         catalogue.get(name)
                     except ValueError as error:

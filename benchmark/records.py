@@ -17,7 +17,6 @@ from benchmark import throughput
 from benchmark.store import write_atomically
 
 SCHEMA = 1
-STATUSES = ("done", "failed", "skipped", "interrupted")  # only `done` is ever reused
 Record = dict[str, Any]
 
 
@@ -39,7 +38,10 @@ def scores_path(folder: Path, row: str, name: str, seed: int) -> Path:
 
 
 def result(about: Mapping[str, Any], key: str, status: str, reason: str = "", **more: Any) -> Record:
-    """The record of one cell: what it is about, how it ended, and `more`: its numbers, where it has any."""
+    """The record of one cell: what it is about, how it ended, and `more`: its numbers, where it has any.
+
+    `status`: done, failed, skipped or interrupted; only `done` is ever reused.
+    """
     empty = dict.fromkeys(("metrics", "intervals", "accuracy", "knn_accuracy", "bits_per_dimension", "provenance"))
     head = {"schema": SCHEMA, "kind": "result", "key": key, "status": status, "reason": reason}
     return {**head, **about, **empty, **more}
