@@ -20,7 +20,7 @@ NEAR, FAR, ALL = "average near", "average far", "average"  # in the column `ood`
 class View:
     """What a table shows, and in which order.
 
-    rows: (row, title, encoder title). ood: (set, title, "near" or "far"). published: (row, set or "average",
+    rows: (row, title, encoder title). ood: (set, title, "near", "far" or "control"). published: (row, set or "average",
     metric) -> percent for auroc and fpr95; (row, "average", "images_per_second") -> images a second. absent:
     (title, how to get it). A row without records is shown with what is published of it; the published cells
     of sets that are not shown tell what a published average is over.
@@ -36,17 +36,17 @@ class View:
     footnotes: Sequence[str] = ()
 
     def near_first(self) -> list[tuple[str, str, str]]:
-        """The OOD sets, near before far."""
-        return sorted(self.ood, key=lambda column: column[2] != "near")
+        """The OOD sets, near before far, and the controls last."""
+        return sorted(self.ood, key=lambda column: ("near", "far", "control").index(column[2]))
 
     def averages(self) -> list[tuple[str, str]]:
         """(name, title) of the averages over OOD sets: near and far apart where both are there, then all."""
         groups = {group for _, _, group in self.ood}
         apart = [(NEAR, "near average"), (FAR, "far average")] if groups >= {"near", "far"} else []
-        return [*apart, (ALL, "average")] if len(self.ood) > 1 else []
+        return [*apart, (ALL, "average")] if len(self.over(ALL)) > 1 else []
 
     def over(self, average: str) -> list[str]:
-        """The OOD sets that an average is over."""
+        """The OOD sets that an average is over; controls, the ID set in another resolution, are in none."""
         wanted = {NEAR: {"near"}, FAR: {"far"}}.get(average, {"near", "far"})
         return [name for name, _, group in self.ood if group in wanted]
 

@@ -17,7 +17,8 @@ from benchmark.measuring import Measure, MeasureSpeed
 from benchmark.store import Store
 from benchmark.suite import EncoderSpec, OODSet, RowSpec, Suite, UsageError
 from datasets import catalogue
-from datasets.sources import Missing, find, is_path
+from datasets.altered import AlteredSet
+from datasets.sources import ImageSet, Missing, find, is_path
 from methods.base import CannotRun, Method, hyperparameters
 
 
@@ -245,6 +246,9 @@ class _Planner:
         options = self.options
         wanted = not options.ood or spec.set in options.ood or spec.stand_in in options.ood
         stands_in_for = None
+        if spec.group == "control":
+            images: ImageSet = AlteredSet(self.test.images, spec.set)
+            return Column(spec, images.name, images.title, Selection(images, options.limit), None, wanted)
         try:
             images = find(spec.set, "test", options.data, download=self.download and wanted)
         except ValueError as error:

@@ -29,11 +29,12 @@ class IDSet(_Strict):
 class OODSet(_Strict):
     """A set to be flagged. `stand_in` takes its place, under its own name, where the set itself is absent.
 
-    `published`: the set's name in the reference tables.
+    `published`: the set's name in the reference tables. Of the group "control" `set` is an alteration of the ID test
+    set (`datasets.altered`), which a detector of anything but resolution does not flag; no average counts it.
     """
 
     set: str
-    group: Literal["near", "far"] = "far"
+    group: Literal["near", "far", "control"] = "far"
     stand_in: str | None = None
     published: str | None = None
 
@@ -153,6 +154,7 @@ def _check_names(suite: Suite, path: Path) -> None:
     """Every method, encoder, hyper-parameter and data set that the suite names must exist."""
     import methods
     from datasets import catalogue
+    from datasets.altered import ALTERATIONS
     from methods.encoders import registry
 
     def say(where: str, error: Exception) -> UsageError:
@@ -180,11 +182,14 @@ def _check_names(suite: Suite, path: Path) -> None:
                 methods.create(row.method, preset=row.preset, **settings)
             except (ValueError, TypeError) as error:
                 raise say(f"row {row.label}", error) from None
+    for ood in suite.ood:
+        if ood.group == "control" and ood.set not in ALTERATIONS:
+            raise UsageError(f"{path}: no control {ood.set!r}; {nearest(ood.set, ALTERATIONS)}")
     for place, name in [("id.set", suite.id.set)] + [
         (f"ood.{number}", name)
         for number, ood in enumerate(suite.ood)
         for name in (ood.set, ood.stand_in)
-        if name is not None
+        if name is not None and ood.group != "control"
     ]:
         if not is_path(name):
             try:

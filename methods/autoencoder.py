@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from methods import diffusion
 from methods.base import Features, Method, nearest, register
+from methods.layers import BLOCK, Std, check_layers, normalise, normalised
 from methods.lfdn import LFDN
 from methods.noise import derive, normal
-from methods.reconstruction import BLOCK, Std, check_layers, mfsim, mse, normalise, normalised
+from methods.reconstruction import mfsim, mse
 from methods.training import Recipe, seeded
 from methods.training import train as train_network
 

@@ -12,20 +12,23 @@ from torch import Tensor, nn
 
 from methods import checkpoint, diffusion
 from methods.base import Features, Method, nearest, register
+from methods.layers import BLOCK, Std, check_layers, normalise, normalised
 from methods.lfdn import LFDN, restore
 from methods.noise import derive, normal
-from methods.reconstruction import BLOCK, Std, check_layers, mfsim, mse, normalise, normalised
+from methods.reconstruction import mfsim, mse
 from methods.training import Recipe, seeded
 from methods.training import train as train_network
 
 _CHOICES = {
     "measure": ("mfsim", "mse", "lr"),
+    "network": ("final", "first_epoch"),
+    "layers": ("all", "last"),
     "sampler": ("ddim", "released", "single"),
     "mfsim_layers": ("all", "without_first"),
     "lr_sign": ("paper", "released"),
     "std": ("biased", "unbiased"),
 }
-_SCORE_ONLY = ("measure", "k", "sampler", "eta", "mfsim_layers", "lr_sign", "n_draws")
+_SCORE_ONLY = ("measure", "network", "k", "sampler", "eta", "mfsim_layers", "lr_sign", "n_draws")
 
 
 @register("dlsr")
@@ -39,6 +42,8 @@ class DLSR(Method):
     - mfsim: -mean over layers of cos(z0^m, z~^m); "without_first" leaves out the first one, as the code does
     - lr: mse with the final network - mse with the network of the first epoch, each with its own noise. The
       paper argues that ID has the larger regret (initial - final); "released", the code's sign, is opposite
+
+    mse and mfsim are the final `network`'s or that of the "first_epoch". `layers` "last": of the last one alone.
 
     The network predicts z0 from sqrt(a[t]) z0 + sqrt(1 - a[t]) noise, t uniform in 0 .. 99, under the
     squared L2 norm (the code takes the mean over features, a factor that AdamW does not see). `k`: an index
@@ -72,6 +77,8 @@ class DLSR(Method):
     random_fit: ClassVar[bool] = True
 
     measure: Literal["mfsim", "mse", "lr"] = "mfsim"
+    network: Literal["final", "first_epoch"] = "final"
+    layers: Literal["all", "last"] = "all"
     k: int = 3
     sampler: Literal["ddim", "released", "single"] = "ddim"
     eta: float = 0.0
@@ -102,28 +109,39 @@ class DLSR(Method):
 
     @torch.no_grad()
     def score(self, x: Features) -> Tensor:
+        x = self._read(x)
         check_layers(x, self._sizes)
         return torch.cat([self._score(block) for block in x.blocks(BLOCK)])
+
+    def _read(self, x: Features) -> Features:
+        """The layers that z0 is made of."""
+        if self.layers == "all":
+            return x
+        last = x.layer_sizes[-1:]
+        return Features(layers=x.need("layers")[:, -last[0] :], layer_sizes=last, index=x.index)
 
     def _score(self, x: Features) -> Tensor:
         z = normalise(x.need("layers"), self._sizes, self.std)
         scores = torch.zeros(len(z), device=z.device)
         for draw in range(self.n_draws):
-            final = self._reconstruct(self._final, z, x.index, 2 * draw)
-            if self.measure == "mfsim":
-                scores += mfsim(z, final, self._sizes, first=int(self.mfsim_layers == "without_first"))
-            elif self.measure == "mse":
-                scores += mse(z, final)
-            else:
-                regret = mse(z, self._reconstruct(self._initial, z, x.index, 2 * draw + 1)) - mse(z, final)
+            if self.measure == "lr":
+                regret = mse(z, self._reconstruct("first_epoch", z, x.index, draw))
+                regret -= mse(z, self._reconstruct("final", z, x.index, draw))
                 scores += regret if self.lr_sign == "released" else -regret
+                continue
+            reconstructed = self._reconstruct(self.network, z, x.index, draw)
+            if self.measure == "mse":
+                scores += mse(z, reconstructed)
+            else:
+                scores += mfsim(z, reconstructed, self._sizes, first=int(self.mfsim_layers == "without_first"))
         return scores / self.n_draws
 
-    def _reconstruct(self, lfdn: LFDN, z: Tensor, index: Tensor, draw: int) -> Tensor:
-        """z~ (N, C). `draw`: the number of the noise, another one for each network and repeat."""
+    def _reconstruct(self, which: Literal["final", "first_epoch"], z: Tensor, index: Tensor, draw: int) -> Tensor:
+        """z~ (N, C). `draw`: the number of the noise; each network has its own."""
+        lfdn, number = (self._final, 2 * draw) if which == "final" else (self._first, 2 * draw + 1)
 
         def noise(step: int) -> Tensor:
-            return normal(index, z.shape[1], seed=self._seed, stream=draw * (diffusion.STEPS + 1) + step)
+            return normal(index, z.shape[1], seed=self._seed, stream=number * (diffusion.STEPS + 1) + step)
 
         def network(x: Tensor, level: int) -> Tensor:
             return lfdn(x, torch.tensor([level], device=x.device))  # type: ignore[no-any-return]
@@ -136,6 +154,7 @@ class DLSR(Method):
         return diffusion.single(network, x, self.k)
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        train = self._read(train)
         z = normalised(train, self.std, device)
         alphas = diffusion.alphas_cumprod().float().to(device)
         signal, spread = alphas.sqrt()[:, None], (1 - alphas).sqrt()[:, None]
@@ -188,7 +207,7 @@ class DLSR(Method):
                 first.append(restore(load_file(kept), z.shape[1], device, **self._network()))
             except Exception:  # absent or torn: the first epoch is quickly had again
                 run(replace(recipe, epochs=1), None)
-        self._initial = first[0]
+        self._first = first[0]
         if kept is not None:
             checkpoint.remove(kept)
         return self
@@ -199,15 +218,15 @@ class DLSR(Method):
     def state(self) -> dict[str, Tensor]:
         state = {"seed": torch.tensor(self._seed), "layer_sizes": torch.tensor(self._sizes)}
         state["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        for prefix, network in (("final", self._final), ("initial", self._initial)):
+        for prefix, network in (("final", self._final), ("first", self._first)):
             state |= {f"{prefix}.{name}": value.cpu() for name, value in network.state_dict().items()}
         return state
 
     def load_state(self, state: Mapping[str, Tensor], *, device: str = "cpu") -> Self:
         self._seed, self._sizes = int(state["seed"]), tuple(state["layer_sizes"].tolist())
         self.losses = state["losses"].tolist()
-        self._final, self._initial = (
+        self._final, self._first = (
             restore(state, sum(self._sizes), device, prefix=f"{prefix}.", **self._network())
-            for prefix in ("final", "initial")
+            for prefix in ("final", "first")
         )
         return self

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Features, Method, nearest, register
+from methods.layers import BLOCK, Std, check_layers, normalise, normalised
 from methods.noise import derive
-from methods.reconstruction import BLOCK, Std, check_layers, mfsim, mse, normalise, normalised
+from methods.reconstruction import mfsim, mse
 from methods.training import Recipe, seeded
 from methods.training import train as train_network
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from methods.base import CannotRun, Features, Method, nearest, register
+from methods.layers import vectors
 
 FEATURES = ("embedding", "logits", "layers")
 ROWS = 4096  # training rows handed to the index at a time
@@ -20,6 +21,8 @@ ROWS = 4096  # training rows handed to the index at a time
 @dataclass
 class KNN(Method):
     """|z' - its k-th nearest neighbour among the training set's z'|, z' = z / |z|: exact search, by faiss.
+
+    z: the `feature`; of "layers" their channels, normalised within each layer as in DLSR.
 
     On a CUDA device the index lies on the GPU where this faiss has GPU indexes; a failing one is left for the
     CPU, with a warning. CannotRun without faiss. ValueError where k is below 1 or above the number of
@@ -44,7 +47,7 @@ class KNN(Method):
         self.__dict__["reads"] = (self.feature,)  # hides the class's, which is the default's
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        rows = train.need(self.feature)
+        rows = vectors(train, self.feature)
         return self._build((normalize(block, dim=1) for block in torch.split(rows, ROWS)), rows.shape, device)
 
     def _build(self, blocks: Iterable[Tensor], shape: tuple[int, ...], device: str) -> Self:
@@ -68,7 +71,7 @@ class KNN(Method):
         return self
 
     def score(self, x: Features) -> Tensor:
-        z = normalize(x.need(self.feature), dim=1).cpu()
+        z = normalize(vectors(x, self.feature, x.index.device), dim=1).cpu()
         _, neighbours = self.index.search(z.numpy(), self.k)
         # faiss's |a|^2 + |b|^2 - 2ab rounds small distances away, and differently for small blocks
         farthest: Tensor = torch.from_numpy(self.index.reconstruct_batch(neighbours[:, -1]))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Features, Method, nearest, register
+from methods.layers import vectors
 from methods.statistics import covariance, means, whitening
 
 FEATURES = ("embedding", "logits", "layers")
@@ -20,7 +21,8 @@ class Mahalanobis(Method):
 
     A labelled training set: one Gaussian for each class in it, one shared covariance (Lee et al., last layer,
     no input noise). `per_class` False, or an image without a label: one Gaussian (Sehwag et al., SSD, who
-    also normalise z). P ignores directions in which the training set does not vary.
+    also normalise z). P ignores directions in which the training set does not vary. z: the `feature`; of
+    "layers" their channels, normalised within each layer as in DLSR.
     ValueError where the features are not finite or all alike.
     """
 
@@ -41,7 +43,7 @@ class Mahalanobis(Method):
         self.__dict__["reads"] = (self.feature,)  # hides the class's, which is the default's
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        z, labels = train.need(self.feature), train.labels
+        z, labels = vectors(train, self.feature), train.labels
         groups = None
         if self.per_class and labels is not None and bool((labels >= 0).all()):
             groups = labels.unique(return_inverse=True)[1]
@@ -52,7 +54,7 @@ class Mahalanobis(Method):
         return self
 
     def score(self, x: Features) -> Tensor:
-        white = (x.need(self.feature).double() - self.mean) @ self.whitening
+        white = (vectors(x, self.feature, x.index.device).double() - self.mean) @ self.whitening
         # One form for every block: cdist's own choice depends on the number of rows.
         distances = torch.cdist(white, self.centres, compute_mode="use_mm_for_euclid_dist")
         return distances.amin(dim=1).square()

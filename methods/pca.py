@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from methods.base import CannotRun, Features, Method, nearest, register
-from methods.reconstruction import BLOCK, Std, check_layers, mfsim, mse, normalise, normalised
+from methods.layers import BLOCK, Std, check_layers, normalise, normalised
+from methods.reconstruction import mfsim, mse
 from methods.statistics import covariance, means
 
 

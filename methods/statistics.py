@@ -47,12 +47,13 @@ def covariance(values: Tensor, centres: Tensor, *, device: str, groups: Tensor |
 def whitening(covariance: Tensor) -> Tensor:
     """V (D, r) with V V^T = pinv(covariance): |(x - y) V| is the Mahalanobis distance of x and y.
 
-    r is the rank: directions in which the training data do not vary (D > N, constant dimensions) are left
-    out, by the cut of torch's pinv (D times the machine epsilon, relative to the largest eigenvalue).
+    r is the rank: directions in which the training data do not vary (D > N, constant dimensions, the sum of a
+    normalised layer) are left out. Features are float32, and rounding alone gives them a variance of epsilon^2:
+    the cut is D times that, relative to the largest eigenvalue.
     ValueError where no direction is left.
     """
     variances, directions = torch.linalg.eigh(covariance)
-    kept = variances > variances[-1] * len(variances) * torch.finfo(variances.dtype).eps
+    kept = variances > variances[-1] * len(variances) * torch.finfo(torch.float32).eps ** 2
     if not bool(kept.any()):
         raise ValueError("the training features do not vary: they have no covariance to measure distances by")
     white: Tensor = directions[:, kept] / variances[kept].sqrt()

@@ -43,11 +43,9 @@ def test_mahalanobis_with_one_gaussian(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["mahalanobis", "knn"])
 def test_other_features_than_the_embedding(name: str) -> None:
     generator = torch.Generator().manual_seed(7)
-    layers, more = torch.randn(300, 12, generator=generator), torch.randn(40, 12, generator=generator)
-    embedded = score(name, Features(embedding=more), Features(embedding=layers))
-    stacked = [Features(layers=values, layer_sizes=(4, 8)) for values in (more, layers)]
-    same(score(name, *stacked, feature="layers"), embedded)
-    logits = score(name, Features(logits=more), Features(logits=layers), feature="logits")
+    train, more = torch.randn(300, 12, generator=generator), torch.randn(40, 12, generator=generator)
+    embedded = score(name, Features(embedding=more), Features(embedding=train))
+    logits = score(name, Features(logits=more), Features(logits=train), feature="logits")
     same(logits, embedded)
     assert methods.create(name).reads == methods.get(name).reads == ("embedding",)
     assert methods.create(name, feature="layers").reads == ("layers",)

@@ -18,8 +18,9 @@ from methods import training
 from methods.base import Features
 from methods.diffusion import alphas_cumprod
 from methods.dlsr import DLSR
+from methods.layers import check_layers, normalise
 from methods.noise import normal
-from methods.reconstruction import check_layers, mfsim, mse, normalise
+from methods.reconstruction import mfsim, mse
 
 SIZES = (6, 10, 8)
 TINY: dict[str, Any] = {"blocks": 2, "width": 32, "epochs": 30, "batch_size": 32, "lr": 2e-3}
@@ -97,10 +98,10 @@ def test_normalise_by_hand() -> None:
     assert torch.equal(constant, torch.zeros(1, 5))
 
 
-def answering(fitted: DLSR, final: Tensor, initial: Tensor, **settings: Any) -> DLSR:
+def answering(fitted: DLSR, final: Tensor, first: Tensor, **settings: Any) -> DLSR:
     """DLSR whose networks give one and the same vector for every input."""
     state = fitted.state()
-    for prefix, answer in (("final", final), ("initial", initial)):
+    for prefix, answer in (("final", final), ("first", first)):
         state[f"{prefix}.leave.weight"] = torch.zeros_like(state[f"{prefix}.leave.weight"])
         state[f"{prefix}.leave.bias"] = answer
     return DLSR(**{**TINY, **settings}).load_state(state)
@@ -108,14 +109,15 @@ def answering(fitted: DLSR, final: Tensor, initial: Tensor, **settings: Any) -> 
 
 @pytest.mark.parametrize("sampler", ["ddim", "single"])
 def test_scores_with_networks_that_are_known(fitted: DLSR, sampler: str) -> None:
-    final, initial = torch.randn(2, sum(SIZES), generator=torch.Generator().manual_seed(3))
+    final, first = torch.randn(2, sum(SIZES), generator=torch.Generator().manual_seed(3))
     z = normalise(ID.layers, SIZES, "biased")
 
     def score(**settings: Any) -> Tensor:
-        return answering(fitted, final, initial, sampler=sampler, **settings).score(ID)
+        return answering(fitted, final, first, sampler=sampler, **settings).score(ID)
 
-    errors = [(z - answer).square().mean(1) for answer in (final, initial)]
+    errors = [(z - answer).square().mean(1) for answer in (final, first)]
     assert torch.allclose(score(measure="mse"), errors[0], atol=1e-5)
+    assert torch.allclose(score(measure="mse", network="first_epoch"), errors[1], atol=1e-5)
     assert torch.allclose(score(measure="lr"), errors[0] - errors[1], atol=1e-5)
     assert torch.allclose(score(measure="lr", lr_sign="released"), errors[1] - errors[0], atol=1e-5)
     cosines = [
@@ -157,26 +159,36 @@ def test_training_lowers_the_error_on_id_images(fitted: DLSR) -> None:
 
 
 def test_all_three_scores_share_a_fit(fitted: DLSR) -> None:
-    assert set(DLSR.score_only) == {"measure", "k", "sampler", "eta", "mfsim_layers", "lr_sign", "n_draws"}
+    shared = {"measure", "network", "k", "sampler", "eta", "mfsim_layers", "lr_sign", "n_draws"}
+    assert set(DLSR.score_only) == shared
     other = DLSR(**TINY, measure="lr", k=9, sampler="released", n_draws=3).fit(TRAIN, seed=5).state()
     state = fitted.state()
     assert state.keys() == other.keys()
     assert all(torch.equal(value, other[name]) for name, value in state.items())
 
 
-def test_the_initial_network_is_that_of_the_first_epoch(fitted: DLSR) -> None:
+def test_the_first_network_is_that_of_the_first_epoch(fitted: DLSR) -> None:
     once = replace(fitted, epochs=1).fit(TRAIN, seed=5).state()
     state = fitted.state()
-    names = [name.removeprefix("initial.") for name in state if name.startswith("initial.")]
+    names = [name.removeprefix("first.") for name in state if name.startswith("first.")]
     assert names
     for name in names:
-        assert torch.equal(state[f"initial.{name}"], once[f"final.{name}"])
-    assert any(not torch.equal(state[f"initial.{name}"], state[f"final.{name}"]) for name in names)
+        assert torch.equal(state[f"first.{name}"], once[f"final.{name}"])
+    assert any(not torch.equal(state[f"first.{name}"], state[f"final.{name}"]) for name in names)
+
+
+def test_the_last_layer_alone() -> None:
+    def cut(x: Features) -> Features:
+        return Features(layers=x.layers[:, -8:], layer_sizes=(8,), index=x.index)
+
+    tiny = {**TINY, "epochs": 2, "measure": "mse"}
+    alone, same = DLSR(**tiny, layers="last").fit(TRAIN, seed=5), DLSR(**tiny).fit(cut(TRAIN), seed=5)
+    assert torch.equal(alone.score(ID), same.score(cut(ID)))
 
 
 def test_averaged_weights_serve_both_networks(fitted: DLSR) -> None:
     plain, averaged = fitted.state(), DLSR(**TINY, ema=0.999).fit(TRAIN, seed=5).state()
-    for network in ("initial", "final"):
+    for network in ("first", "final"):
         name = f"{network}.enter.weight"
         assert not torch.equal(plain[name], averaged[name])
 
