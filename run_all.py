@@ -18,6 +18,7 @@ examples:
   python run_all.py                                  the embedded suite `digits`: nothing to download
   python run_all.py --id cifar10 --limit 100 --quick a trial, in its own results folder
   python run_all.py --id cifar10 --methods dlsr knn@densenet --ood svhn my/photos
+  python run_all.py --paper table3                   Table 3 of the DLSR paper: ours, published, difference
   python run_all.py --list                           suites, methods, encoders and data sets
 
 status: 0 when everything that could run was measured, 1 for a failure (with --strict also for what was absent or
@@ -130,6 +131,11 @@ def parser() -> argparse.ArgumentParser:
         "--list", action="store_true", help="suites, methods, encoders, data sets and which are present"
     )
     instead.add_argument("--plan", action="store_true", help="the jobs, their keys, and what is done already")
+    instead.add_argument(
+        "--paper",
+        metavar="VIEW|all",
+        help="a table or figure of a paper, from what the suites have measured with the same flags; runs nothing",
+    )
     instead.add_argument("--redraw", action="store_true", help="tables and figures again, from what is measured")
     return parse
 
@@ -194,6 +200,11 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.worker import Worker
 
     started = time.perf_counter()
+    if given.paper:
+        from benchmark import views
+
+        print(views.show(given.paper, options))
+        return 0
     looking_only = given.plan or given.redraw
     planned = plan.make(suite.read(given.id), options, download=not looking_only)
     store = Store(options.cache)

@@ -1,4 +1,4 @@
-"""What people look at beside the tables: score histograms, ROC curves, AUROC against images per second. PNG files.
+"""What people look at beside the tables: score histograms, ROC curves, AUROC against images per second.
 
 Nothing here touches matplotlib's global state; files are complete or not there.
 """
@@ -44,7 +44,7 @@ def canvas(path: Path, size: tuple[float, float]) -> Iterator[Any]:
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
-                figure.savefig(file, format="png")
+                figure.savefig(file, format=path.suffix[1:])
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.frames import Record, View, results_of, speeds_of
+from benchmark.frames import ALL, COMMON, Record, View, results_of, speeds_of
+from benchmark.shortcuts import separable
 
 RESOLUTIONS = {
     "native": "every image goes from its own size straight to the encoder's",
@@ -59,6 +60,7 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
     done = [record for record in every if record["status"] == "done"]
     return [
         *_images(done),
+        *_shortcuts(records, view),
         *(
             f"Resolution {name}: {RESOLUTIONS.get(name, 'of images')}."
             for name in dict.fromkeys(record["resolution"] for record in done)
@@ -69,6 +71,7 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
         *_knn_accuracies(done),
         *_speeds(records, view),
         *_published(view),
+        *dict.fromkeys(f"‡ {note}" for note in view.misprints.values()),
     ]
 
 
@@ -99,6 +102,14 @@ def _images(done: Sequence[Record]) -> list[str]:
     fitted = " or ".join(f"{n:,} of {of:,}" if of and n < of else f"{n:,}" for n, of in sizes)
     training = f"Fitted on {fitted} ID training images"
     return [f"Images: {'; '.join(counts)}.", *remarks, _sentence("; ".join([training, *how]))]
+
+
+def _shortcuts(records: Sequence[Record], view: View) -> list[str]:
+    """The sets that are marked, and what marks them."""
+    marked = separable(records)
+    found = [f"{title} ({100 * marked[name]:.1f})" for name, title, _ in view.near_first() if name in marked]
+    how = "a Gaussian on low-level statistics of the pixels tells them from the ID set: AUROC of lowlevel"
+    return [f"† Separable without looking at what is in the image, {how}: {', '.join(found)}."] if found else []
 
 
 def _knn_accuracies(done: Sequence[Record]) -> list[str]:
@@ -155,9 +166,9 @@ def _published(view: View) -> list[str]:
     if not view.published:
         return []
     lines = ["Published numbers are the papers' own: other weights, images or settings where a note says so."]
-    shown = {ood for ood, _, _ in view.ood}
+    shown = set(view.over(ALL))
     theirs = {(row, ood) for row, ood, metric in view.published if metric == "auroc"}
-    averaged = {row for row, ood in theirs if ood == "average"}
-    if any({ood for of, ood in theirs if of == row} - {"average"} != shown for row in averaged):
+    averaged = {row for row, ood in theirs if ood == ALL}
+    if any({ood for of, ood in theirs if of == row} - {ALL, COMMON} != shown for row in averaged):
         lines.append("A published average is over the paper's own OOD sets, ours over the sets shown.")
     return lines

@@ -14,16 +14,20 @@ SANITY = frozenset({"random", "constant"})  # methods that check the harness: sh
 PUBLISHED = ("auroc", "fpr95")
 WHOLE = ("accuracy", "images_per_second", "published_images_per_second")  # what a row has once
 NEAR, FAR, ALL = "average near", "average far", "average"  # in the column `ood`, beside the sets
+COMMON = "average of measured"  # over the sets that are there, where the whole average cannot be
+COUNTED = ("near", "far", "")  # groups of OOD sets that averages count; "": a paper does not say which
+GROUPS = (*COUNTED, "stand-in", "control")  # in the order that they are shown
 
 
 @dataclass(frozen=True)
 class View:
     """What a table shows, and in which order.
 
-    rows: (row, title, encoder title). ood: (set, title, "near", "far" or "control"). published: (row, set or "average",
-    metric) -> percent for auroc and fpr95; (row, "average", "images_per_second") -> images a second. absent:
-    (title, how to get it). A row without records is shown with what is published of it; the published cells
-    of sets that are not shown tell what a published average is over.
+    rows: (row, title, encoder title). ood: (set, title, one of GROUPS). published: (row, set or average, metric) ->
+    percent for auroc and fpr95; (row, "average", "images_per_second") -> images a second. misprints: what is wrong
+    with a published cell. metrics: what a cell shows. common: the sets that COMMON is over, where it is shown.
+    absent: (title, how to get it). A row without records is shown with what is published of it; the published
+    cells of sets that are not shown tell what a published average is over.
     """
 
     name: str
@@ -32,22 +36,28 @@ class View:
     rows: Sequence[tuple[str, str, str]]
     ood: Sequence[tuple[str, str, str]]
     published: Mapping[tuple[str, str, str], float] = field(default_factory=dict)
+    misprints: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    metrics: Sequence[str] = ("auroc", "fpr95")
+    common: Sequence[str] = ()
     absent: Sequence[tuple[str, str]] = ()
     footnotes: Sequence[str] = ()
 
     def near_first(self) -> list[tuple[str, str, str]]:
-        """The OOD sets, near before far, and the controls last."""
-        return sorted(self.ood, key=lambda column: ("near", "far", "control").index(column[2]))
+        """The OOD sets, near before far, then those that no average counts."""
+        return sorted(self.ood, key=lambda column: GROUPS.index(column[2]))
 
     def averages(self) -> list[tuple[str, str]]:
         """(name, title) of the averages over OOD sets: near and far apart where both are there, then all."""
         groups = {group for _, _, group in self.ood}
         apart = [(NEAR, "near average"), (FAR, "far average")] if groups >= {"near", "far"} else []
-        return [*apart, (ALL, "average")] if len(self.over(ALL)) > 1 else []
+        common = [(COMMON, f"average of these {len(self.common)}")] if self.common else []
+        return [*apart, *common, (ALL, "average")] if len(self.over(ALL)) > 1 else []
 
     def over(self, average: str) -> list[str]:
-        """The OOD sets that an average is over; controls, the ID set in another resolution, are in none."""
-        wanted = {NEAR: {"near"}, FAR: {"far"}}.get(average, {"near", "far"})
+        """The OOD sets that an average is over; stand-ins and controls are in none."""
+        if average == COMMON:
+            return list(self.common)
+        wanted = {NEAR: ("near",), FAR: ("far",)}.get(average, COUNTED)
         return [name for name, _, group in self.ood if group in wanted]
 
 

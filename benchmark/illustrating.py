@@ -60,10 +60,12 @@ class Illustrate(Job):
 
     def run(self, worker: Worker) -> None:
         paths = []
-        losses = worker.store.tensors("fit", self.training.key).get("losses")
-        if losses is not None and len(losses) > 1:
-            paths.append(f"figures/losses/{records.safe_name(self.name)}.png")
-            loss_curve(self.heading, losses.tolist(), self.folder / paths[-1])
+        for name, losses in worker.store.tensors("fit", self.training.key).items():
+            if name.endswith("losses") and len(losses) > 1:
+                stage = name.removesuffix("losses").rstrip("_")  # of trainings one after another; "": the last
+                paths.append(f"figures/losses/{records.safe_name(self.name)}{f'.{stage}' if stage else ''}.png")
+                heading = f"{self.heading}: {stage}" if stage else self.heading
+                loss_curve(heading, losses.tolist(), self.folder / paths[-1])
         for title, images in self._pictures(worker).items():
             paths.append(f"figures/pictures/{records.safe_name(self.name)}.{records.safe_name(title)}.png")
             image_grid(f"{self.heading}: {title}", images.cpu().numpy(), self.folder / paths[-1])

@@ -56,9 +56,10 @@ class EncoderUse:
     weights: Path | None = None
     precision: str = "32"
     match: int | None = None  # --resolution id: the size that every image is brought to first
-    base: "EncoderUse | None" = None
+    base: "EncoderUse | None" = None  # whose embedding it reads in the place of images
     train: Selection | None = None  # what it is trained on, where no file holds its weights
-    start: Path | None = None  # the file that this training starts from, where not from random weights
+    start: "Path | EncoderUse | None" = None  # a file or an encoder trained here, where not from random weights
+    seed: int = 0  # of the training
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -70,17 +71,26 @@ class EncoderUse:
         """Whether its weights come out of a training on the ID set, not out of a file."""
         return self.train is not None and self.weights is None
 
+    @property
+    def random(self) -> bool:
+        """Whether its features differ from seed to seed: it, or what it stands on, is trained here on images."""
+        return self.trained_here if self.base is None else self.base.random
+
     @cached_property
     def training_key(self) -> str:
         """The key of that training."""
         assert self.train is not None
-        base = None if self.base is None else encode_key(self.base, self.train)
+        if isinstance(self.start, EncoderUse):
+            start: str | None = self.start.training_key
+        else:
+            start = None if self.start is None else _file_digest(self.start)
         return keys.digest(
             what="train encoder",
             encoder=self._untrained,
             train=self.train.identity,
-            base=base,
-            start=None if self.start is None else _file_digest(self.start),
+            base=None if self.base is None else encode_key(self.base, self.train),
+            start=start,
+            **({"seed": self.seed} if self.random else {}),
         )
 
     @cached_property

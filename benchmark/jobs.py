@@ -71,6 +71,8 @@ class TrainEncoder(Job):
     @property
     def needs(self) -> tuple[Job, ...]:
         assert self.use.train is not None
+        if isinstance(self.use.start, EncoderUse):
+            return (TrainEncoder(self.use.start),)
         return (Encode(self.use.base, self.use.train),) if self.use.base is not None else ()
 
     def run(self, worker: Worker) -> None:
@@ -78,7 +80,9 @@ class TrainEncoder(Job):
         started = time.perf_counter()
         encoder = registry.create(self.use.kind, **self.use.settings)
         encoder.open(None, device=worker.device, precision=self.use.precision)
-        if self.use.start is not None:
+        if isinstance(self.use.start, EncoderUse):
+            encoder.load_state(worker.store.tensors("fit", self.use.start.training_key))
+        elif self.use.start is not None:
             encoder.start_from(self.use.start)
         if encoder.supervised and (self.use.train.labels < 0).any():
             raise CannotRun(f"{self.use.name} needs labels; {self.use.train.images.title} has none")
@@ -88,7 +92,7 @@ class TrainEncoder(Job):
             images, rows = self.use.train.images, self.use.train.rows
             pixels = in_memory(images, rows)
             train = Features(pixels=pixels, labels=self.use.train.labels, index=rows)
-        encoder.fit(train, seed=0, device=worker.device, workdir=worker.store.workdir(self.key))
+        encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
         seconds = time.perf_counter() - started
         worker.store.put("fit", self.key, tensors=encoder.state(), meta={"title": self.title, "seconds": seconds})
 

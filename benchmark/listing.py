@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 import methods
-from benchmark import suite
+from benchmark import papers, suite, views
 from datasets import catalogue
 from datasets.sources import present
 from methods.encoders import registry
@@ -18,6 +18,11 @@ def listing(data: Path, weights: Path) -> str:
     for name in suite.names():
         content = yaml.safe_load((suite.SUITES / f"{name}.yaml").read_text(encoding="utf-8"))
         lines.append(f"  {name:16}{content['title']}")
+    lines += ["", "VIEWS OF PAPERS (--paper)"]
+    for name in papers.names():
+        lacking = views.lacking(name, data, weights)
+        state = f"lacks {', '.join(lacking)}" if lacking else "complete: all that it needs is here"
+        lines += [f"  {name:16}{papers.read(name).title}", f"  {'':16}{state}"]
     lines += ["", "METHODS (--methods)"]
     for name in methods.names():
         method = methods.get(name)

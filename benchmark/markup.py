@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 
 from benchmark import footnotes
-from benchmark.cells import DIRECTIONS, Grid
+from benchmark.cells import Grid
 from benchmark.frames import Record, View, results_of
 
 HOW_TO_READ = (
-    "Bold: the best of a column as printed (one decimal: the next is noise). Published numbers stand beneath ours.",
+    "Bold: the best of a column as printed (one decimal: the next is noise); underlined: the second. Published numbers "
+    "stand beneath ours, with the difference, ours less theirs.",
     "AUROC: the probability that an OOD image scores above an ID image, a tie counting half; 50 is chance. "
     "FPR95: the share of OOD images that pass as ID when at least 95 % of the ID images are accepted.",
     "±: half the width of the 95 % DeLong interval, the noise of these test images, where a row has one run; the "
@@ -18,6 +20,8 @@ HOW_TO_READ = (
     "Rows with random or constant scores check the harness (AUROC 50); they are never the best.",
 )
 
+_MD_RANKS = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
+_TEX_RANKS = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "": "{}"}
 _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -29,6 +33,8 @@ _TEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
     "±": r"$\pm$",
     "×": r"$\times$",
     "–": r"\textendash{}",
+    "†": r"$\dagger$",
+    "‡": r"$\ddagger$",
     "[": "{[}",  # after the \\ of the line before, a bare [ or * would be its argument
     "*": "{*}",
 }
@@ -48,14 +54,14 @@ def markdown(records: Iterable[Record], view: View) -> str:
             line = [_md(title), *([_md(encoder)] if several else [])]
             line += [_md_cell(grid, row, ood) for ood, _, _ in grid.columns]
             line += [grid.accuracy(row)] * grid.has_accuracy
-            line += [grid.speed(row) + _md_published(grid.published_speed(row))] * grid.has_speed
+            line += [grid.speed(row) + _md_published(grid.published_speed(row), "")] * grid.has_speed
             lines.append(line)
     encoders = "" if several else "".join(f" Encoder: {_md(encoder)}." for encoder in grid.encoders)
     return "\n".join(
         [
             f"# {_md(view.title)}",
             "",
-            f"ID: {_md(view.id_title)}.{encoders} Each cell: {DIRECTIONS}, in percent.",
+            f"ID: {_md(view.id_title)}.{encoders} Each cell: {grid.directions}, in percent.",
             "",
             *(f"| {' | '.join(line)} |" for line in lines),
             *_md_bits(records, view),
@@ -97,13 +103,14 @@ def _md_cell(grid: Grid, row: str, ood: str) -> str:
     if figures is None:
         cell = _md(grid.mark(row, ood))
     else:
-        auroc, fpr95 = (f"**{figure}**" if best else figure for figure, best in figures)
-        cell = f"{auroc} ±{grid.spread(row, ood)} / {fpr95}"
-    return cell + _md_published(grid.published(row, ood))
+        first, *others = (_MD_RANKS[rank].format(figure) for figure, rank in figures)
+        cell = " / ".join([f"{first} ±{grid.spread(row, ood)}", *others])
+    return cell + _md_published(grid.published(row, ood), grid.difference(row, ood))
 
 
-def _md_published(published: str) -> str:
-    return f"<br><sub>published {published}</sub>" if published else ""
+def _md_published(published: str, difference: str) -> str:
+    apart = f" ({difference})" if difference else ""
+    return f"<br><sub>published {published}{apart}</sub>" if published else ""
 
 
 def _md(words: str) -> str:
@@ -123,12 +130,12 @@ def latex(records: Iterable[Record], view: View) -> str:
             cells = [_tex_cell(grid, row, ood) for ood, _, _ in grid.columns]
             cells += [_tex(grid.accuracy(row))] * grid.has_accuracy + [_tex(grid.speed(row))] * grid.has_speed
             body.append(_tex_line([_tex(title), *cells]))
-            beneath = [grid.published(row, ood) for ood, _, _ in grid.columns]
+            beneath = [_beneath(grid, row, ood) for ood, _, _ in grid.columns]
             beneath += [""] * grid.has_accuracy + [grid.published_speed(row)] * grid.has_speed
             if any(beneath):
                 body.append(_tex_line(["", *(rf"{{\scriptsize {_tex(cell)}}}" if cell else "" for cell in beneath)]))
     notes = [*grid.below, *(f"absent: {line}" for line in footnotes.absent(view))]
-    caption = f"{view.title}. ID: {view.id_title}. {DIRECTIONS} in percent; published numbers small beneath ours."
+    caption = f"{view.title}. ID: {view.id_title}. {grid.directions} in percent; published numbers small beneath ours."
     return "\n".join(
         [
             r"% needs \usepackage{booktabs} and \usepackage{adjustbox}",
@@ -153,15 +160,14 @@ def latex(records: Iterable[Record], view: View) -> str:
 
 
 def _tex_groups(grid: Grid, width: int) -> list[str]:
-    """The line above the names of the OOD sets that says which are near and which far."""
-    groups = [group for _, _, group in grid.columns]
-    near, far = groups.count("near"), groups.count("far")
-    spans = [(group, n) for group, n in (("near", near), ("far", far)) if n]
-    cells = [rf"\multicolumn{{{n}}}{{c}}{{{group}}}" for group, n in spans]
-    rules = [rf"\cmidrule(lr){{2-{near + 1}}}"] * bool(near) + [
-        rf"\cmidrule(lr){{{near + 2}-{near + far + 1}}}"
-    ] * bool(far)
-    return [_tex_line(["", *cells, *[""] * (width - near - far)]), " ".join(rules)]
+    """The line above the names of the OOD sets that says which are near and which far; none where nothing does."""
+    cells, rules, start = [], [], 2
+    for group, columns in groupby(group for _, _, group in grid.columns):
+        n = len(list(columns))
+        cells.append(rf"\multicolumn{{{n}}}{{c}}{{{group}}}" if group else " & ".join([""] * n))
+        rules += [rf"\cmidrule(lr){{{start}-{start + n - 1}}}"] if group else []
+        start += n
+    return [_tex_line(["", *cells, *[""] * (width + 2 - start)]), " ".join(rules)] if rules else []
 
 
 def _tex_line(cells: Sequence[str]) -> str:
@@ -172,8 +178,13 @@ def _tex_cell(grid: Grid, row: str, ood: str) -> str:
     figures = grid.figures(row, ood)
     if figures is None:
         return _tex(grid.mark(row, ood))
-    auroc, fpr95 = (rf"\textbf{{{figure}}}" if best else figure for figure, best in figures)
-    return rf"{auroc}\,{{\scriptsize$\pm${grid.spread(row, ood)}}} / {fpr95}"
+    first, *others = (_TEX_RANKS[rank].format(figure) for figure, rank in figures)
+    return " / ".join([rf"{first}\,{{\scriptsize$\pm${grid.spread(row, ood)}}}", *others])
+
+
+def _beneath(grid: Grid, row: str, ood: str) -> str:
+    difference = grid.difference(row, ood)
+    return grid.published(row, ood) + (f" ({difference})" if difference else "")
 
 
 def _tex(words: str) -> str:

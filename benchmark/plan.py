@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import methods
+from benchmark import departures
 from benchmark import suite as suites
 from benchmark.illustrating import Illustrate
 from benchmark.inputs import EncoderUse, Selection
@@ -134,6 +135,24 @@ class Plan:
         return "\n".join(lines)
 
 
+def results_folder(name: str, options: Options) -> Path:
+    """Where results go: whole ones in `<name>`, all others in `<name>+<what>`, apart."""
+    parts = [name]
+    if options.pretrained is not None:
+        parts.append(f"pretrained={options.pretrained}")
+    if options.resolution != "native":
+        parts.append(f"resolution={options.resolution}")
+    if options.precision != "32":
+        parts.append(f"precision={options.precision}")
+    if options.limit is not None:
+        parts.append(f"limit={options.limit}")
+    if options.limit_train is not None:
+        parts.append(f"limit-train={options.limit_train}")
+    if options.quick:
+        parts.append("quick")
+    return options.results / "+".join(parts)
+
+
 def make(suite: Suite, options: Options, *, download: bool) -> Plan:
     """The plan of a suite. `download`: absent sets and weights may be fetched (not so for `--plan`, `--redraw`).
 
@@ -147,10 +166,12 @@ class _Planner:
 
     def __init__(self, suite: Suite, options: Options, download: bool) -> None:
         self.options, self.download = options, download
+        self.folder = results_folder(suite.name, options)
         self.footnotes: list[str] = []
         self.absent: list[tuple[str, str]] = []
         self.broken: list[tuple[str, str]] = []
         self._illustrated: set[str] = set()
+        self._of_seed: dict[tuple[str, int], EncoderUse] = {}
         self.suite = self._changed(suite)
         limit_train = options.limit_train
         if limit_train is None and options.quick:
@@ -204,7 +225,9 @@ class _Planner:
         for spec in specs.values():
             method = methods.create(spec.method, preset=spec.preset, **spec.settings)
             seeds = self.options.seeds or self.suite.seeds
-            rows += [self._row(spec, method, seed) for seed in (seeds if method.random_fit else seeds[:1])]
+            use = self.encoders[spec.encoder]
+            random = method.random_fit or (not isinstance(use, str) and use.random)
+            rows += [self._row(spec, method, seed, random) for seed in (seeds if random else seeds[:1])]
         return Plan(
             self.suite,
             self.folder,
@@ -214,19 +237,6 @@ class _Planner:
             tuple(self.broken),
             tuple(self.footnotes),
         )
-
-    @property
-    def folder(self) -> Path:
-        options = self.options
-        what = {
-            "pretrained": options.pretrained,
-            "resolution": options.resolution if options.resolution != "native" else None,
-            "precision": options.precision if options.precision != "32" else None,
-            "limit": options.limit,
-            "limit-train": options.limit_train,
-            "quick": options.quick,
-        }
-        return options.results / suites.folder_name(self.suite, what)
 
     def _ood(self) -> list[OODSet]:
         """The suite's OOD sets, and those that --ood names beside them."""
@@ -286,14 +296,19 @@ class _Planner:
             title=spec.title or _encoder_title(spec, base),
             precision=self.options.precision,
             match=self.size if self.options.resolution == "id" else None,
-            base=base,
         )
+        if use.encoder.learns == "embedding":
+            use = replace(use, base=base)
+        elif base is not None and not (base.weights or base.trained_here):
+            return f"{base.name} is not trained: {name} cannot start from it"
         wanted = {row.encoder for row in self.rows}
         wanted |= {str(self.suite.encoders[encoder].settings.get("base")) for encoder in wanted}
         where, download = self.options.weights, self.download and name in wanted
         try:
             weights = use.encoder.find_weights(where, download=download)
-            start = None if weights is not None else use.encoder.find_start(where, download=download)
+            start: Path | EncoderUse | None = None
+            if weights is None:
+                start = use.encoder.find_start(where, download=download)
         except ValueError as error:
             raise UsageError(str(error)) from None
         except CannotRun as error:
@@ -303,12 +318,26 @@ class _Planner:
         trains = bool(use.encoder.learns) and weights is None
         if trains and use.encoder.supervised and (self.train.labels < 0).any():
             return f"{name} is trained with labels; {self.train.images.title} has none"
+        if start is None and base is not None and use.base is None:
+            start = base.weights or base
         return replace(use, weights=weights, train=self.train if trains else None, start=start)
 
-    def _row(self, spec: RowSpec, method: Method, seed: int) -> Row:
-        """The jobs of one row with one seed."""
+    def _seeded(self, use: EncoderUse, seed: int) -> EncoderUse:
+        """The encoder as the rows of `seed` use it: one object for all of them, so that it stays open."""
+        if not use.random:
+            return use
+        if (use.name, seed) not in self._of_seed:
+            base = None if use.base is None else self._seeded(use.base, seed)
+            start = self._seeded(use.start, seed) if isinstance(use.start, EncoderUse) else use.start
+            self._of_seed[use.name, seed] = replace(use, seed=seed, base=base, start=start)
+        return self._of_seed[use.name, seed]
+
+    def _row(self, spec: RowSpec, method: Method, seed: int, random: bool) -> Row:
+        """The jobs of one row with one seed; `random`: whether another seed would give other scores."""
         use = self.encoders[spec.encoder]
+        use = use if isinstance(use, str) else self._seeded(use, seed)
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
+        of_encoder = [] if isinstance(use, str) else departures.of_encoder(use)
         about = {
             "suite": self.suite.name,
             "row": spec.label,
@@ -318,11 +347,11 @@ class _Planner:
             "encoder_title": spec.encoder if isinstance(use, str) else use.title,
             "hyperparameters": settings,
             "seed": seed,
-            "random_fit": method.random_fit,
+            "random_fit": random,
             "resolution": self.options.resolution,
             "id": _about_images(self.test),
             "train": _about_images(self.train),
-            "footnotes": self.footnotes,
+            "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
         }
         selected = spec in self.rows
         lacking = set(method.reads) - {"labels"} - suites.offered(self.suite, spec.encoder)
@@ -371,7 +400,9 @@ def _row_title(spec: RowSpec, method: Method) -> str:
 def _encoder_title(spec: EncoderSpec, base: EncoderUse | None) -> str:
     if base is not None:
         return f"{spec.kind} on {base.title}"
-    return str(spec.settings.get("model") or spec.settings.get("architecture") or spec.kind)
+    name = str(spec.settings.get("model") or spec.settings.get("architecture") or spec.kind)
+    pooling = spec.settings.get("pooling")
+    return name if pooling is None else f"{name}, {pooling}"
 
 
 def _about_images(images: Selection) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The published numbers: `results/reference/*.csv`, one file a table."""
+"""The published numbers: `results/reference/*.csv`, one file a table; and what is wrong with some, `misprints.csv`."""
 
 import csv
 from pathlib import Path
@@ -23,3 +23,13 @@ def published(tables: tuple[str, ...], id_name: str) -> dict[tuple[str, str, str
                     cell = (line["method"], line["ood"], _METRICS[line["metric"]])
                     cells.setdefault(cell, float(line["value"]))
     return cells
+
+
+def misprints(tables: tuple[str, ...], id_name: str) -> dict[tuple[str, str, str], str]:
+    """(method, OOD set, metric) -> why the published cell cannot be right. Names as in `published`."""
+    with (REFERENCE / "misprints.csv").open(encoding="utf-8", newline="") as file:
+        return {
+            (line["method"], line["ood"], _METRICS[line["metric"]]): line["note"]
+            for line in csv.DictReader(file)
+            if line["table"] in tables and line["id"] == id_name
+        }

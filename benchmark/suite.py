@@ -300,14 +300,3 @@ def offered(suite: Suite, encoder: str) -> set[str]:
     base = spec.settings.get("base")
     there |= offered(suite, base) if base is not None else set()
     return there | ({"head"} if "logits" in there else set())
-
-
-def folder_name(suite: Suite, changes: dict[str, Any]) -> str:
-    """Where results go: whole ones in `<suite>`, all others in `<suite>+<what>`, apart."""
-    parts = [suite.name]
-    for name, value in changes.items():
-        if value is True:
-            parts.append(name)
-        elif value not in (None, False):
-            parts.append(f"{name}={value}")
-    return "+".join(parts)

@@ -266,6 +266,14 @@ _ENTRIES = (
         files={"test": ("val", "validation", "test")},
     ),
     Entry(
+        "imagenet100", "ImageNet-100", {"train": 128_856, "test": 5_000}, classes=100,
+        home="https://image-net.org/download.php", licence="non-commercial research and education",
+        citation="Russakovsky et al.: ImageNet Large Scale Visual Recognition Challenge, IJCV 2015, https://arxiv.org/abs/1409.0575",
+        how_to_get="link or copy 100 class folders of ImageNet into DATA/imagenet100/{train,val}/<class>/",
+        mapping="100 classes of ImageNet of the user's choice; test = their validation images",
+        files={"test": ("val", "validation", "test")},
+    ),
+    Entry(
         "miniplaces", "MiniPlaces", {"train": 100_000, "test": 10_000}, classes=100, size=128,
         home="http://6.869.csail.mit.edu/fa17/miniplaces.html",
         licence="research and education; photographs belong to their owners", citation=_PLACES,

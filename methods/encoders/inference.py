@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
+from methods import memory
 from methods.base import nearest
 
 PRECISIONS = ("32", "bf16")
@@ -19,6 +20,7 @@ def check_precision(precision: str) -> str:
 @contextmanager
 def inference(device: str, precision: str) -> Iterator[None]:
     """No gradients; autocast to bfloat16 where `precision` says so."""
+    memory.keep_freed()
     with (
         torch.inference_mode(),
         torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"),

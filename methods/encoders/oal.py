@@ -1,4 +1,7 @@
-"""OAL: a classifier that is taught, after its training, to have little to say about synthesised outliers."""
+"""OAL: a classifier that is taught, after its training, to have little to say about synthesised outliers.
+
+A little longer than most files: all arms are settings of one encoder, so that they differ in nothing else.
+"""
 
 import copy
 import json
@@ -16,11 +19,10 @@ from methods import training
 from methods.base import Features, nearest
 from methods.encoders import latents as latent_files
 from methods.encoders import outlier_loss, preprocessing
-from methods.encoders.augmentation import random_crop, random_flip
 from methods.encoders.base import Images, register
-from methods.encoders.classifier import Classifier
+from methods.encoders.classifier import Classifier, split
 from methods.encoders.inference import inference
-from methods.encoders.outlier_sources import Arm, Sources, Space, split
+from methods.encoders.outlier_sources import Arm, Sources, Space
 from methods.encoders.outlier_student import Adapter, Student
 from methods.encoders.stages import Stages
 from methods.noise import derive
@@ -58,14 +60,20 @@ class OAL(Classifier):
     CPU: no augmentation) a residual adapter of two layers before it. The convolutions ("trained") learn from CE,
     KL, CLUB and the ID half of L_out alone.
 
-    n_out None: 30 a class; as many again are not trained on. 10 % of the training images are held out for
-    percentiles, margins and `selection`, by which to choose settings: their accuracy before and after (it may fall
-    by half a point) and the AUROC of E against the outliers not trained on. A `checkpoint` may have seen them.
+    base: the suite's classifier, of the same architecture, that the tuning starts from; `checkpoint`: one in a file.
+    With neither that classifier is trained first.
+
+    n_out None: 30 a class; as many again are not trained on. `held_out` of the training images are for percentiles,
+    margins and `selection`, by which to choose settings: their accuracy before and after (it may fall by half a
+    point) and the AUROC of E against the outliers not trained on. No training may have seen them: a base needs the
+    same `held_out`; what a `checkpoint` saw cannot be known.
     """
 
     title = "OAL-feat"
     paper = "Gao et al., Enhancing OOD Detection Using Latent Diffusion, https://arxiv.org/abs/2406.16525"
 
+    base: str = ""
+    held_out: float = 0.1
     outliers: Arm = "diffusion"
     loss: outlier_loss.Kind = "energy"
     weight: float | None = None
@@ -93,6 +101,10 @@ class OAL(Classifier):
         for name, least in _LEAST.items():
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ValueError(f"oal: {name} is at least {least}, not {getattr(self, name)}")
+        if not self.held_out:
+            raise ValueError("oal: held_out is above 0: distances and margins are taken on images that are new")
+        if self.base and self.checkpoint is not None:
+            raise ValueError("oal: it starts from `base` or from `checkpoint`, not from both")
         if (self.outliers == "latents") != (self.latents is not None):
             raise ValueError("oal: outliers: latents and `latents`, the file that holds them, go together")
         if self.outliers == "latents" and (self.club or not self.distil or self.weight is not None):
@@ -110,7 +122,7 @@ class OAL(Classifier):
             schedule="cosine",
             drop_last=True,
         )
-        self._start: Path | None = None
+        self._start: Path | Mapping[str, Tensor] | None = None
         self._adapter: Adapter | None = None
         self.losses: list[float] = []
         self.diffusion_losses: list[float] = []
@@ -131,15 +143,17 @@ class OAL(Classifier):
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         """Train the classifier (unless it starts from one) and the diffusion, then tune; CannotRun without labels.
 
+        ValueError where the base is of another architecture.
+
         Each training has its folder in `workdir`; one that has ended is not repeated after an interruption.
         """
         pixels, labels = train.need("pixels"), train.need_labels()
         latents = None if self.latents is None else latent_files.read(Path(self.latents)).to(device)
-        fitted, held = split(len(labels))
+        fitted, held = split(len(labels), self.held_out)
         own = Features(pixels=pixels[fitted], labels=labels[fitted])
         stages = Stages(workdir, json.dumps({**asdict(self), "seed": seed, "images": len(labels)}, sort_keys=True))
         self._adapter = None
-        self._classify(own, seed, device, stages)
+        self._classify(train, seed, device, stages)
         labels, held_pixels, held_labels = labels[fitted].to(device), pixels[held], labels[held].to(device)
         embedding, held_embedding = self._embed(own.pixels), self._embed(held_pixels)
         space = Space.of(embedding)
@@ -183,14 +197,19 @@ class OAL(Classifier):
         stages.clear()
         return self
 
-    def _classify(self, own: Features, seed: int, device: str, stages: Stages) -> None:
-        """The network before the tuning: from the checkpoint, from an earlier process, or trained."""
-        if self._start is not None:
+    def _classify(self, train: Features, seed: int, device: str, stages: Stages) -> None:
+        """The network before the tuning: from a file, from the base, from an earlier process, or trained."""
+        if isinstance(self._start, Path):
             super().open(self._start, device=self._device, precision=self._precision)
+        elif self._start is not None:
+            try:
+                super().load_state(self._start)
+            except RuntimeError:
+                raise ValueError(f"oal: the base {self.base} is no {self.architecture}: give both one") from None
         elif (kept := stages.load("classifier")) is not None:
             super().load_state(kept)
         else:
-            super().fit(own, seed=seed, device=device, workdir=stages.folder("classifier"))
+            super().fit(train, seed=seed, device=device, workdir=stages.folder("classifier"))
             stages.save("classifier", super().state())
 
     def _embed(self, pixels: Tensor) -> Tensor:
@@ -245,12 +264,7 @@ class OAL(Classifier):
         pixels = preprocessing.to_train_on(pixels, device)
 
         def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-            images = preprocessing.resize_and_crop(pixels[rows.to(pixels.device)], self.resolution, device)
-            if self.augment != "none":
-                images = random_crop(images, self.resolution // 8, generator)
-            if self.augment == "crop_flip":
-                images = random_flip(images, generator)
-            x = preprocessing.normalise(images, self._mean, self._std)
+            x = self._augmented(pixels, rows, generator, device)
             if not self.distil:
                 return x, x, x
             with torch.no_grad():
@@ -298,6 +312,10 @@ class OAL(Classifier):
         return state
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        """The reverse of `state`; or the state of a base, a classifier, for `fit` to start from."""
+        if "diffusion_losses" not in state:
+            self._start = state
+            return self
         super().load_state(state)
 
         def under(prefix: str) -> dict[str, Tensor]:

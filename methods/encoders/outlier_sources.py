@@ -14,7 +14,6 @@ from methods.noise import derive
 from methods.training import seeded
 
 Arm = Literal["none", "knn", "diffusion", "gaussian", "latents"]
-HELD = 0.1  # share of the training images that nothing is trained on
 DRAWN = 1024  # samples of the diffusion at a time
 LEAST_SPREAD = 0.01  # of the mean one: a dimension that is dead in training would blow up distances
 
@@ -107,10 +106,3 @@ class Sources:
         )
         self.stages.save("diffusion", {**network.state_dict(), "losses": torch.tensor(self.losses)})
         return network
-
-
-def split(count: int) -> tuple[Tensor, Tensor]:
-    """Rows to train on, and rows held out: a tenth, by a fixed permutation. Both ascend."""
-    order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
-    held = max(1, round(HELD * count))
-    return order[held:].sort().values, order[:held].sort().values

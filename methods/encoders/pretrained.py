@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import nearest
-from methods.encoders import preprocessing, timm_models
+from methods.encoders import fusing, preprocessing, timm_models
 from methods.encoders.base import Encoder, Images, register
 from methods.encoders.inference import check_precision, inference
 
@@ -65,9 +65,11 @@ class Pretrained(Encoder):
             raise ValueError(f"pretrained: {self.model} needs a weights file")
         self._device, self._precision = device, check_precision(precision)
         network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, weights)
-        self._network = network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        read = timm_models.map_names(network, self.model, self.layers)
+        network = fusing.fuse(network, read=read)
+        self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         side = self.resolution // 16 if self.pooling == "grid14" else None
-        self._maps = timm_models.PooledMaps(network, self.model, self.layers, side=side)
+        self._maps = timm_models.PooledMaps(network, self.model, read, side=side)
         self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))
         self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
         return self

@@ -98,11 +98,23 @@ def classifier(network: Any, model: str) -> nn.Linear:
     return layer
 
 
-class PooledMaps:
-    """The output of chosen modules, averaged over the image, after each forward pass of `network`.
+def map_names(network: nn.Module, model: str, modules: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """`modules`, None = those of all maps that timm lists. ValueError for modules that are not there."""
+    there = dict(network.named_modules())
+    listed = tuple(info["module"] for info in getattr(network, "feature_info", ()))
+    names = modules if modules is not None else listed
+    if not names:
+        raise ValueError(f"timm lists no feature maps for {model}: name modules in `layers`")
+    for name in names:
+        if name not in there:
+            raise ValueError(f"{model} has no module {name!r}; {nearest(name, listed or there)}")
+    return names
 
-    modules: their names, None = all maps that timm lists. side: each map is first resized (bilinear,
-    align_corners=True) to side x side, None = not. ValueError for modules that are not there.
+
+class PooledMaps:
+    """The output of chosen modules (`map_names`), averaged over the image, after each forward pass of `network`.
+
+    side: each map is first resized (bilinear, align_corners=True) to side x side, None = not.
     """
 
     def __init__(
@@ -110,14 +122,8 @@ class PooledMaps:
     ) -> None:
         self._side = side
         self._pooled: dict[str, Tensor] = {}
-        there = dict(network.named_modules())
-        listed = [info["module"] for info in getattr(network, "feature_info", ())]
-        self.names = modules if modules is not None else tuple(listed)
-        if not self.names:
-            raise ValueError(f"timm lists no feature maps for {model}: name modules in `layers`")
+        self.names = map_names(network, model, modules)
         for name in self.names:
-            if name not in there:
-                raise ValueError(f"{model} has no module {name!r}; {nearest(name, listed or there)}")
 
             def keep(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
                 # Pooled at once: maps are not kept, and what a later layer does in place comes too late to matter.
@@ -125,7 +131,7 @@ class PooledMaps:
                 with torch.autocast(maps.device.type, enabled=False):
                     self._pooled[name] = self._pool(maps.float())
 
-            there[name].register_forward_hook(keep)
+            network.get_submodule(name).register_forward_hook(keep)
 
     def take(self) -> list[Tensor]:
         """Of the last pass: (N, C) a module, float32. They are given once."""

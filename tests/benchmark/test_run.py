@@ -47,10 +47,11 @@ def test_a_run_measures_every_cell_and_says_where_it_wrote(trial, capsys):
 def test_an_image_goes_through_an_encoder_once(trial, counted):
     trial.run("--seeds", "0", "1")
     test_images = 3 * 30  # ID and two OOD sets
-    assert counted["images Classifier"] == counted["images Pixels"] == 60 + test_images
-    assert counted["TrainEncoder"] == 1
-    assert counted["FitMethod"] == 1 + 2 + 1  # knn, dlsr for two seeds and both of its rows, lowlevel
-    assert counted["Measure"] == 2 * (1 + 1 + 2 * 2 + 1)
+    assert counted["images Pixels"] == 60 + test_images
+    assert counted["images Classifier"] == 2 * (60 + test_images)  # two seeds are two networks
+    assert counted["TrainEncoder"] == 2
+    assert counted["FitMethod"] == 2 + 2 + 1  # knn, dlsr for both of its rows, lowlevel
+    assert counted["Measure"] == 2 * (2 + 2 + 2 * 2 + 1)
 
 
 def test_a_second_run_does_nothing(trial, counted, monkeypatch):

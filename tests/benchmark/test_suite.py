@@ -1,9 +1,12 @@
 """A suite with a fault is refused in one line that names the thing and the nearest valid one."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
 from benchmark import suite
+from benchmark.plan import Options, results_folder
 from benchmark.suite import UsageError
 
 GOOD = {
@@ -119,8 +122,8 @@ def test_another_pretrained_network_brings_its_own_maps():
         suite.with_pretrained(suite.read("digits"), "resnet50")
 
 
-def test_only_a_whole_run_has_the_folder_of_the_suite():
-    digits = suite.read("digits")
-    whole = {"pretrained": None, "limit": None, "quick": False}
-    assert suite.folder_name(digits, whole) == "digits"
-    assert suite.folder_name(digits, {**whole, "limit": 100, "quick": True}) == "digits+limit=100+quick"
+def test_only_a_whole_run_has_the_folder_of_the_suite(tmp_path):
+    whole = Options(data=tmp_path, weights=tmp_path, results=tmp_path, cache=tmp_path)
+    assert results_folder("digits", whole) == tmp_path / "digits"
+    trial = replace(whole, limit=100, quick=True, resolution="id", pretrained="resnet50")
+    assert results_folder("digits", trial).name == "digits+pretrained=resnet50+resolution=id+limit=100+quick"

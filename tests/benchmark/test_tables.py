@@ -213,12 +213,12 @@ def test_csv_is_the_frame():
 def test_the_best_of_each_column_is_bold():
     records = [*whole("msp", 0.90, 0.80, 0.7, fpr95=0.3), *whole("knn", 0.95, 0.80, 0.7004, fpr95=0.4)]
     msp, knn = (cells(tables.markdown(records, view()), row) for row in ("MSP", "KNN"))
-    assert msp["Birds<br>(far)"] == "90.0 ±1.0 / **30.0**"
-    assert knn["Birds<br>(far)"] == "**95.0** ±1.0 / 40.0"
+    assert msp["Birds<br>(far)"] == "<u>90.0</u> ±1.0 / **30.0**"
+    assert knn["Birds<br>(far)"] == "**95.0** ±1.0 / <u>40.0</u>"
     assert [row["Cars<br>(far)"][:8] for row in (msp, knn)] == ["**70.0**"] * 2  # equal as printed
-    assert (msp["average"], knn["average"]) == ("80.0 ±1.0 / **30.0**", "**81.7** ±1.0 / 40.0")
+    assert (msp["average"], knn["average"]) == ("<u>80.0</u> ±1.0 / **30.0**", "**81.7** ±1.0 / <u>40.0</u>")
     assert "95.0*/ 40.0 " in tables.text(records, view())
-    assert r"\textbf{95.0}\,{\scriptsize$\pm$1.0} / 40.0" in tables.latex(records, view())
+    assert r"\textbf{95.0}\,{\scriptsize$\pm$1.0} / \underline{40.0}" in tables.latex(records, view())
 
 
 def test_rows_that_check_the_harness_are_last_and_never_best():
@@ -256,7 +256,7 @@ def test_plus_minus_is_half_the_interval_or_the_deviation_over_seeds():
     ]
     page = tables.markdown(records, view(ood=SETS[:1]))
     assert "90.0** ±3.0" in cells(page, "MSP")["Birds<br>(far)"]
-    assert cells(page, "KNN")["Birds<br>(far)"].startswith("72.5 ±3.5")  # .05 / sqrt 2
+    assert cells(page, "KNN")["Birds<br>(far)"].startswith("<u>72.5</u> ±3.5")  # .05 / sqrt 2
     assert "- Seeds: n = 2: KNN; n = 1: all other rows." in page
 
 
@@ -265,10 +265,12 @@ def test_published_numbers_are_told_from_ours():
     records = [*whole("msp", 0.9, 0.8, 0.7), speed("msp", 1234.5)]
     shown = view(published=published | {("msp", "average", "images_per_second"): 960.0})
     page = tables.markdown(records, shown)
-    assert cells(page, "MSP")["Birds<br>(far)"] == "90.0 ±1.0 / 40.0<br><sub>published 91.5 / 12.0</sub>"
+    assert (
+        cells(page, "MSP")["Birds<br>(far)"] == "90.0 ±1.0 / 40.0<br><sub>published 91.54 / 12.0 (-1.5 / +28.0)</sub>"
+    )
     assert cells(page, "KNN")["Dolls<br>(near)"] == "–<br><sub>published 88.0 / –</sub>"  # only published
     assert cells(page, "MSP")["images/s ↑"] == "1,234<br><sub>published 960</sub>"
-    assert r"{\scriptsize 91.5 / 12.0}" in tables.latex(records, shown)
+    assert r"{\scriptsize 91.54 / 12.0 (-1.5 / +28.0)}" in tables.latex(records, shown)
 
 
 def test_a_published_average_over_other_sets_says_so():
@@ -278,8 +280,63 @@ def test_a_published_average_over_other_sets_says_so():
     assert said not in tables.markdown(records, view(published=same))
     assert said in tables.markdown(records, view(published=same | {("msp", "planes", "auroc"): 90.0}))
     assert said not in tables.markdown(records, view(published={("msp", "birds", "auroc"): 90.0}))
-    assert re.search("published\n.* average  ID accuracy", tables.text(records, view(published=same)))
-    assert "published" not in tables.text(records, view())
+
+
+def test_the_terminal_has_published_numbers_and_differences_beneath_ours():
+    published = {("msp", "dolls", "auroc"): 79.5, ("msp", "average", "auroc"): 81.25}
+    lines = tables.text(whole("msp", 0.9, 0.8, 0.7), view(published=published), 200).splitlines()
+    ours = next(number for number, line in enumerate(lines) if line.startswith("  MSP"))
+    assert lines[ours + 1].split() == ["published", "79.5", "/", "–", "81.25", "/", "–"]
+    assert lines[ours + 2].split() == ["difference", "+0.5", "/", "–", "-1.2", "/", "–"]
+    assert lines[ours].index("80.0") + len("80.0 / 40.0 ") >= lines[ours + 1].index("79.5")  # in the same column
+    assert "published" not in tables.text(whole("msp", 0.9, 0.8, 0.7), view())
+
+
+def test_a_view_of_one_metric():
+    shown = view(metrics=("fpr95",), published={("msp", "birds", "fpr95"): 39.0, ("msp", "birds", "auroc"): 12.0})
+    page = tables.markdown(whole("msp", 0.9, 0.8, 0.7), shown)
+    assert cells(page, "MSP")["Birds<br>(far)"] == "40.0 ±2.5<br><sub>published 39.0 (+1.0)</sub>"
+    assert "Each cell: FPR95 ↓, in percent." in page
+
+
+def test_a_misprint_is_marked_and_told():
+    shown = view(
+        published={("msp", "birds", "auroc"): 99.92}, misprints={("msp", "birds", "auroc"): "Birds: cannot be."}
+    )
+    page = tables.markdown(whole("msp", 0.9, 0.8, 0.7), shown)
+    assert "published 99.92 ‡ / – " in cells(page, "MSP")["Birds<br>(far)"]
+    assert "- ‡ Birds: cannot be." in page
+    assert "‡" not in cells(page, "MSP")["Cars<br>(far)"]
+
+
+def test_sets_that_low_level_statistics_give_away_are_marked():
+    records = [
+        *whole("msp", 0.9, 0.8, 0.7),
+        result("lowlevel", "birds", 0.96, half=0.01),
+        result("lowlevel", "cars", 0.91, half=0.02),  # its interval reaches below .9
+    ]
+    page = tables.markdown(records, view())
+    assert "Birds †<br>(far)" in cells(page, "MSP")
+    assert "Cars<br>(far)" in cells(page, "MSP")
+    assert "AUROC of lowlevel: Birds (96.0)." in page
+
+
+def test_stand_ins_and_controls_are_in_no_average():
+    SETS.extend([("like cars", "Like cars", "stand-in"), ("blurred", "Toys, blurred", "control")])
+    try:
+        records = [*whole("msp", 0.9, 0.8, 0.7, 0.1, 0.2)]
+        shown = view(ood=SETS, common=["birds", "cars"])
+        assert line(frame(records, shown), "msp", "average")["auroc"] == pytest.approx(80)
+        assert line(frame(records, shown), "msp", "average of measured")["auroc"] == pytest.approx(80)
+        assert line(frame(records[:1] + records[2:3], shown), "msp", "average")["status"] == "incomplete"
+        page = tables.markdown(records, shown)
+        assert list(cells(page, "MSP"))[3:6] == [
+            "Cars<br>(far)",
+            "Like cars<br>(stand-in)",
+            "Toys, blurred<br>(control)",
+        ]
+    finally:
+        del SETS[3:]
 
 
 # Reasons and notes

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from methods.base import CannotRun, Features
 from methods.encoders import classifier, networks, preprocessing
-from methods.encoders.classifier import Classifier
+from methods.encoders.classifier import Classifier, split
 from methods.encoders.registry import create
 
 TINY = {"architecture": "resnet8", "resolution": 8, "epochs": 4, "batch_size": 16, "augment": "crop"}
@@ -127,6 +127,17 @@ def test_training_images_of_another_size_are_resized() -> None:
     assert encoder.encode(toy(2).pixels)["embedding"].shape == (2, 64)
 
 
+def test_a_share_can_be_held_out() -> None:
+    train = toy(40)
+    rows, held = split(40, 0.25)
+    assert len(held) == 10
+    pixels, labels = train.need("pixels"), train.need_labels()
+    settings = {"architecture": "resnet8", "resolution": 8, "epochs": 1, "batch_size": 16}
+    ours = create("classifier", **settings, held_out=0.25).open(None).fit(train).state()
+    theirs = create("classifier", **settings).open(None).fit(Features(pixels=pixels[rows], labels=labels[rows])).state()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+
+
 def test_labels_are_needed_and_have_to_fit() -> None:
     pixels = toy().pixels
     for labels in (None, torch.full((len(pixels),), -1)):
@@ -147,6 +158,7 @@ def test_labels_are_needed_and_have_to_fit() -> None:
         {"classes": 1},
         {"epochs": 0},
         {"lr": 0.0},
+        {"held_out": 1.0},
     ],
 )
 def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:

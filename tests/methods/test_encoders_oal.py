@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from methods import training
 from methods.base import CannotRun, Features
 from methods.encoders import feature_diffusion, outlier_loss
-from methods.encoders.classifier import Classifier
+from methods.encoders.classifier import Classifier, split
 from methods.encoders.oal import OAL
-from methods.encoders.outlier_sources import split
 from methods.encoders.registry import create
 
 CLASSIFIER = {"architecture": "resnet8", "resolution": 8, "epochs": 4, "batch_size": 16, "augment": "crop"}
@@ -60,7 +59,7 @@ def pixels_and_labels(n: int = 150) -> tuple[Tensor, Tensor]:
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of the classifier that OAL trains for itself with seed 1."""
     pixels, labels = pixels_and_labels()
-    rows, _ = split(len(labels))
+    rows, _ = split(len(labels), 0.1)
     classifier = create("classifier", **CLASSIFIER).open(None)
     state = classifier.fit(Features(pixels=pixels[rows], labels=labels[rows]), seed=1).state()
     path = tmp_path_factory.mktemp("weights") / "toy.safetensors"
@@ -145,7 +144,7 @@ def test_on_a_ring_the_loss_falls_and_outliers_are_told_apart(monkeypatch: pytes
     angle = 2 * math.pi * torch.rand(400, generator=generator)
     radius = 1 + 0.05 * torch.randn(400, generator=generator)
     points, labels = radius[:, None] * torch.stack((angle.cos(), angle.sin()), 1), (angle * 2 / math.pi).long()
-    rows, held = split(400)
+    rows, held = split(400, 0.1)
 
     def embed(self: OAL, pixels: Tensor) -> Tensor:
         found = points[rows if len(pixels) == len(rows) else held]
@@ -268,11 +267,13 @@ def test_a_tenth_is_held_out_of_every_training(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("methods.encoders.outliers.Shell.holds", lambda self, x: torch.ones(len(x), dtype=torch.bool))
     create("oal", **TINY).open(None).fit(toy(), seed=1)
     assert seen == {"resnet8": 135, "feature diffusion": 135, "oal": 135}
-    rows, held = split(1000)
+    rows, held = split(1000, 0.1)
     assert len(held) == 100
+    assert len(split(4, 0.1)[1]) == 1
+    assert len(split(4, 0.0)[1]) == 0
     assert sorted([*rows.tolist(), *held.tolist()]) == list(range(1000))
     assert held.diff().min() > 0
-    assert torch.equal(split(1000)[1], held)
+    assert torch.equal(split(1000, 0.1)[1], held)
 
 
 @pytest.mark.parametrize("at", ["feature diffusion", "oal"])
@@ -313,6 +314,12 @@ def test_where_it_starts_from(start: Path, tmp_path: Path, tuned: Callable[..., 
     trained = create("oal", **{**TINY, "backbone": "frozen", **ARMS["CE+KD"]}).open(None).fit(toy(), seed=1)
     assert isinstance(trained, OAL)
     assert same(trained, tuned(**ARMS["CE+KD"]))
+    base = create("classifier", **CLASSIFIER, held_out=0.1).open(None).fit(toy(), seed=1)
+    on_base = create("oal", **{**TINY, "backbone": "frozen", "base": "net", **ARMS["CE+KD"]}).open(None)
+    assert on_base.load_state(base.state()).state() == {}
+    assert isinstance(on_base, OAL)
+    assert same(on_base.fit(toy(), seed=1), trained)
+    assert same(on_base.fit(toy(), seed=1), trained)  # not from what it ended with
 
 
 def test_margins_are_medians_before_the_tuning_and_half_of_the_outliers_are_not_trained_on(
@@ -346,7 +353,7 @@ def test_margins_are_medians_before_the_tuning_and_half_of_the_outliers_are_not_
     pixels, labels = pixels_and_labels()
     head = classifier.head
     assert head is not None
-    held = classifier.encode(pixels[split(len(labels))[1]])["logits"]
+    held = classifier.encode(pixels[split(len(labels), 0.1)[1]])["logits"]
     assert term.m_in == pytest.approx(float(outlier_loss.energy(held).median()), rel=1e-4)
     outside = head(term._outliers)
     assert len(outside) == 24
@@ -386,6 +393,8 @@ def test_labels_are_needed() -> None:
         ({"latents": "x.pt"}, "go together"),
         ({"outliers": "latents", "latents": "x.pt", "club": True}, "OAL's own loss"),
         ({"augment": "flip"}, "augment 'flip'"),
+        ({"held_out": 0.0}, "held_out is above 0"),
+        ({"base": "net", "checkpoint": "net"}, "not from both"),
     ],
 )
 def test_settings_that_cannot_be(wrong: dict[str, Any], said: str) -> None:
