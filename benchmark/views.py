@@ -1,6 +1,7 @@
 """Views of papers: written from what suites have measured, and which of them the data here can fill."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ FIGURES: dict[str, Callable[[Any, Options], paper_figures.Draw]] = {
     "bars": paper_figures.bars,
     "gallery": gallery,
 }
+
+
+_suite = cache(suites.read)  # most views stand on the same few
 
 
 def show(name: str, options: Options) -> str:
@@ -77,10 +81,8 @@ def lacking(name: str, data: Path, weights: Path) -> list[str]:
     view = papers.read(name)
     absent = [each for each in papers.sets_of(view) if not present(each, data, "test")]
     specs: list[suites.EncoderSpec] = []
-    rows = list(papers.rows_of(view))
-    there = {suite_name: suites.read(suite_name) for suite_name, _, _ in rows}
-    for suite_name, label, pretrained in rows:
-        suite = there[suite_name]
+    for suite_name, label, pretrained in papers.rows_of(view):
+        suite = _suite(suite_name)
         suite = suites.with_pretrained(suite, pretrained) if pretrained is not None else suite
         if not all(present(suite.id.set, data, split) for split in ("train", "test")):
             absent.append(suite.id.set)

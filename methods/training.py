@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from methods import checkpoint
+from methods import checkpoint, memory
 from methods.base import nearest
 from methods.noise import derive
 
@@ -109,6 +109,7 @@ def train(
         raise ValueError(f"training {name}: there are no training samples")
     if precision not in ("32", "bf16"):
         raise ValueError(f"precision {precision!r}: {nearest(precision, ('32', 'bf16'))}")
+    memory.keep_freed()
     run = _Run(model.to(device), recipe, n, name, seed, device, precision)
     path = None if workdir is None else workdir / "training.pt"
     if path is not None:

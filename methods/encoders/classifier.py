@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from methods import training
 from methods.base import Features, Head, nearest
-from methods.encoders import checkpoints, networks, preprocessing
+from methods.encoders import checkpoints, fusing, networks, preprocessing
 from methods.encoders.augmentation import random_crop, random_flip
 from methods.encoders.base import Encoder, Images, register
 from methods.encoders.inference import check_precision, inference
@@ -68,6 +68,7 @@ class Classifier(Encoder):
             schedule="cosine",
         )
         self._network: networks.Network | None = None
+        self._fused: networks.Network | None = None
         self._trained = False
         self.losses: list[float] = []
         self._device, self._precision = "cpu", "32"
@@ -152,11 +153,12 @@ class Classifier(Encoder):
     def encode(self, images: Images) -> dict[str, Tensor]:
         if self._network is None:
             raise RuntimeError("fit the classifier, or open a checkpoint, before encode")
+        self._fused = self._fused or fusing.fuse(self._network)
         pixels = preprocessing.resize_and_crop(images, self.resolution, self._device)
         with inference(self._device, self._precision):
             x = preprocessing.normalise(pixels, self._mean, self._std)
-            stages = self._network.stages(x)
-            embedding = self._network.embedding(stages[-1]).float()
+            stages = self._fused.stages(x)
+            embedding = self._fused.embedding(stages[-1]).float()
         with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
             layers = torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
             return {"embedding": embedding, "logits": self._network.head(embedding), "layers": layers}
@@ -183,6 +185,7 @@ class Classifier(Encoder):
 
     def _place(self, network: networks.Network) -> networks.Network:
         network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._fused = None  # made of these weights at the first `encode`
         return network
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from methods import training
 from methods.base import Features, Head, nearest
-from methods.encoders import checkpoints, preprocessing, timm_models
+from methods.encoders import checkpoints, fusing, preprocessing, timm_models
 from methods.encoders.augmentation import random_flip
 from methods.encoders.base import Encoder, Images, register
 from methods.encoders.inference import check_precision, inference
@@ -68,6 +68,7 @@ class Finetuned(Encoder):
             warmup_epochs=1 if self.epochs > 1 else 0,
         )
         self._network: nn.Module | None = None
+        self._fused: nn.Module
         self._start: Path | None = None
         self._trained = False
         self._device, self._precision = "cpu", "32"
@@ -176,7 +177,7 @@ class Finetuned(Encoder):
         pixels = preprocessing.stretch(images, self.resolution, self._device)
         with inference(self._device, self._precision):
             x = preprocessing.normalise(pixels, self._mean, self._std)
-            return timm_models.embed(self._network, x).float()
+            return timm_models.embed(self._fused, x).float()
 
     def state(self) -> dict[str, Tensor]:
         if self._network is None or not self._trained:
@@ -213,8 +214,9 @@ class Finetuned(Encoder):
         return len(weight)
 
     def _place(self, network: nn.Module) -> None:
-        """Ready to encode: on the device, its maps listened to."""
+        """Ready to encode: on the device, with a fused copy, whose maps are listened to."""
         self._network = network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._maps = timm_models.PooledMaps(network, self.model)
+        self._fused = fusing.fuse(network, read=timm_models.map_names(network, self.model))
+        self._maps = timm_models.PooledMaps(self._fused, self.model)
         self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))
         self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from methods import training
 from methods.base import Features, nearest
-from methods.encoders import augmentation, checkpoints, networks, preprocessing
+from methods.encoders import augmentation, checkpoints, fusing, networks, preprocessing
 from methods.encoders.base import Encoder, Images, register
 from methods.encoders.inference import check_precision, inference
 
@@ -84,6 +84,7 @@ class SimCLR(Encoder):
             drop_last=True,  # so that every image is compared with as many others
         )
         self._network: networks.Network | None = None
+        self._fused: networks.Network | None = None
         self._trained = False
         self._device, self._precision = "cpu", "32"
         self._mean: tuple[float, ...] = ()
@@ -160,10 +161,11 @@ class SimCLR(Encoder):
     def encode(self, images: Images) -> dict[str, Tensor]:
         if self._network is None:
             raise RuntimeError("fit simclr, or open a checkpoint, before encode")
+        self._fused = self._fused or fusing.fuse(self._network)
         pixels = preprocessing.resize_and_crop(images, self.resolution, self._device)
         with inference(self._device, self._precision):
-            stages = self._network.stages(preprocessing.normalise(pixels, self._mean, self._std))
-            embedding = self._network.embedding(stages[-1]).float()
+            stages = self._fused.stages(preprocessing.normalise(pixels, self._mean, self._std))
+            embedding = self._fused.embedding(stages[-1]).float()
         with inference(self._device, "32"):
             return {"embedding": embedding, "layers": torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)}
 
@@ -187,6 +189,7 @@ class SimCLR(Encoder):
 
     def _place(self, network: networks.Network) -> networks.Network:
         network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._fused = None  # made of these weights at the first `encode`
         return network
 
 
