@@ -14,8 +14,9 @@ Page = tuple[list[Record], View]  # the records of one part, and what is shown o
 
 
 def pages(name: str, table: Table, options: Options) -> list[Page]:
-    """One page for each part of a table."""
-    return [_page(name, table, part, options) for part in table.parts]
+    """One page for each part of a table, and one over all of them where the paper averages so."""
+    parts = [_page(name, table, part, options) for part in table.parts]
+    return [*parts, _overall(name, table, parts)] if table.overall is not None else parts
 
 
 def render(found: Iterable[Page]) -> dict[str, str]:
@@ -67,8 +68,6 @@ def _page(name: str, table: Table, part: Part, options: Options) -> Page:
         ood=_columns(part, results, {key for key, _ in named}),
         metrics=table.metrics,
     )
-    there = _common(view, found)
-    published = _published(part, named, there)
     misprints = {
         (key, set_, metric): note
         for (method, ood, metric), note in reference.misprints(part.reference, part.id).items()
@@ -76,14 +75,59 @@ def _page(name: str, table: Table, part: Part, options: Options) -> Page:
         for set_, printed in [*part.ood.items(), (ALL, ALL)]
         if (row.published, printed) == (method, ood)
     }
-    return found, replace(
+    view = replace(
         view,
-        published=published,
+        published=_published(part, named),
         misprints={cell: note for cell, note in misprints.items() if cell[2] in table.metrics},
-        common=there if 0 < len(there) < len(part.ood) else (),
         absent=_absent(part, results, options),
         footnotes=_unmeasured(named, about),
     )
+    return found, _with_common(view, found)
+
+
+def _overall(name: str, table: Table, parts: list[Page]) -> Page:
+    """The published rows against every pair of an ID and an OOD set."""
+    found: list[Record] = []
+    published: dict[tuple[str, str, str], float] = {}
+    rows: dict[str, tuple[str, str, str]] = {}
+    columns: list[tuple[str, str, str]] = []
+    for part, (records_of, view) in zip(table.parts, parts, strict=True):
+        titles = {row: title for row, title, _ in view.rows}
+        names = {row.published for row in part.rows} - {None}
+        columns += [(f"{part.id} {ood}", f"{part.id} → {printed}", "") for ood, printed in part.ood.items()]
+        rows |= {title: (title, title, encoder) for _, title, encoder in view.rows if title in names}
+        for record in records_of:
+            if record["kind"] == "result" and titles.get(record["row"]) in names:
+                ood = {**record["ood"], "name": f"{part.id} {record['ood']['name']}"}
+                found.append({**record, "row": titles[record["row"]], "ood": ood})
+        cells = reference.published(part.reference, part.id) | {
+            (method, "all", metric): value
+            for (method, ood, metric), value in reference.published(part.reference, str(table.overall)).items()
+            if ood == "average"
+        }
+        pairs = {f"{part.id} {name}": printed for name, printed in part.ood.items()} | {ALL: "all"}
+        for title in rows:
+            for pair, printed in pairs.items():
+                for metric in table.metrics:
+                    if (title, printed, metric) in cells:
+                        published[title, pair, metric] = cells[title, printed, metric]
+    ids = " and ".join(part.id for part in table.parts)
+    view = View(name, f"{table.title}: all pairs", ids, list(rows.values()), columns, published, metrics=table.metrics)
+    return found, _with_common(view, found)
+
+
+def _with_common(view: View, found: list[Record]) -> View:
+    """The view with the average over the sets that are measured, ours and published, where not all are."""
+    there = _common(view, found)
+    if not 0 < len(there) < len(view.over(ALL)):
+        return view
+    published = dict(view.published)
+    for row, _, _ in view.rows:
+        for metric in ("auroc", "fpr95"):
+            values = [published[row, name, metric] for name in there if (row, name, metric) in published]
+            if len(values) == len(there):
+                published[row, COMMON, metric] = sum(values) / len(values)
+    return replace(view, published=published, common=there)
 
 
 def _titles(row: Row, record: Record | None) -> tuple[str, str]:
@@ -110,7 +154,7 @@ def _common(view: View, found: list[Record]) -> list[str]:
     return [name for name in view.over(ALL) if name in done]
 
 
-def _published(part: Part, named: list[tuple[str, Row]], common: list[str]) -> Mapping[tuple[str, str, str], float]:
+def _published(part: Part, named: list[tuple[str, Row]]) -> Mapping[tuple[str, str, str], float]:
     cells = reference.published(part.reference, part.id)
     found: dict[tuple[str, str, str], float] = {}
     for key, row in named:
@@ -121,10 +165,6 @@ def _published(part: Part, named: list[tuple[str, Row]], common: list[str]) -> M
                     found[key, name, metric] = cells[method, printed, metric]
         if (method, "", "images_per_second") in cells:
             found[key, ALL, "images_per_second"] = cells[method, "", "images_per_second"]
-        for metric in ("auroc", "fpr95"):
-            of_common = [found[key, name, metric] for name in common if (key, name, metric) in found]
-            if of_common and len(of_common) == len(common):
-                found[key, COMMON, metric] = sum(of_common) / len(common)
     return found
 
 

@@ -45,6 +45,7 @@ class Table(_Strict):
     title: str
     metrics: tuple[Literal["auroc", "fpr95"], ...] = ("auroc",)
     parts: tuple[Part, ...] = Field(min_length=1)
+    overall: str | None = None  # the ID set under which the reference tables have averages over all parts
 
 
 class Panel(_Strict):

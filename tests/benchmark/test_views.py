@@ -149,6 +149,19 @@ def test_what_stands_in_for_a_set_has_its_own_column_and_no_published_number(opt
     assert len(found) == 2
 
 
+def test_averages_over_all_pairs_of_table_10(options):
+    row = "dlsr-mse@imagenet"
+    for suite_name, ood, auroc in (("cifar10", "cifar100", 0.9), ("cifar100", "cifar10", 0.7)):
+        write(options, suite_name, row, ood, auroc)
+    _, _, (found, page) = paper_tables.pages("table10", papers.read("table10"), options)
+    assert page.published["DLSR-MSE", "average", "auroc"] == 84.83
+    assert page.published["DLSR-MSE", "average of measured", "auroc"] == pytest.approx((87.54 + 70.52) / 2)
+    assert page.published["LMD", "CIFAR-100 svhn", "auroc"] == 98.5
+    markdown = paper_tables.render([(found, page)])["md"]
+    assert "80.0 ±2.0<br><sub>published 79.03 (+1.0)</sub>" in markdown
+    assert "CIFAR-10 → SVHN" in markdown
+
+
 def test_rows_that_the_project_does_not_build_are_published_alone(options):
     markdown = paper_tables.render(paper_tables.pages("table9", papers.read("table9"), options))["md"]
     assert "As published alone, not built here: DiffGuard, DiffGuard+EBO, DiffGuard+Deep Ens." in markdown
