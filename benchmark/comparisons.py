@@ -25,18 +25,18 @@ def critical_difference(rows: Sequence[tuple[str, float]], groups: Sequence[tupl
     if len(rows) < 2:
         raise ValueError("a comparison needs two rows at least")
     values = [value for _, value in rows]
-    reach = 0.02 * (values[0] - values[-1]) or 0.5
+    reach = 0.004 * (values[0] - values[-1]) or 0.1  # of a bar beyond its rows: seen where these are as good as one
     width = min(_LABEL, max(len(title) + 7 for title, _ in rows) / _CHARACTERS)
     labels = [textwrap.fill(f"{title}  {value:.1f}", int(width * _CHARACTERS)) for title, value in rows]
     half = math.ceil(len(rows) / 2)
     sides = {"right": range(half), "left": range(len(rows) - 1, half - 1, -1)}  # so that no leader crosses another
     heights = [_LINE * (label.count("\n") + 1) + 0.03 for label in labels]
-    levels = _levels([(values[last] - reach / 2, values[first] + reach / 2) for first, last in groups], reach)
+    levels = _levels([(values[last] - reach, values[first] + reach) for first, last in groups], gap=3 * reach)
     bars = _BAR * (len(levels) + 2)
     depth = bars + max(sum(heights[place] for place in places) for places in sides.values())
     with canvas(path, (2 * width + _AXIS, 0.9 + depth)) as figure:
         axes = figure.subplots()
-        axes.set(xlim=(values[-1] - 2 * reach, values[0] + 2 * reach), ylim=(depth, 0), yticks=[])
+        axes.set(xlim=(values[-1] - 9 * reach, min(values[0] + 9 * reach, 100)), ylim=(depth, 0), yticks=[])
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.spines["top"].set_visible(True)
         axes.xaxis.tick_top()
@@ -78,8 +78,8 @@ def resolution_difference(rows: Mapping[str, Mapping[str, Span]], path: Path) ->
     sets = list(dict.fromkeys(name for of_row in rows.values() for name in of_row))
     if not sets:
         raise ValueError("no set is measured at both resolutions")
-    columns = min(4, len(rows))
-    lines = math.ceil(len(rows) / columns)
+    lines = math.ceil(len(rows) / 4)
+    columns = math.ceil(len(rows) / lines)
     names = [textwrap.fill(name, 26) for name in sets]
     panel = 0.4 + 0.17 * sum(name.count("\n") + 1.3 for name in names)
     margin = max(len(line) for name in names for line in name.split("\n")) / _CHARACTERS
@@ -89,7 +89,7 @@ def resolution_difference(rows: Mapping[str, Mapping[str, Span]], path: Path) ->
             spare.remove()
         for place, (axes, (title, of_row)) in enumerate(zip(grid, rows.items(), strict=False)):
             _dumbbells(axes, [(y, *of_row[name]) for y, name in enumerate(sets) if name in of_row])
-            axes.set_title(textwrap.fill(title, 26), fontsize="medium")
+            axes.set_title(textwrap.fill(title, 30), fontsize="small")
             axes.tick_params(labelbottom=place + columns >= len(rows))
             axes.set_xlabel("AUROC (%)" if place + columns >= len(rows) else "")
         grid[0].set_yticks(range(len(sets)), names)

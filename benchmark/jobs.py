@@ -22,7 +22,7 @@ from benchmark.store import Arrays, Store
 from benchmark.worker import Worker
 from datasets.loading import batches, in_memory
 from methods.base import CannotRun, Features, Head, Method, hyperparameters
-from methods.encoders import registry
+from methods.encoders import preprocessing, registry
 
 BLOCK_BYTES = 64 * 2**20
 CHUNK_IMAGES = 512  # at most this much encoding is lost to a kill
@@ -89,12 +89,19 @@ class TrainEncoder(Job):
         if self.use.base is not None:
             train = load_features((Encode(self.use.base, self.use.train),), worker.store, ("embedding", "labels"))
         else:
-            images, rows = self.use.train.images, self.use.train.rows
-            pixels = in_memory(images, rows)
-            train = Features(pixels=pixels, labels=self.use.train.labels, index=rows)
+            train = Features(pixels=self._pixels(worker), labels=self.use.train.labels, index=self.use.train.rows)
         encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
         seconds = time.perf_counter() - started
         worker.store.put("fit", self.key, tensors=encoder.state(), meta={"title": self.title, "seconds": seconds})
+
+    def _pixels(self, worker: Worker) -> Tensor:
+        """The training images as `encode` will get them: uint8 (N, H, W, 3) of their own size, or of the ID set's."""
+        assert self.use.train is not None
+        images, rows, size = self.use.train.images, self.use.train.rows, self.use.match
+        if size is None:
+            return in_memory(images, rows)
+        found = batches(images, rows, CHUNK_IMAGES)
+        return torch.cat([preprocessing.to_size(batch.images, size, worker.device).cpu() for batch in found])
 
 
 @dataclass(frozen=True, eq=False)

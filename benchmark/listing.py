@@ -5,7 +5,8 @@ from pathlib import Path
 import yaml
 
 import methods
-from benchmark import papers, suite, views
+from benchmark import papers, suite
+from benchmark.lacking import lacking
 from datasets import catalogue
 from datasets.sources import present
 from methods.encoders import registry
@@ -16,13 +17,14 @@ def listing(data: Path, weights: Path) -> str:
     """Everything that a run can name, as text."""
     lines = ["SUITES (--id)"]
     for name in suite.names():
-        content = yaml.safe_load((suite.SUITES / f"{name}.yaml").read_text(encoding="utf-8"))
+        content = yaml.load((suite.SUITES / f"{name}.yaml").read_text(encoding="utf-8"), suite.LOADER)
         lines.append(f"  {name:16}{content['title']}")
     lines += ["", "VIEWS OF PAPERS (--paper)"]
     for name in papers.names():
-        lacking = views.lacking(name, data, weights)
-        state = f"lacks {', '.join(lacking)}" if lacking else "complete: all that it needs is here"
-        lines += [f"  {name:16}{papers.read(name).title}", f"  {'':16}{state}"]
+        view = papers.read(name)
+        absent = lacking(view, data, weights)
+        state = f"lacks {', '.join(absent)}" if absent else "complete: all that it needs is here"
+        lines += [f"  {name:16}{view.title}", f"  {'':16}{state}"]
     lines += ["", "METHODS (--methods)"]
     for name in methods.names():
         method = methods.get(name)

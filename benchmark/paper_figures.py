@@ -1,7 +1,6 @@
 """A view as a paper's figure: score densities, averages over a setting, bars; PNG and PDF, from records and scores."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 from benchmark import records, reference
 from benchmark.figures import canvas
 from benchmark.frames import Record
-from benchmark.paper_tables import measured
+from benchmark.paper_tables import folder_of, measured
 from benchmark.papers import Bars, Distributions, Sweep
-from benchmark.plan import Options, results_folder
+from benchmark.plan import Options
 from datasets import catalogue
 
 FORMATS = ("png", "pdf")
@@ -26,14 +25,13 @@ class NotMeasured(Exception):
 
 def distributions(view: Distributions, options: Options) -> Draw:
     """Densities of the scores of each panel's row: the ID set filled, a line for each OOD set. Of the first seed."""
-    options = replace(options, pretrained=view.pretrained or options.pretrained)
     panels = []
     for panel in view.panels:
-        of_row = _results(measured(options, [panel.row], None), [panel.row])[panel.row]
+        of_row = _results(measured(options, [panel.row], view.pretrained), [panel.row])[panel.row]
         if not of_row:
             raise NotMeasured(_command(panel.row))
         suite, _, label = panel.row.partition("/")
-        folder = results_folder(suite, options)
+        folder = folder_of(suite, options, view.pretrained)
 
         def load(name: str, folder: Path = folder, label: str = label, seed: int = _first(of_row)) -> Any:
             return np.load(records.scores_path(folder, label, name, seed))

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import cache
+from pathlib import Path
 
 from benchmark import records, reference, tables
-from benchmark.frames import ALL, COMMON, Record, View, results_of
+from benchmark import suite as suites
+from benchmark.frames import ALL, COMMON, FAR, NEAR, Record, View, results_of
 from benchmark.papers import Part, Row, Table
 from benchmark.plan import Options, results_folder
 from datasets import catalogue
 from datasets.sources import present
 
 Page = tuple[list[Record], View]  # the records of one part, and what is shown of them
+_AVERAGES = {ALL: "average", NEAR: "near", FAR: "far"}  # as the reference tables name them
 
 
 def pages(name: str, table: Table, options: Options) -> list[Page]:
@@ -44,15 +48,25 @@ def _csv(found: list[Page]) -> str:
 
 def measured(options: Options, rows: Iterable[str], pretrained: str | None) -> list[Record]:
     """The records of rows named `suite/row`, from the results folders of these options, under these names."""
-    options = replace(options, pretrained=pretrained or options.pretrained)
     found: list[Record] = []
     wanted = set(rows)
     for suite in dict.fromkeys(row.partition("/")[0] for row in wanted):
-        for record in records.read_all(results_folder(suite, options)):
+        for record in records.read_all(folder_of(suite, options, pretrained)):
             name = f"{suite}/{record['row']}"
             if name in wanted or record.get("method") == "lowlevel":  # what marks a set as separable
                 found.append({**record, "row": name})
     return found
+
+
+def folder_of(suite: str, options: Options, pretrained: str | None = None) -> Path:
+    """Where a suite's results are; `pretrained` goes before the options', and means nothing to some suites."""
+    stands_in = (pretrained or options.pretrained) if _stands_on_timm(suite) else None
+    return results_folder(suite, replace(options, pretrained=stands_in))
+
+
+@cache
+def _stands_on_timm(suite: str) -> bool:
+    return any(spec.kind == "pretrained" for spec in suites.read(suite).encoders.values())
 
 
 def _page(name: str, table: Table, part: Part, options: Options) -> Page:
@@ -72,7 +86,7 @@ def _page(name: str, table: Table, part: Part, options: Options) -> Page:
         (key, set_, metric): note
         for (method, ood, metric), note in reference.misprints(part.reference, part.id).items()
         for key, row in named
-        for set_, printed in [*part.ood.items(), (ALL, ALL)]
+        for set_, printed in {**part.ood, **_AVERAGES}.items()
         if (row.published, printed) == (method, ood)
     }
     view = replace(
@@ -139,7 +153,10 @@ def _titles(row: Row, record: Record | None) -> tuple[str, str]:
 
 def _columns(part: Part, results: list[Record], rows: set[str]) -> list[tuple[str, str, str]]:
     """The paper's OOD sets, and behind them what was measured in the place of one."""
-    columns = [(name, printed, "") for name, printed in part.ood.items()]
+    columns = [
+        (name, printed, "near" if name in part.near else "far" if part.near else "")
+        for name, printed in part.ood.items()
+    ]
     titles = {catalogue.get(name).title: printed for name, printed in part.ood.items()}
     for record in results:
         ood = record["ood"]
@@ -159,7 +176,7 @@ def _published(part: Part, named: list[tuple[str, Row]]) -> Mapping[tuple[str, s
     found: dict[tuple[str, str, str], float] = {}
     for key, row in named:
         method = row.published or ""
-        for name, printed in [*part.ood.items(), (ALL, ALL)]:
+        for name, printed in {**part.ood, **_AVERAGES}.items():
             for metric in ("auroc", "fpr95"):
                 if (method, printed, metric) in cells:
                     found[key, name, metric] = cells[method, printed, metric]
@@ -189,5 +206,5 @@ def _unmeasured(named: list[tuple[str, Row]], about: Mapping[str, Record]) -> li
         notes.append(f"Not measured: run_all.py --id {suite} --methods {' '.join(labels)}")
     foreign = [row.published for _, row in named if row.row is None and row.published is not None]
     if foreign:
-        notes.append(f"As published alone, not built here: {', '.join(foreign)}")
+        notes.append(f"As published alone: {', '.join(foreign)}")
     return notes

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from benchmark.suite import UsageError
+from benchmark.suite import LOADER, UsageError
 from methods.base import nearest
 
 PAPERS = Path(__file__).parent / "papers"
@@ -28,13 +28,15 @@ class Row(_Strict):
 class Part(_Strict):
     """One ID set of a table. `id`: its name in the reference tables `reference`, the first that has a cell wins.
 
-    `ood`: OOD set -> its name there. `pretrained`: the timm model that stands in the suites' place in this part.
+    `ood`: OOD set -> its name there; `near`: those that the paper averages apart from the others, if any.
+    `pretrained`: the timm model that stands in the place of the suites' own in this part.
     """
 
     id: str
     reference: tuple[str, ...]
     ood: dict[str, str] = Field(min_length=1)
     rows: tuple[Row, ...] = Field(min_length=1)
+    near: tuple[str, ...] = ()
     pretrained: str | None = None
 
 
@@ -128,7 +130,7 @@ def read(name: str) -> Any:
     if name not in names():
         raise UsageError(f"--paper: no view {name!r}; {nearest(name, [*names(), 'all'])}")
     try:
-        return _ADAPTER.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return _ADAPTER.validate_python(yaml.load(path.read_text(encoding="utf-8"), LOADER))
     except (yaml.YAMLError, ValidationError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
 

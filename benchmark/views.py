@@ -1,18 +1,14 @@
-"""Views of papers: written from what suites have measured, and which of them the data here can fill."""
+"""Views of papers: written from what suites have measured."""
 
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from benchmark import paper_figures, paper_tables, papers
-from benchmark import suite as suites
 from benchmark.gallery import gallery
 from benchmark.paper_figures import NotMeasured
 from benchmark.plan import Options, results_folder
 from benchmark.store import write_atomically
-from datasets.sources import present
-from methods.base import CannotRun
 
 FIGURES: dict[str, Callable[[Any, Options], paper_figures.Draw]] = {
     "distributions": paper_figures.distributions,
@@ -20,9 +16,6 @@ FIGURES: dict[str, Callable[[Any, Options], paper_figures.Draw]] = {
     "bars": paper_figures.bars,
     "gallery": gallery,
 }
-
-
-_suite = cache(suites.read)  # most views stand on the same few
 
 
 def show(name: str, options: Options) -> str:
@@ -74,33 +67,3 @@ def _state(name: str, folder: Path, options: Options) -> str:
             }
         )
     return f"{view.title}: {done} of {cells} cells measured"
-
-
-def lacking(name: str, data: Path, weights: Path) -> list[str]:
-    """What a view needs that is not here: data sets and encoders, by name; empty where it can be filled whole."""
-    view = papers.read(name)
-    absent = [each for each in papers.sets_of(view) if not present(each, data, "test")]
-    specs: list[suites.EncoderSpec] = []
-    for suite_name, label, pretrained in papers.rows_of(view):
-        suite = _suite(suite_name)
-        suite = suites.with_pretrained(suite, pretrained) if pretrained is not None else suite
-        if not all(present(suite.id.set, data, split) for split in ("train", "test")):
-            absent.append(suite.id.set)
-        encoder = next(row.encoder for row in suite.rows if row.label == label)
-        spec = suite.encoders[str(suite.encoders[encoder].settings.get("base", encoder))]
-        specs += [] if spec in specs else [spec]
-    for spec in specs:
-        absent += _lacking_weights(spec, weights)
-    return sorted(set(absent))
-
-
-def _lacking_weights(spec: suites.EncoderSpec, weights: Path) -> list[str]:
-    from methods.encoders import registry
-
-    encoder: Any = registry.create(spec.kind, **spec.settings)
-    try:
-        if encoder.find_weights(weights) is None:
-            encoder.find_start(weights)
-    except CannotRun:
-        return [str(spec.settings.get("model") or spec.settings.get("checkpoint") or spec.kind)]
-    return []

@@ -17,7 +17,7 @@ from methods.training import train as train_network
 
 _SCORED = 32 * 32 * 32  # pixels scored at once: 32 images of 32 x 32
 _INITIAL = 100  # images that set the network's first scales
-_SAMPLES = 8
+_SAMPLES = 16
 
 
 @register("pixelcnn")

@@ -11,7 +11,11 @@ from safetensors.torch import load_file, save_file
 from benchmark import plan, suite
 from benchmark.jobs import TrainEncoder
 from benchmark.plan import Options
+from benchmark.store import Store
+from benchmark.worker import Worker
 from methods.encoders import networks
+from methods.encoders.classifier import Classifier
+from methods.encoders.oal import OAL as Tuned
 
 MODEL = "test_efficientnet.r160_in1k"
 TUNED = {"kind": "finetuned", "settings": {"model": MODEL, "resolution": 32, "epochs": 1, "augment": "none"}}
@@ -137,10 +141,8 @@ def test_a_tuning_starts_from_the_weights_of_its_base(stacked, monkeypatch):
         starts[self.base, seed] = self._start
         return real(self, train, seed=seed, **more)
 
-    from methods.encoders.oal import OAL
-
-    real = OAL.fit
-    monkeypatch.setattr(OAL, "fit", fit)
+    real = Tuned.fit
+    monkeypatch.setattr(Tuned, "fit", fit)
     assert stacked.run("--seeds", "0", "1", "--methods", "msp@net", "msp@tuned", "msp@tuned-ready") == 0
     assert {record["status"] for record in stacked.records().values()} == {"done"}
     assert starts["ready", 0] == starts["ready", 1] == stacked.folder / "weights" / "ready.safetensors"
@@ -166,3 +168,31 @@ def test_a_base_that_cannot_be_started_from(stacked):
     assert reasons["msp@nothing"] == ("skipped", "pixels is not trained: nothing cannot start from it")
     assert reasons["msp@tuned"][0] == "failed"
     assert "the base net is no resnet8: give both one" in reasons["msp@tuned"][1]
+
+
+@pytest.mark.parametrize(("resolution", "side"), [("native", 32), ("id", 16)])
+def test_a_training_sees_the_images_that_are_encoded(trial, monkeypatch, resolution, side):
+    seen = {}
+
+    def fit(self, train, **more):
+        seen["trained"] = train.pixels
+        return real(self, train, **more)
+
+    def encode(self, images):
+        seen["encoded"] = images
+        return before(self, images)
+
+    real, before = Classifier.fit, Classifier.encode
+    monkeypatch.setattr(Classifier, "fit", fit)
+    monkeypatch.setattr(Classifier, "encode", encode)
+    rows = [{"method": "knn", "encoder": "net"}]
+    trial.write(id={"set": "digits", "size": 16}, encoders={"net": STACKED["net"]}, rows=rows)
+    where = (trial.folder, trial.folder, trial.results, trial.folder / "cache")
+    options = Options(*where, resolution=resolution, limit_train=40)
+    (row,) = plan.make(suite.read(str(trial.suite)), options, download=False).rows
+    worker = Worker(Store(trial.folder / "cache"), device="cpu", batch_size=40)
+    train = row.measures["halves"].id.fit.train[-1]
+    for job in (*train.needs, train):
+        job.run(worker)
+    assert seen["trained"].shape == (40, side, side, 3)
+    torch.testing.assert_close(seen["trained"], seen["encoded"], rtol=0, atol=0)

@@ -1,14 +1,17 @@
 """DDPM-OOD: its network, its samplers against closed forms and diffusers, and its calibration."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from diffusers import PNDMScheduler
 from torch import Tensor
+from torch.nn import functional
 
-from methods import ddpm
+from methods import ddpm, training
 from methods.base import CannotRun, Features, hold_out
 from methods.ddpm import DDPM, unet
 from methods.noise import normal
@@ -177,6 +180,27 @@ def test_training_teaches_the_noise(fitted: DDPM) -> None:
     assert fitted.losses == sorted(fitted.losses, reverse=True)
     assert len(fitted.losses) == TINY["epochs"]
     assert restored(fitted).losses == fitted.losses
+
+
+def test_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short, train = {**TINY, "epochs": 2, "ema": 0.9}, squares(64)
+    undisturbed = DDPM(**short).fit(train, seed=0).state()
+    calls = []
+
+    def stop_at_the_third(*arguments: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return functional.mse_loss(*arguments)
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(ddpm, "functional", SimpleNamespace(mse_loss=stop_at_the_third))
+        with pytest.raises(KeyboardInterrupt):
+            DDPM(**short).fit(train, seed=0, workdir=tmp_path)
+    assert (tmp_path / "training.pt").exists()
+    resumed = DDPM(**short).fit(train, seed=0, workdir=tmp_path).state()
+    assert all(torch.equal(resumed[name], value) for name, value in undisturbed.items())
 
 
 def test_calibration_is_on_the_hold_out_alone(fitted: DDPM) -> None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import binom
 from torch import Tensor, nn
 
+from methods import training
 from methods.base import CannotRun, Features
 from methods.encoders import networks, simclr
 from methods.encoders.registry import create
@@ -123,6 +124,27 @@ def test_training_is_a_function_of_data_and_seed(trained: SimCLR) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
     difference = trained.encode(toy().pixels)["embedding"] - other.encode(toy().pixels)["embedding"]
     assert difference.abs().max() > 0.01
+
+
+def test_an_interrupted_training_ends_in_the_same_weights(
+    trained: SimCLR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def stop_at_the_fourth(projected: Tensor, temperature: float) -> Tensor:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return nt_xent(projected, temperature)
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(simclr, "nt_xent", stop_at_the_fourth)
+        with pytest.raises(KeyboardInterrupt):
+            create("simclr", **TINY).open(None).fit(toy(), seed=1, workdir=tmp_path)
+    assert (tmp_path / "training.pt").exists()
+    resumed = create("simclr", **TINY).open(None).fit(toy(), seed=1, workdir=tmp_path).state()
+    assert all(torch.equal(resumed[name], value) for name, value in trained.state().items())
 
 
 def test_both_views_go_through_the_network_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
