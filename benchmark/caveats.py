@@ -21,10 +21,10 @@ def resolution(rows: Ranking, both: Pairs) -> Lines:
     sets = [name for name in rows.sets if any(name in both[row] for row in shown)]
     apart = {(row, name): native - at_id for row in shown for name, (native, at_id) in both[row].items()}
     means = {row: fmean(apart[row, name] for name in both[row]) for row in shown}
-    lower, higher = (sum(round(sign * mean, 1) > WORTH for mean in means.values()) for sign in (1, -1))
+    higher, lower = (sum(round(sign * mean, 1) > WORTH for mean in means.values()) for sign in (1, -1))
     sentences = [
-        f"Brought to the size of the ID images first, {lower} of {count(len(shown), 'main row')} lose more than "
-        f"{WORTH:.0f} point of AUROC on average over the sets measured at both resolutions, and {higher} gain more."
+        f"Higher at native than at ID resolution by more than {WORTH:.0f} point on average over the sets measured at "
+        f"both: {higher} of {count(len(shown), 'main row')}; lower: {lower}."
     ]
     named = sorted((cell for cell in apart if round(abs(apart[cell]), 1) > WORTH), key=lambda cell: -abs(apart[cell]))
     largest = [
@@ -49,7 +49,7 @@ def resolution(rows: Ranking, both: Pairs) -> Lines:
         ]
         for row in shown
     ]
-    return items(sentences) + table(head, lines) + picture("Both resolutions", "figures/resolution.png") + [""]
+    return items(sentences) + table(head, lines) + picture("Both resolutions", "figures/resolution.png")
 
 
 def altered(rows: Ranking) -> Lines:
@@ -61,10 +61,10 @@ def altered(rows: Ranking) -> Lines:
         what = f"{rows.title[name]} (the ID test set itself, in another resolution)"
         if flagging:
             most = "; ".join(rows.with_interval(row, name) for row in flagging[:NAMED])
-            who = f"{len(flagging)} of {count(len(measured), 'row')} flag it, their whole interval above 50"
-            sentences.append(f"{what}: {who}; most: {most}.")
+            who = f"flagged by {len(flagging)} of {count(len(measured), 'row')}, with the whole interval above 50"
+            sentences.append(f"{what}: {who}; most by {most}.")
         elif measured:
-            sentences.append(f"{what}: no row flags it; highest: {rows.with_interval(measured[0], name)}.")
+            sentences.append(f"{what}: flagged by no row; highest {rows.with_interval(measured[0], name)}.")
     return items(sentences)
 
 
@@ -107,7 +107,7 @@ def published(rows: Ranking) -> Lines:
         return []
     off = sorted((cell for cell in apart if round(abs(apart[cell]), 1) > WORTH), key=lambda cell: -abs(apart[cell]))
     if not off:
-        return items([f"None of {count(len(apart), 'cell')} differs from the published AUROC by more than a point."])
+        return items([f"More than {WORTH:.0f} point from the published AUROC: none of {count(len(apart), 'cell')}."])
 
     def named(row: str, ood: str) -> str:
         return f"{rows.name[row]} against {rows.title[ood]}"
@@ -126,8 +126,8 @@ def published(rows: Ranking) -> Lines:
     more = f" and {len(unexplained) - NAMED} more" if len(unexplained) > NAMED else ""
     return items(
         [
-            f"{len(off)} of {count(len(apart), 'cell')} differ from the published AUROC by more than a point: {higher} "
-            f"higher, {len(off) - higher} lower.",
+            f"More than {WORTH:.0f} point from the published AUROC: {len(off)} of {count(len(apart), 'cell')}, "
+            f"{higher} higher and {len(off) - higher} lower.",
             f"Largest: {'; '.join(largest)}.",
             *(f"May explain {len(cells)} of these {len(off)}: {reason}" for reason, cells in why.items()),
             *[f"Nothing that is recorded explains: {'; '.join(unexplained[:NAMED])}{more}."] * bool(unexplained),

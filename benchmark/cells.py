@@ -44,8 +44,9 @@ class Grid:
         compared = table[~table["sanity"]]
         self._ranks = {
             (ood, metric.name): _ranks(compared[compared["ood"] == ood][metric.name], metric.higher_is_better)
-            for ood, _, _ in self.columns
+            for ood, _, group in self.columns
             for metric in self.shown
+            if group != "control"  # there is nothing to be best at: nobody should flag the ID set
         }
         self.has_accuracy = bool(table["accuracy"].notna().any())
         self.has_speed = bool(table[["images_per_second", "published_images_per_second"]].notna().any(axis=None))
@@ -58,7 +59,7 @@ class Grid:
         ranked = []
         for metric in self.shown:
             figure = format(line[metric.name], metric.format)
-            ranked.append((figure, "" if line["sanity"] else self._ranks[ood, metric.name].get(figure, "")))
+            ranked.append((figure, "" if line["sanity"] else self._ranks.get((ood, metric.name), {}).get(figure, "")))
         return ranked
 
     def spread(self, row: str, ood: str) -> str:

@@ -12,7 +12,10 @@ from tqdm import tqdm
 
 from benchmark import keys, records
 from benchmark.frames import ALL, View, frame
+from benchmark.ranking import Ranking
 from benchmark.records import Record
+from benchmark.resolutions import Pairs
+from benchmark.significance import Significance
 from benchmark.store import write_atomically
 
 DRAWN = "drawn.json"
@@ -27,12 +30,17 @@ class Figure:
     draw: Callable[[Path], None]
 
 
-def draw(folder: Path, found: list[Record], shown: View, *, redraw: bool) -> None:
-    """Draw the figures that are not there, or whose records changed since; with `redraw` all of them."""
+def draw(
+    folder: Path, found: list[Record], shown: View, compared: Significance | None, both: Pairs, *, redraw: bool
+) -> None:
+    """Draw the figures that are not there, or whose records changed since; with `redraw` all of them.
+
+    compared: the tests of the rows, None without scores. both: AUROCs at both resolutions, empty without the other.
+    """
     drawn = {} if redraw else _read(folder / DRAWN)
     todo = [
         figure
-        for figure in _Results(folder, found, shown).figures()
+        for figure in (*_Results(folder, found, shown).figures(), *_comparisons(Ranking(found, shown), compared, both))
         if drawn.get(figure.path) != figure.key or not (folder / figure.path).is_file()
     ]
     for figure in tqdm(todo, desc="draw", unit="figure", delay=2, leave=False):
@@ -50,6 +58,30 @@ def _read(path: Path) -> dict[str, str]:
     return content if isinstance(content, dict) else {}
 
 
+def _comparisons(rows: Ranking, compared: Significance | None, both: Pairs) -> Iterator[Figure]:
+    from benchmark import comparisons
+
+    source = keys.source("benchmark.comparisons")
+    if compared is not None:
+        means = [(_label(rows.view)[row], 100 * mean) for row, mean in compared.means.items()]
+        place = {row: at for at, row in enumerate(compared.means)}
+        groups = [(place[group[0]], place[group[-1]]) for group in compared.groups()]
+        path, key = "figures/critical_difference.png", keys.digest(content=[means, groups], source=source)
+        yield Figure(path, key, partial(comparisons.critical_difference, means, groups))
+    shown = {
+        _label(rows.view)[row]: {rows.title[name]: both[row][name] for name in rows.sets if name in both[row]}
+        for row in rows.main
+        if row in both
+    }
+    if shown:
+        key = keys.digest(content=list(shown.items()), source=source)
+        yield Figure("figures/resolution.png", key, partial(comparisons.resolution_difference, shown))
+
+
+def _label(shown: View) -> dict[str, str]:
+    return {name: f"{title}, {encoder}" for name, title, encoder in shown.rows}
+
+
 class _Results:
     """The measured rows of a results folder, and their scores."""
 
@@ -59,7 +91,7 @@ class _Results:
         for record in found:
             if record["kind"] == "result" and record["status"] == "done":
                 self.done.setdefault(record["row"], []).append(record)
-        self.rows = {name: f"{title}, {encoder}" for name, title, encoder in shown.rows if name in self.done}
+        self.rows = {name: label for name, label in _label(shown).items() if name in self.done}
 
     def figures(self) -> Iterator[Figure]:
         if not self.rows:

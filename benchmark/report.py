@@ -1,6 +1,6 @@
 """What a results folder shows: tables and figures from its records and scores, drawn again only where these changed."""
 
-from benchmark import drawing, records, reference
+from benchmark import drawing, records, reference, resolutions
 from benchmark.frames import View
 from benchmark.plan import Plan
 from benchmark.records import Record
@@ -21,17 +21,23 @@ def text(plan: Plan) -> str:
 
 
 def write(plan: Plan, *, redraw: bool = False) -> None:
-    """Tables and figures of everything in the results folder. What is drawn already stays, unless `redraw`."""
-    from benchmark import tables
+    """Tables, findings and figures of the whole results folder. What is drawn already stays, unless `redraw`."""
+    from benchmark import significance, tables
+    from benchmark.findings import findings
 
     found, notes = _current(plan)
     shown = view(plan, found, selected=False, notes=notes)
     if not shown.ood:
         return
+    compared = significance.of_folder(plan.folder, found, shown)
+    both = resolutions.pairs(found, resolutions.sibling(plan.folder), shown)
     write_atomically(plan.folder / "table.md", tables.markdown(found, shown))
     write_atomically(plan.folder / "table.csv", tables.csv(found, shown))
     write_atomically(plan.folder / "table.tex", tables.latex(found, shown))
-    drawing.draw(plan.folder, found, shown, redraw=redraw)
+    write_atomically(plan.folder / "findings.md", findings(found, shown, compared, both))
+    if compared is not None:
+        write_atomically(plan.folder / "significance.csv", compared.csv())
+    drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw)
 
 
 def _current(plan: Plan) -> tuple[list[Record], list[str]]:

@@ -329,7 +329,8 @@ def test_stand_ins_and_controls_are_in_no_average():
         assert line(frame(records, shown), "msp", "average")["auroc"] == pytest.approx(80)
         assert line(frame(records, shown), "msp", "average of measured")["auroc"] == pytest.approx(80)
         assert line(frame(records[:1] + records[2:3], shown), "msp", "average")["status"] == "incomplete"
-        page = tables.markdown(records, shown)
+        page = tables.markdown([*records, *whole("knn", 0.9, 0.8, 0.7, 0.1, 0.6)], shown)
+        assert "**" not in cells(page, "KNN")["Toys, blurred<br>(control)"]
         assert list(cells(page, "MSP"))[3:6] == [
             "Cars<br>(far)",
             "Like cars<br>(stand-in)",
