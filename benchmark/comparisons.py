@@ -11,7 +11,7 @@ from benchmark.figures import canvas
 _CHARACTERS = 13  # that an inch of text holds, about
 _LINE = 0.17  # inches: the height of a line of text
 _AXIS, _BAR = 5.0, 0.09  # inches: the width between the labels, from bar to bar
-_LABEL = 3.2  # inches: the widest column of labels
+_LABEL = 3.4  # inches: the widest column of labels
 
 Span = tuple[float, float]
 
@@ -27,7 +27,7 @@ def critical_difference(rows: Sequence[tuple[str, float]], groups: Sequence[tupl
     values = [value for _, value in rows]
     reach = 0.004 * (values[0] - values[-1]) or 0.1  # of a bar beyond its rows: seen where these are as good as one
     width = min(_LABEL, max(len(title) + 7 for title, _ in rows) / _CHARACTERS)
-    labels = [textwrap.fill(f"{title}  {value:.1f}", int(width * _CHARACTERS)) for title, value in rows]
+    labels = [textwrap.fill(f"{title}\u00a0\u00a0{value:.1f}", int(width * _CHARACTERS)) for title, value in rows]
     half = math.ceil(len(rows) / 2)
     sides = {"right": range(half), "left": range(len(rows) - 1, half - 1, -1)}  # so that no leader crosses another
     heights = [_LINE * (label.count("\n") + 1) + 0.03 for label in labels]

@@ -165,7 +165,7 @@ class Encode(Job):
                 out = encoder.encode(block.need("embedding").to(worker.device))
                 yield {name: values.cpu().numpy() for name, values in out.items()}
             return
-        for batch in batches(self.images.images, self.images.rows[position:], worker.batch_size):
+        for batch in batches(self.images.images, self.images.rows[position:], worker.batch_size, keep=True):
             encoded = worker.encode(self.use, batch.images)
             worker.passes[self.use.name] = worker.passes.get(self.use.name, 0) + len(batch.rows)
             yield encoded

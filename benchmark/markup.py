@@ -46,22 +46,22 @@ def markdown(records: Iterable[Record], view: View) -> str:
     grid = Grid(records, view)
     several = len(grid.encoders) > 1
     head = ["row", *(["encoder"] if several else [])]
-    head += [_md(title) + (f"<br>({group})" if group else "") for _, title, group in grid.columns]
+    head += [md(title) + (f"<br>({group})" if group else "") for _, title, group in grid.columns]
     head += ["ID accuracy ↑"] * grid.has_accuracy + ["images/s ↑"] * grid.has_speed
     lines = [head, [":---" if name in ("row", "encoder") else "---:" for name in head]]
     for encoder, rows in grid.encoders.items():
         for row, title in rows:
-            line = [_md(title), *([_md(encoder)] if several else [])]
+            line = [md(title), *([md(encoder)] if several else [])]
             line += [_md_cell(grid, row, ood) for ood, _, _ in grid.columns]
             line += [grid.accuracy(row)] * grid.has_accuracy
             line += [grid.speed(row) + _md_published(grid.published_speed(row), "")] * grid.has_speed
             lines.append(line)
-    encoders = "" if several else "".join(f" Encoder: {_md(encoder)}." for encoder in grid.encoders)
+    encoders = "" if several else "".join(f" Encoder: {md(encoder)}." for encoder in grid.encoders)
     return "\n".join(
         [
-            f"# {_md(view.title)}",
+            f"# {md(view.title)}",
             "",
-            f"ID: {_md(view.id_title)}.{encoders} Each cell: {grid.directions}, in percent.",
+            f"ID: {md(view.id_title)}.{encoders} Each cell: {grid.directions}, in percent.",
             "",
             *(f"| {' | '.join(line)} |" for line in lines),
             *_md_bits(records, view),
@@ -84,24 +84,24 @@ def _md_bits(records: Iterable[Record], view: View) -> list[str]:
     if not means:
         return []
     columns = [("ID", view.id_title), *((name, title) for name, title, _ in view.near_first())]
-    lines = [["row", *(_md(title) for _, title in columns)], [":---", *("---:" for _ in columns)]]
+    lines = [["row", *(md(title) for _, title in columns)], [":---", *("---:" for _ in columns)]]
     for row, title, _ in view.rows:
         if row in means:
             lines.append(
-                [_md(title), *(f"{means[row][name]:.3f}" if name in means[row] else "–" for name, _ in columns)]
+                [md(title), *(f"{means[row][name]:.3f}" if name in means[row] else "–" for name, _ in columns)]
             )
     head = ["", "## Bits per dimension", "", "Means over images; the fewer, the likelier the model finds them.", ""]
     return [*head, *(f"| {' | '.join(line)} |" for line in lines)]
 
 
 def _md_section(title: str, lines: Sequence[str]) -> list[str]:
-    return ["", f"## {title}", "", *(f"- {_md(line)}" for line in lines)] if lines else []
+    return ["", f"## {title}", "", *(f"- {md(line)}" for line in lines)] if lines else []
 
 
 def _md_cell(grid: Grid, row: str, ood: str) -> str:
     figures = grid.figures(row, ood)
     if figures is None:
-        cell = _md(grid.mark(row, ood))
+        cell = md(grid.mark(row, ood))
     else:
         first, *others = (_MD_RANKS[rank].format(figure) for figure, rank in figures)
         cell = " / ".join([f"{first} ±{grid.spread(row, ood)}", *others])
@@ -113,7 +113,7 @@ def _md_published(published: str, difference: str) -> str:
     return f"<br><sub>published {published}{apart}</sub>" if published else ""
 
 
-def _md(words: str) -> str:
+def md(words: str) -> str:
     """Words that Markdown shows as they are, on one line. An underscore inside a word needs no escape."""
     return re.sub(r"[\\`*<>\[\]|~]|\b_|_\b", r"\\\g<0>", " ".join(words.split()))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from benchmark.markup import _md as escaped
+from benchmark.markup import md as escaped
 
 Lines = list[str]
 

@@ -18,6 +18,7 @@ Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
 MAX_PIXELS = 64_000_000
+KEPT_BYTES = 256 << 20
 # Raster formats only: Pillow would hand others (EPS) to a program outside.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
@@ -60,6 +61,7 @@ class ImageSet(ABC):
         self.classes = _class_names(f"{name} ({split})", self.labels, classes)
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.notes = notes
+        self._kept: dict[int, Pixels] = {}
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,6 +72,16 @@ class ImageSet(ABC):
 
         Several threads may read at once.
         """
+
+    def recall(self, rows: Sequence[int]) -> list[Pixels]:
+        """As `read`, but a set of at most 256 MiB of pixels is decoded once and stays in memory, read-only."""
+        missing = [row for row in map(int, rows) if row not in self._kept]
+        found = dict(zip(missing, self.read(missing), strict=True)) if missing else {}
+        for row, pixels in found.items():
+            if pixels.nbytes * len(self) <= KEPT_BYTES:
+                pixels.flags.writeable = False
+                self._kept[row] = pixels
+        return [found[row] if row in found else self._kept[row] for row in map(int, rows)]
 
     @abstractmethod
     def content(self) -> list[tuple[str, int, str]]:

@@ -22,7 +22,9 @@ class Cosine(Method):
     """
 
     title: ClassVar[str] = "Cosine to mean"
-    paper: ClassVar[str] = "A control of this project for DLSR (Yang et al., NeurIPS 2024), https://arxiv.org/abs/2411.10701"
+    paper: ClassVar[str] = (
+        "A control of this project for DLSR (Yang et al., NeurIPS 2024), https://arxiv.org/abs/2411.10701"
+    )
     reads: ClassVar[tuple[str, ...]] = ("layers",)
     fitted: ClassVar[tuple[str, ...]] = ("_mean", "_sizes")
 

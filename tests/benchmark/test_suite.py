@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from benchmark import suite
+from benchmark import reference, suite
 from benchmark.plan import Options, results_folder
 from benchmark.suite import UsageError
 
@@ -43,6 +43,14 @@ def test_every_suite_of_the_project_is_sound_also_with_quick(name):
     read = suite.read(name)
     assert suite.quickened(read).rows
     assert read.name == name
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_what_a_row_is_called_in_the_published_tables_is_there(name):
+    read = suite.read(name)
+    where = read.published
+    there = {method for method, _, _ in reference.published(where.tables, where.id)} if where else set()
+    assert {row.published for row in read.rows} - {None} <= there
 
 
 @pytest.mark.parametrize(

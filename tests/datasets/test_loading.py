@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datasets import images as dataset_images
 from datasets import loading
 from datasets.images import ImageSet
 from datasets.loading import batches, in_memory, select, select_balanced
@@ -47,6 +48,28 @@ def test_batches_keep_the_order_and_leave_nothing_out(workers, batch_size):
         assert batch.images.dtype == torch.uint8
         assert batch.images[:, 0, 0, 0].tolist() == (batch.rows % 256).tolist()
     assert sorted(images.seen) == sorted(rows)  # each was read once
+
+
+@pytest.mark.parametrize("sizes", [((4, 3),), ((4, 3), (2, 5))])
+def test_kept_images_are_decoded_once_and_stay_as_they_were(sizes):
+    images = Drawn(20, *sizes)
+    for rows in (np.arange(5, 20), np.arange(20), np.arange(20)[::-1]):
+        for batch in batches(images, rows, 6, keep=True):
+            for row, image in zip(batch.rows, batch.images, strict=True):
+                assert bool((image == row).all())
+                image += 1  # what others do to a batch is not seen in the next
+    assert sorted(images.seen) == list(range(20))
+    list(batches(images, np.arange(20), 6))
+    assert len(images.seen) == 40  # only where it is asked for
+
+
+def test_only_small_sets_are_kept(monkeypatch):
+    monkeypatch.setattr(dataset_images, "KEPT_BYTES", 20 * 4 * 3 * 3)
+    for n, passes in ((20, 1), (21, 2)):
+        images = Drawn(n)
+        for _ in range(2):
+            list(batches(images, np.arange(n), 6, keep=True))
+        assert len(images.seen) == n * passes
 
 
 def test_images_of_several_sizes_stay_apart():
