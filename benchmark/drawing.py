@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmark import keys, records
-from benchmark.frames import ALL, View, frame
+from benchmark.frames import ALL, COUNTED, View, frame
 from benchmark.ranking import Ranking
 from benchmark.records import Record
 from benchmark.resolutions import Pairs
@@ -130,10 +130,11 @@ class _Results:
         from benchmark import figures
 
         curves = {}
+        counted = {title for _, title, group in self.shown.ood if group in COUNTED}  # as the averages in its legend
         for row, label in self.rows.items():
             id_scores, ood = self._scores(row)
-            curves[label] = {title: (id_scores, scores) for title, scores in ood.items()}
-        figures.roc_curves(curves, path)
+            curves[label] = {title: (id_scores, scores) for title, scores in ood.items() if title in counted}
+        figures.roc_curves({label: sets for label, sets in curves.items() if sets}, path)
 
     def _points(self) -> list[tuple[str, float, float, str]]:
         """(title, average AUROC, images a second, encoder) of every row that is timed and measured on all sets."""
