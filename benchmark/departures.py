@@ -8,8 +8,9 @@ from methods.base import Method, hyperparameters
 from methods.encoders import registry
 from methods.encoders.base import settings
 
-# what an encoder is, not how it is trained
+# what an encoder is, and which arm of OAL, not how well it is trained
 _IDENTITY = {"architecture", "model", "resolution", "checkpoint", "base", "layers", "pooling", "latents", "augment"}
+_IDENTITY |= {"outliers", "distil", "club", "loss", "backbone", "guidance"}
 
 
 def of_method(name: str, preset: str | None, method: Method) -> list[str]:

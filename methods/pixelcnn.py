@@ -28,8 +28,8 @@ class PixelCNNPlusPlus(Method):
     `complexity` "png" or "webp": minus the bits per dimension of the compressed image (Serra et al., ICLR
     2020), for a likelihood alone calls smooth images likely, whatever they show. Trained by Adam at a constant
     rate; the defaults are the published network and the DLSR paper's training (lr 5e-4, 150 epochs).
-    `ema`: cap of the decay of averaged weights (the released code: 0.9995), None for none. Height and width
-    are multiples of 4.
+    `ema`: cap of the decay of averaged weights (the released code: 0.9995), `clip`: the gradient's largest norm;
+    None for none. Height and width are multiples of 4.
     """
 
     title: ClassVar[str] = "PixelCNN++"
@@ -52,6 +52,7 @@ class PixelCNNPlusPlus(Method):
     lr: float = 5e-4
     batch_size: int = 64
     ema: float | None = None
+    clip: float | None = None
 
     def __post_init__(self) -> None:
         valid = ("none", "png", "webp")
@@ -90,7 +91,7 @@ class PixelCNNPlusPlus(Method):
             self._network = PixelCNN(**self._sizes()).to(device)
             first = torch.randperm(len(pixels))[:_INITIAL].to(device)
             self._network.initialise(_images(pixels[first]))
-        recipe = Recipe(self.epochs, self.batch_size, "adam", self.lr, ema=self.ema)
+        recipe = Recipe(self.epochs, self.batch_size, "adam", self.lr, ema=self.ema, clip=self.clip)
         self.losses = train_network(
             self._network, loss, len(pixels), recipe, seed=seed, device=device, name="pixelcnn", workdir=workdir
         )
