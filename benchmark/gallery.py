@@ -1,5 +1,6 @@
 """Images that a row errs on, each with its score and the ID training images nearest to it: figures of a paper."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -100,7 +101,8 @@ def _draw(title: str, shown: Sequence[Shown], path: Path) -> None:
             first = side * (2 + NEIGHBOURS)
             axes = grid[line, first]
             axes.imshow(one.image, interpolation="nearest")
-            axes.set_title(f"{one.source}\n{one.score:.3f}", fontsize="x-small", fontweight="bold", pad=2)
+            heading = f"{textwrap.fill(one.source, 18)}\n{one.score:.3f}"
+            axes.set_title(heading, fontsize="x-small", fontweight="bold", pad=2, loc="left")
             for number, (picture, cosine) in enumerate(one.neighbours, start=1):
                 axes = grid[line, first + number]
                 axes.imshow(picture, interpolation="nearest")

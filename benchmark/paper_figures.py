@@ -54,6 +54,7 @@ def _draw_distributions(title: str, panels: Sequence[tuple[str, Any, Any, Mappin
     with canvas(path, (4.6 * len(panels) + 0.4, 4.2)) as figure:
         every = np.concatenate([s for _, _, ids, ood in panels for s in (ids, *ood.values())])
         low, high = np.quantile(every, [0.001, 0.999])
+        low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
         for axes, (head, about, ids, ood) in zip(grid, panels, strict=True):
             seaborn.kdeplot(
