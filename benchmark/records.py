@@ -1,5 +1,6 @@
 """Results with their provenance: one JSON file for one row, one OOD set and one seed; one for a row's speed."""
 
+import gzip
 import importlib.metadata
 import json
 import os
@@ -17,6 +18,7 @@ from benchmark import throughput
 from benchmark.store import write_atomically
 
 SCHEMA = 1
+PACKED = "records.jsonl.gz"
 Record = dict[str, Any]
 
 
@@ -67,11 +69,20 @@ def is_done(path: Path, key: str) -> bool:
 
 
 def read_all(folder: Path) -> Iterator[Record]:
-    """Every record below a results folder, in the order of their names."""
+    """Every record below a results folder, in the order of their names; of a published one, out of its one file."""
     for path in sorted((folder / "records").glob("*/*.json")):
         record = read(path)
         if record is not None:
             yield record
+    if (folder / PACKED).is_file():
+        with gzip.open(folder / PACKED, "rt", encoding="utf-8") as file:
+            yield from (record for line in file if (record := json.loads(line))["schema"] == SCHEMA)
+
+
+def pack(folder: Path, path: Path) -> None:
+    """All records of a results folder as one compressed file, a line each: what is committed of them."""
+    lines = [json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n" for record in read_all(folder)]
+    path.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
 
 
 @cache

@@ -127,6 +127,18 @@ def test_ours_published_and_their_difference(options):
     assert "at most 40 test images" in markdown
 
 
+def test_packed_records_make_the_same_table(options, tmp_path):
+    for ood in ("isun", "textures"):
+        write(options, "cifar10", "msp@probe", ood, 0.90)
+    page = views.show("table3", options)
+    folder = results_folder("cifar10", options)
+    published = replace(options, results=tmp_path / "published")
+    there = results_folder("cifar10", published)
+    there.mkdir(parents=True)
+    records.pack(folder, there / records.PACKED)
+    assert views.show("table3", published).splitlines()[:-1] == page.splitlines()[:-1]
+
+
 def test_csv_and_latex_of_both_parts(options):
     write(options, "cifar10", "msp@probe", "isun", 0.90)
     views.show("table5", options)
