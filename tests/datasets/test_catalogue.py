@@ -22,7 +22,8 @@ EMBEDDED = ("digits", "letters", "halves", "scans", "shuffled")
 
 
 def test_every_set_of_the_field_is_there():
-    assert set(PAPER) | set(EMBEDDED) | {"miniplaces", "miniplaces_scenes_resize"} == set(catalogue.names())
+    others = {"miniplaces", "miniplaces_scenes_resize", "imagenet100"}
+    assert set(PAPER) | set(EMBEDDED) | others == set(catalogue.names())
 
 
 @pytest.mark.parametrize("name", catalogue.names())
