@@ -184,15 +184,15 @@ def encodes(use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
 def load_features(passes: tuple[Encode, ...], store: Store, names: tuple[str, ...]) -> Features:
     """The features `names` (and `index`) of one selection, memory-mapped."""
     arrays: dict[str, Any] = {}
+    wanted = {*names, "labels", "index"}
     sizes: tuple[int, ...] = ()
     head = None
     for job in passes:
-        arrays |= store.arrays("encode", job.key)
+        arrays |= store.arrays("encode", job.key, wanted)
         sizes = tuple(store.meta("encode", job.key)["layer_sizes"]) or sizes
         tensors = store.tensors("encode", job.key)
         head = Head(tensors["head.weight"], tensors["head.bias"]) if tensors else head
-    chosen = {name: arrays[name] for name in {*names, "labels", "index"} if name in arrays}
-    return Features(**chosen, layer_sizes=sizes if "layers" in chosen else (), head=head if "head" in names else None)
+    return Features(**arrays, layer_sizes=sizes if "layers" in arrays else (), head=head if "head" in names else None)
 
 
 def _fit_settings(method: Method) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,10 @@ class Store:
             raise FileNotFoundError(f"{self.folder(kind, key)} is not complete")
         return dict(marker["meta"])
 
-    def arrays(self, kind: str, key: str) -> Arrays:
-        """The arrays of an entry, memory-mapped copy-on-write: what a method does to them never reaches the disk."""
-        folder = self.folder(kind, key)
-        return {path.stem: np.load(path, mmap_mode="c") for path in sorted(folder.glob("*.npy"))}
+    def arrays(self, kind: str, key: str, names: Container[str] | None = None) -> Arrays:
+        """The arrays of an entry (None: all), memory-mapped copy-on-write: what is done to them stays in memory."""
+        paths = sorted(self.folder(kind, key).glob("*.npy"))
+        return {path.stem: np.load(path, mmap_mode="c") for path in paths if names is None or path.stem in names}
 
     def tensors(self, kind: str, key: str) -> dict[str, Any]:
         from safetensors.torch import load_file
@@ -172,7 +172,7 @@ class Store:
             raise Busy(_describe(owner)) from None
         try:
             me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-            write_atomically(owner, json.dumps(me))
+            owner.write_text(json.dumps(me), encoding="utf-8")  # for people: not worth a wait for the disk
             yield
         finally:
             owner.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -30,18 +30,22 @@ class Batch:
     images: Images
 
 
-def batches(images: ImageSet, rows: NDArray[Any], batch_size: int, *, workers: int | None = None) -> Iterator[Batch]:
+def batches(
+    images: ImageSet, rows: NDArray[Any], batch_size: int, *, keep: bool = False, workers: int | None = None
+) -> Iterator[Batch]:
     """The images `rows`, in that order, in batches of at most `batch_size` images and 64 MiB of pixels.
 
-    Decoded by `workers` threads (default: one a core, at most 8) a little ahead of what is asked for. ValueError
-    naming the image where one cannot be decoded.
+    Decoded by `workers` threads (default: one a core, at most 8) a little ahead of what is asked for. `keep`: the
+    pixels of a small set stay in memory for the next pass (`ImageSet.recall`). ValueError naming the image where one
+    cannot be decoded.
     """
     if batch_size < 1:
         raise ValueError(f"the batch size is {batch_size}; it must be at least 1")
     rows = np.asarray(rows, dtype=np.int64)
     start, size = 0, 0
     waiting: list[Pixels] = []
-    for image in _decoded(images, rows, workers or min(8, os.cpu_count() or 1)):
+    read = images.recall if keep else images.read
+    for image in _decoded(read, rows, workers or min(8, os.cpu_count() or 1)):
         if waiting and (len(waiting) == batch_size or size + image.nbytes > BATCH_BYTES):
             yield Batch(rows[start : start + len(waiting)], _together(waiting))
             start += len(waiting)
@@ -52,7 +56,7 @@ def batches(images: ImageSet, rows: NDArray[Any], batch_size: int, *, workers: i
         yield Batch(rows[start:], _together(waiting))
 
 
-def _decoded(images: ImageSet, rows: Rows, workers: int) -> Iterator[Pixels]:
+def _decoded(read: Callable[[list[int]], list[Pixels]], rows: Rows, workers: int) -> Iterator[Pixels]:
     """The images one by one. A task is about 4 MiB of pixels, so that large photographs do not fill the memory."""
     pool = ThreadPoolExecutor(workers)
     tasks: deque[Future[list[Pixels]]] = deque()
@@ -60,7 +64,7 @@ def _decoded(images: ImageSet, rows: Rows, workers: int) -> Iterator[Pixels]:
     try:
         while tasks or position < len(rows):
             while len(tasks) < workers + 1 and position < len(rows):
-                tasks.append(pool.submit(images.read, rows[position : position + per_task].tolist()))
+                tasks.append(pool.submit(read, rows[position : position + per_task].tolist()))
                 position += per_task
             done = tasks.popleft().result()
             mean = max(1, sum(image.nbytes for image in done) // max(1, len(done)))
@@ -73,7 +77,7 @@ def _decoded(images: ImageSet, rows: Rows, workers: int) -> Iterator[Pixels]:
 def _together(images: list[Pixels]) -> Images:
     if len({image.shape for image in images}) == 1:
         return torch.from_numpy(np.stack(images))
-    return [torch.from_numpy(np.ascontiguousarray(image)) for image in images]
+    return [torch.from_numpy(np.array(image)) for image in images]  # copies: a set may keep its own
 
 
 def in_memory(images: ImageSet, rows: NDArray[Any]) -> Tensor:

@@ -261,6 +261,7 @@ def test_learns_a_colour() -> None:
     ("settings", "message"),
     [
         ({"complexity": "pgn"}, "did you mean 'png'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
         ({"blocks": 0}, "blocks must be at least 1"),
         ({"dropout": 1.0}, "dropout must be from 0 to below 1"),
     ],

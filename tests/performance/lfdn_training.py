@@ -1,0 +1,66 @@
+"""A training step and an epoch of LFDN (DLSR), against plain matrix products of the same shapes.
+
+Each linear layer makes three products a step: forward, to its input, to its weights. What the step takes beside these
+are norms, activations, noise and the optimiser, which reads and writes each weight five times. After the features are
+encoded once, no encoder takes part.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+import methods
+from methods import memory
+from methods.base import Features
+from methods.lfdn import LFDN
+from tests.performance import paired
+
+BATCH = 128
+SIZES = {"resnet18": (64, 128, 256, 512), "efficientnet_b4": (24, 32, 56, 160, 448)}
+
+
+def products(network: nn.Module, device: str) -> Callable[[], None]:
+    """The matrix products of one training step; the time embedding's too."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    shapes = {(layer.in_features, layer.out_features) for layer in layers}
+    made = {(n, m): [torch.randn(size, device=device) for size in ((BATCH, n), (n, m), (BATCH, m))] for n, m in shapes}
+
+    def run() -> None:
+        for layer in layers:
+            x, weight, y = made[layer.in_features, layer.out_features]
+            _ = x @ weight, y @ weight.T, y.T @ x
+
+    return run
+
+
+def main() -> None:
+    given = paired.arguments(__doc__)
+    memory.keep_freed()
+    steps = 400 if given.full else 4
+    rows, shares = [], {}
+    for name, sizes in SIZES.items():
+        n = steps * BATCH
+        z = torch.randn(n, sum(sizes), generator=torch.Generator().manual_seed(0))
+        train = Features(layers=z, layer_sizes=sizes)
+
+        def fit(epochs: int, train: Features = train) -> Callable[[], object]:
+            return lambda: methods.create("dlsr", epochs=epochs).fit(train, device=given.device)
+
+        step = products(LFDN(sum(sizes)), given.device)
+        work = {
+            "one": fit(1),
+            "three": fit(3),
+            "products": lambda step=step: [step() for _ in range(steps)],
+        }
+        seconds = paired.interleaved(3, work, device=given.device)
+        epochs = [(three - one) / 2 for one, three in zip(seconds["one"], seconds["three"], strict=True)]
+        shares[name] = paired.ratio(seconds["products"], epochs)
+        epoch = sorted(epochs)[1]
+        rows.append((f"{name}, {sum(sizes)} channels", 1000 * epoch / steps, epoch / n * 50_000, shares[name]))
+    heads = ("features", "ms a step of 128", "s an epoch of 50,000", "share of the plain matmul rate")
+    paired.finish("Training LFDN (DLSR)", heads, rows, given.device, full=given.full, matmul_shares=shares)
+
+
+if __name__ == "__main__":
+    main()

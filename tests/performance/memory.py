@@ -1,0 +1,113 @@
+"""Peak memory and time of scoring cached features, as their number grows: each in a process of its own.
+
+Anonymous memory (RssAnon: what the process needs, not what the disk's cache lends it) of a fit and of the scoring of n
+rows in the blocks of a run, torch and the method's libraries included. Whole: 10^6 x 2,048 rows against 50,000.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import methods
+from benchmark.jobs import block_rows
+from methods.base import Features, Head
+from tests.performance import paired
+
+METHODS = ("msp", "ebo", "dice", "ash", "react", "mahalanobis", "vim", "knn")
+
+
+class Peak:
+    """The largest RssAnon of this process, in GiB, while the block runs."""
+
+    def __enter__(self) -> "Peak":
+        self.gib = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.01):
+            self._look()
+
+    def _look(self) -> None:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        kib = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+        self.gib = max(self.gib, kib / 2**20)
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._look()
+
+
+def write(path: Path, rows: int, width: int) -> None:
+    """Features (rows, width) on disk, block by block."""
+    random = np.random.default_rng(0)
+    out = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
+    block = np.maximum(random.standard_normal((4096, width), dtype=np.float32), 0)
+    for start in range(0, rows, 4096):
+        out[start : start + 4096] = block[: rows - start] + random.standard_normal(width, dtype=np.float32) / 4
+    out.flush()
+
+
+def one(name: str, folder: Path, rows: int, device: str) -> None:
+    """Fit on all training rows, score `rows` rows; prints GiB and the seconds of both."""
+    train, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in ("train", "test"))
+    generator = torch.Generator().manual_seed(0)
+    head = Head(torch.randn(10, train.shape[1], generator=generator) / train.shape[1] ** 0.5, torch.zeros(10))
+    reads = methods.get(name).reads
+
+    def features(z: Any, labels: Any = None) -> Features:
+        logits = head(torch.from_numpy(z)) if "logits" in reads else None
+        return Features(embedding=None if "logits" in reads else z, logits=logits, labels=labels, head=head)
+
+    with Peak() as peak:
+        started = time.perf_counter()
+        method = methods.create(name).fit(features(train, np.arange(len(train)) % 10), device=device)
+        fitted = time.perf_counter()
+        x = features(test[:rows])
+        for block in x.blocks(block_rows(x)):
+            method.score(block.to(device)).cpu()
+        scored = time.perf_counter()
+    print(peak.gib, fitted - started, scored - fitted)
+
+
+def main() -> None:
+    if "--one" in sys.argv:
+        parse = argparse.ArgumentParser()
+        parse.add_argument("--one", nargs=4)
+        name, folder, rows, device = parse.parse_args().one
+        one(name, Path(folder), int(rows), device)
+        return
+    given = paired.arguments(__doc__)
+    train, width = (50_000, 2048) if given.full else (5_000, 256)
+    counts = (10_000, 100_000, 1_000_000) if given.full else (10_000, 40_000, 160_000)
+    lines, peaks = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder) / "train.npy", train, width)
+        write(Path(folder) / "test.npy", counts[-1], width)
+        for name in METHODS:
+            row: list[Any] = [name]
+            for count in counts:
+                command = [sys.executable, "-m", "tests.performance.memory", "--one", name, folder, str(count)]
+                done = subprocess.run([*command, given.device], capture_output=True, text=True, check=True)
+                gib, _, scored = map(float, done.stdout.split())
+                row += [gib, scored]
+                peaks[f"{name}, {count:,} rows"] = gib
+            lines.append(tuple(row))
+    heads = ("method", *(head for count in counts for head in (f"GiB, {count:,}", "s")))
+    title = f"Peak anonymous memory and seconds, rows x {width:,} scored against {train:,}"
+    paired.finish(title, heads, lines, given.device, full=given.full, peak_gib=peaks, largest=max(peaks.values()))
+
+
+if __name__ == "__main__":
+    main()

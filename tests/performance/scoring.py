@@ -1,0 +1,108 @@
+"""Images per second from image to score, against the encoder alone: every registered method on its features.
+
+end to end / encoder = t(encoder) / (t(encoder) + t(method)), the loader left out. Methods are fitted on 50,000 random
+features of the right shapes, those that are trained on a few for one epoch: what they learn does not change what a
+score costs.
+ResNet-18 at 32 pixels; DLSR with EfficientNet-B4 at 224 too. With --full also the generators on pixels, whose encoder
+is the image itself: on a CPU that takes hours.
+"""
+
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+
+import methods
+from methods.base import Features, Head
+from methods.encoders import registry
+from methods.encoders.base import Encoder
+from methods.encoders.classifier import Classifier
+from tests.performance import paired
+
+TRAIN, TRAINED_ON, BATCH = 50_000, 256, 64
+B4 = "tf_efficientnet_b4.aa_in1k"
+
+
+def train_features(encoder: Encoder, width: int) -> Features:
+    """Random features as the encoder's, behind a ReLU."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(columns: int) -> torch.Tensor:
+        return torch.randn(TRAIN, columns, generator=generator).relu()
+
+    head = encoder.head or Head(torch.randn(10, width, generator=generator), torch.zeros(10))
+    embedding = draw(width)
+    return Features(
+        embedding=embedding,
+        logits=head(embedding),
+        layers=draw(sum(encoder.layer_sizes)),
+        layer_sizes=encoder.layer_sizes,
+        labels=torch.arange(TRAIN) % 10,
+        head=head,
+    )
+
+
+def speeds(
+    title: str, encoder: Encoder, width: int, size: int, images: int, rows: dict[str, dict[str, Any]], device: str
+) -> list[tuple[Any, ...]]:
+    """A line for each method of `rows` on one encoder."""
+    pixels = torch.randint(256, (images, size, size, 3), dtype=torch.uint8, device=device)
+    train = train_features(encoder, width)
+    lines = []
+
+    def encode() -> dict[str, torch.Tensor]:
+        parts = [encoder.encode(batch) for batch in torch.split(pixels, BATCH)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    x = Features(**encode(), layer_sizes=encoder.layer_sizes, head=train.head).to(device)
+    for name, settings in rows.items():
+        method = methods.create(name.partition(" ")[0], **settings)
+        method.fit(train[:TRAINED_ON] if hasattr(method, "epochs") else train, device=device)
+        method.score(x)
+        work = {"encoder": encode, "method": lambda method=method: method.score(x)}
+        taken = paired.interleaved(3, work, device=device)
+        both = [a + b for a, b in zip(*taken.values(), strict=True)]
+        lines.append((f"{name} on {title}", images / median(taken["method"]), paired.ratio(taken["encoder"], both)))
+    return lines
+
+
+def main() -> None:
+    given = paired.arguments(__doc__)
+    device, images = given.device, 2048 if given.full else 128
+    shortly = {name: {"epochs": 1} for name in methods.names() if hasattr(methods.get(name), "epochs")}
+    rows = {name: shortly.get(name, {}) for name in methods.names() if "pixels" not in methods.get(name).reads}
+    dlsr = {f"dlsr {measure}": {"measure": measure, "epochs": 1} for measure in ("mse", "mfsim")}
+    with tempfile.TemporaryDirectory() as folder:
+        weights = paired.save_classifier(Path(folder) / "resnet18.safetensors")
+        small = Classifier("resnet18", checkpoint="resnet18").open(weights, device=device)
+        lines = speeds("resnet18@32", small, 512, 32, images, rows, device)
+        weights = Path(folder) / f"{B4}.safetensors"
+        save_file(timm.create_model(B4, pretrained=False).state_dict(), weights)
+        large = registry.create("pretrained", model=B4).open(weights, device=device)
+        lines += speeds("EfficientNet-B4@224", large, 1792, 224, images // 2, dlsr, device)
+    if given.full:
+        pixels = {name: shortly.get(name, {}) for name in methods.names() if "pixels" in methods.get(name).reads}
+        lines += on_pixels(pixels, device)
+    heads = ("images/s", "method alone", "end to end / encoder")
+    ratios = {line[0]: line[2] for line in lines}
+    paired.finish("Scoring, against the encoder alone", heads, lines, device, full=given.full, ratios=ratios)
+
+
+def on_pixels(rows: dict[str, dict[str, Any]], device: str) -> list[tuple[Any, ...]]:
+    """A line for each method that reads the images themselves: its images per second."""
+    pixels = torch.randint(256, (TRAINED_ON, 32, 32, 3), dtype=torch.uint8)
+    lines = []
+    for name, settings in rows.items():
+        method = methods.create(name, **settings).fit(Features(pixels=pixels), device=device)
+        x = Features(pixels=pixels[:BATCH]).to(device)
+        seconds = paired.interleaved(1, {name: lambda method=method, x=x: method.score(x)}, device=device)[name]
+        lines.append((f"{name} on pixels@32", BATCH / seconds[0], "-"))
+    return lines
+
+
+if __name__ == "__main__":
+    main()
