@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from benchmark import records
 from benchmark.frames import ALL, Record, View, is_sanity, results_of
@@ -40,13 +39,21 @@ class Placements:
 
 def placements(id_scores: Floats, ood_scores: Sequence[Floats]) -> Placements:
     """From scores (m,) of the ID set and (n_k,) of each OOD set: by ranks, as Sun & Xu 2014."""
-    m, alone = len(id_scores), rankdata(id_scores)
+    m, alone = len(id_scores), _ranks(id_scores)
     above, below = np.zeros(m), []
     for scores in ood_scores:
-        together = rankdata(np.concatenate([id_scores, scores]))
+        together = _ranks(np.concatenate([id_scores, scores]))
         above += 1 - (together[:m] - alone) / len(scores)
-        below.append((together[m:] - rankdata(scores)) / m)
+        below.append((together[m:] - _ranks(scores)) / m)
     return Placements(above / len(ood_scores), tuple(below))
+
+
+def _ranks(values: Floats) -> Floats:
+    """From 1, ties at the mean of theirs; scipy.stats has it too, and takes half a second to import."""
+    ordered = np.sort(values)
+    below, not_above = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    ranks: Floats = (below + not_above + 1) / 2
+    return ranks
 
 
 def mean(seeds: Sequence[Placements]) -> Placements:
