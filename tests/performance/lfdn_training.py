@@ -37,7 +37,7 @@ def products(network: nn.Module, device: str) -> Callable[[], None]:
 def main() -> None:
     given = paired.arguments(__doc__)
     memory.keep_freed()
-    steps = 400 if given.full else 4
+    steps = 400 if given.full else 2
     rows, shares = [], {}
     for name, sizes in SIZES.items():
         n = steps * BATCH
