@@ -1,7 +1,7 @@
 """What a results folder shows: tables and figures from its records and scores, drawn again only where these changed."""
 
 from benchmark import drawing, records, reference, resolutions
-from benchmark.frames import View
+from benchmark.frames import ALL, FAR, NEAR, View
 from benchmark.plan import Plan
 from benchmark.records import Record
 from benchmark.store import write_atomically
@@ -98,7 +98,8 @@ def _published(plan: Plan) -> dict[tuple[str, str, str], float]:
     if where is None:
         return {}
     cells = reference.published(where.tables, where.id)
-    sets = {spec.published: spec.set for spec in plan.suite.ood if spec.published is not None} | {"": "average"}
+    sets = {spec.published: spec.set for spec in plan.suite.ood if spec.published is not None}
+    sets |= {"": ALL, "near": NEAR, "far": FAR}  # "": images a second
     names: dict[str, list[str]] = {}
     for row in plan.suite.rows:
         if row.published is not None:
