@@ -1,5 +1,5 @@
-"""Set before torch is imported, as in run_all.py: a waiting thread sleeps, and leaves its core to who can use it."""
+"""Set before torch is imported, as in run_all.py: a thread that waits soon sleeps, and leaves its core to others."""
 
 import os
 
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
