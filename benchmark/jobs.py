@@ -162,13 +162,21 @@ class Encode(Job):
             base = load_features((Encode(self.use.base, self.images),), worker.store, ("embedding",))
             encoder = worker.open(self.use)
             for block in base[position:].blocks(4096):
-                out = encoder.encode(block.need("embedding").to(worker.device))
-                yield {name: values.cpu().numpy() for name, values in out.items()}
+                yield _on_cpu(encoder.encode(block.need("embedding").to(worker.device)))
             return
+        before: dict[str, Tensor] | None = None
         for batch in batches(self.images.images, self.images.rows[position:], worker.batch_size, keep=True):
             encoded = worker.encode(self.use, batch.images)
             worker.passes[self.use.name] = worker.passes.get(self.use.name, 0) + len(batch.rows)
-            yield encoded
+            if before is not None:  # one batch late: a GPU is at work on this one meanwhile
+                yield _on_cpu(before)
+            before = encoded
+        if before is not None:
+            yield _on_cpu(before)
+
+
+def _on_cpu(features: Mapping[str, Tensor]) -> Arrays:
+    return {name: values.cpu().numpy() for name, values in features.items()}
 
 
 def _joined(parts: list[Arrays]) -> Arrays:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 import methods
 from benchmark import keys, metrics, records, throughput
@@ -206,7 +205,7 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
         def encode(batch: Any) -> None:
             features = worker.encode(chain[0], batch)
             for link in chain[1:]:
-                worker.open(link).encode(torch.from_numpy(features["embedding"]).to(worker.device))
+                features = worker.open(link).encode(features["embedding"])
 
         def load() -> None:
             for _ in batches(images.images, rows, len(rows)):

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -13,7 +12,7 @@ from tqdm import tqdm
 import methods
 from benchmark import keys
 from benchmark.inputs import EncoderUse
-from benchmark.store import Arrays, Store
+from benchmark.store import Store
 from methods.base import Method
 from methods.encoders import preprocessing, registry
 from methods.encoders.base import Encoder
@@ -21,8 +20,6 @@ from methods.encoders.base import Encoder
 
 class Worker:
     """The resources of one process. No job knows more of who runs it."""
-
-    """What a job is carried out with: the store, the device, and the networks that are open."""
 
     def __init__(self, store: Store, *, device: str, batch_size: int) -> None:
         self.store, self.device, self.batch_size = store, device, batch_size
@@ -73,17 +70,17 @@ class Worker:
             self._method = (key, method)
         return self._method[1]
 
-    def encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> Arrays:
-        """Features of one batch on the CPU. Out of GPU memory: half the batch, from then on."""
+    def encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> dict[str, Tensor]:
+        """Features of one batch, on the device, which may still be at work on them.
+
+        Out of GPU memory: half the batch, from then on.
+        """
         encoder = self.open(use)
         try:
-            if isinstance(images, list):
-                images = [image.to(self.device, non_blocking=True) for image in images]
-            else:
-                images = images.to(self.device, non_blocking=True)
+            on_device = [self._sent(image) for image in images] if isinstance(images, list) else self._sent(images)
             if use.match is not None:
-                images = preprocessing.to_size(images, use.match, self.device)
-            out = {name: values.cpu().numpy() for name, values in encoder.encode(images).items()}
+                on_device = preprocessing.to_size(on_device, use.match, self.device)
+            return encoder.encode(on_device)
         except torch.OutOfMemoryError:
             if len(images) == 1:
                 raise RuntimeError(
@@ -94,5 +91,10 @@ class Worker:
             torch.cuda.empty_cache()
             self.say(f"note: out of memory on {self.device}: going on with a batch size of {self.batch_size}")
             parts = [self.encode(use, images[:half]), self.encode(use, images[half:])]
-            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return out
+            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _sent(self, image: Tensor) -> Tensor:
+        """On the device. To a GPU from pinned memory, so that this process need not wait for it."""
+        if self.device.startswith("cuda"):
+            return image.pin_memory().to(self.device, non_blocking=True)
+        return image.to(self.device)

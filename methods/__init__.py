@@ -31,7 +31,8 @@ def names() -> list[str]:
 
 def get(name: str) -> type[Method]:
     """The class of a method; ValueError naming the nearest one where there is none."""
-    _import_all()
+    if name not in registered():
+        _import_all()
     if name not in registered():
         raise ValueError(f"no method {name!r}; {nearest(name, registered())}")
     return registered()[name]

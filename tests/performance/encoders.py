@@ -2,7 +2,7 @@
 
 plain: the network as timm, or our file, builds it, in eval mode and inference mode. fused: the same as encoders run it,
 batch norms folded, channels last. Both with the allocator as encoders set it (methods/memory.py); "as it comes" is the
-plain network before that.
+plain network before that. The rate of the operations beside that of a plain matrix product shows how much is left.
 """
 
 from collections.abc import Callable
@@ -11,12 +11,14 @@ from statistics import median
 import timm
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from methods import memory
 from methods.encoders import fusing, networks
 from tests.performance import paired
 
 REDUCED = {"tf_efficientnet_lite0": 32, "tf_efficientnet_b4": 8, "resnet18": 32, "densenet_bc_100_12": 32}
+SIDE = 2048  # of the plain matrix product
 FULL = {
     "tf_efficientnet_lite0": 64,
     "tf_efficientnet_b4": 64,
@@ -36,6 +38,21 @@ def forward(network: nn.Module, x: Tensor) -> Callable[[], None]:
     return run
 
 
+def operations(network: nn.Module, x: Tensor) -> float:
+    """Floating-point operations an image, in units of 10^9; a multiplication and an addition are two."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counted:
+        network(x)
+    total: int = counted.get_total_flops()
+    return total / len(x) / 1e9
+
+
+def product_rate(device: str) -> float:
+    """10^9 operations a second of a plain float32 matrix product."""
+    x = torch.randn(SIDE, SIDE, device=device)
+    seconds = paired.interleaved(7, {"product": lambda: x @ x}, device=device)["product"]
+    return 2 * SIDE**3 / median(seconds) / 1e9
+
+
 def main() -> None:
     given = paired.arguments(__doc__)
     work: dict[str, tuple[Callable[[], None], Callable[[], None], int, float]] = {}
@@ -51,17 +68,20 @@ def main() -> None:
         plain()
         with_memory_given_back[name] = median(paired.interleaved(3, {name: plain}, device=given.device)[name])
         fused = fusing.fuse(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        work[name] = plain, forward(fused, x.to(memory_format=torch.channels_last)), batch
+        each = operations(network, x[:1])
+        work[name] = plain, forward(fused, x.to(memory_format=torch.channels_last)), batch, each
     memory.keep_freed()
     rows, ratios = [], {}
-    for name, (plain, fused, batch) in work.items():
+    for name, (plain, fused, batch, each) in work.items():
         plain(), fused()
         seconds = paired.interleaved(5, {"plain": plain, "fused": fused}, device=given.device)
         ratios[name] = paired.ratio(seconds["plain"], seconds["fused"])
-        speeds = (batch / with_memory_given_back[name], *(batch / median(taken) for taken in seconds.values()))
-        rows.append((f"{name}, batch {batch}", *speeds, ratios[name]))
-    heads = ("images/s", "plain, as it comes", "plain", "fused", "fused / plain")
-    paired.finish("Encoder forward", heads, rows, given.device, full=given.full, ratios=ratios)
+        came = with_memory_given_back[name]
+        speeds = [batch / taken for taken in (came, *map(median, seconds.values()))]
+        rows.append((f"{name}, batch {batch}", *speeds, speeds[2] / speeds[0], ratios[name], each * speeds[2]))
+    heads = ("images/s", "as it comes", "plain", "fused", "fused / as it comes", "fused / plain", "GFLOP/s, fused")
+    title = f"Encoder forward (a plain float32 matrix product: {product_rate(given.device):,.0f} GFLOP/s)"
+    paired.finish(title, heads, rows, given.device, full=given.full, ratios=ratios)
 
 
 if __name__ == "__main__":

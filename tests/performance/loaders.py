@@ -56,21 +56,26 @@ def read(images: ImageSet, *, keep: bool = False) -> None:
         pass
 
 
+def write_parquet(files: list[bytes], shard: Path) -> None:
+    struct = pa.array([{"bytes": file, "path": ""} for file in files])
+    pq.write_table(pa.table({"image": struct}), shard, row_group_size=5_000)
+
+
+def parquet_set(shard: Path) -> ImageSet:
+    return ParquetSet("parquet", "train", [shard], title="parquet", entry=None)
+
+
 def main() -> None:
     given = paired.arguments(__doc__)
     files = encoded(given.data, 50_000 if given.full else 5_000)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        struct = pa.array([{"bytes": file, "path": ""} for file in files])
-        pq.write_table(pa.table({"image": struct}), folder / "train-00000-of-00001.parquet", row_group_size=5_000)
+        shard = folder / "train-00000-of-00001.parquet"
+        write_parquet(files, shard)
         for number, file in enumerate(files):
             path = folder / "images" / str(number % 10) / f"{number:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(file)
-
-        def parquet() -> ImageSet:
-            shard = folder / "train-00000-of-00001.parquet"
-            return ParquetSet("parquet", "train", [shard], title="parquet", entry=None)
 
         import torchvision
 
@@ -79,13 +84,13 @@ def main() -> None:
         with patch.object(torchvision_sets, "build", lambda *_: stand_in):
             entry: Any = SimpleNamespace(**{**vars(get("cifar10")), "torchvision": SimpleNamespace(labels="targets")})
             as_torchvision = torchvision_sets.TorchvisionSet(entry, "train", folder)
-        kept = parquet()
+        kept = parquet_set(shard)
         read(kept, keep=True)
         seconds = paired.interleaved(
             3,
             {
                 "PIL alone": lambda: with_pil(files),
-                "parquet": lambda: read(parquet()),
+                "parquet": lambda: read(parquet_set(shard)),
                 "parquet, second time": lambda: read(kept, keep=True),
                 "folder": lambda: read(as_folder),
                 "torchvision": lambda: read(as_torchvision),

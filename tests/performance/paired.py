@@ -10,7 +10,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 Seconds = dict[str, list[float]]
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """`full`, `device` and `data` of the command line."""
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The flags of every script."""
     parse = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("--full", action="store_true", help="whole sizes (default: reduced, under two minutes)")
+    parse.add_argument("--full", action="store_true", help="whole sizes (default: reduced, minutes)")
     parse.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     parse.add_argument(
         "--data",
@@ -36,7 +36,12 @@ def arguments(description: str | None) -> argparse.Namespace:
         default=os.environ.get("OOD_DATA"),
         help="the folder of data sets (default: $OOD_DATA; without it, embedded images)",
     )
-    given = parse.parse_args()
+    return parse
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """`full`, `device` and `data` of the command line."""
+    given = parser(description).parse_args()
     if given.device == "auto":
         given.device = "cuda" if torch.cuda.is_available() else "cpu"
     return given
@@ -45,14 +50,19 @@ def arguments(description: str | None) -> argparse.Namespace:
 def interleaved(rounds: int, work: Mapping[str, Callable[[], object]], *, device: str = "cpu") -> Seconds:
     """Seconds of each piece of work, `rounds` times, in turn, so that what else the machine does hits all alike."""
     seconds: Seconds = {name: [] for name in work}
-    for number in range(rounds):
-        for name in work if number % 2 == 0 else reversed(work):
-            _wait(device)
-            start = time.perf_counter()
-            work[name]()
-            _wait(device)
-            seconds[name].append(time.perf_counter() - start)
+    for name in turns(rounds, list(work)):
+        _wait(device)
+        start = time.perf_counter()
+        work[name]()
+        _wait(device)
+        seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def turns(rounds: int, names: Sequence[str]) -> Iterator[str]:
+    """Each name `rounds` times, in turn, every second round backwards."""
+    for number in range(rounds):
+        yield from names if number % 2 == 0 else reversed(names)
 
 
 def save_classifier(path: Path) -> Path:

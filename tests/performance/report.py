@@ -1,6 +1,10 @@
-"""Runs every performance script and writes results/SPEED.md: their tables, what they were measured on, and when."""
+"""Runs the performance scripts, all or those that are named, and puts their tables into results/SPEED.md.
+
+Each section says what it was measured on and when; sections of other scripts and of other devices stay.
+"""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +12,24 @@ from typing import Any
 
 from tests.performance import paired
 
-SCRIPTS = ("whole_table", "encoders", "scoring", "lfdn_training", "neighbours", "loaders", "memory")
+SCRIPTS = (
+    "whole_table",
+    "changes",
+    "encoders",
+    "scoring",
+    "lfdn_training",
+    "neighbours",
+    "loaders",
+    "memory",
+    "startup",
+)
 SPEED = Path(__file__).parents[2] / "results" / "SPEED.md"
+HEAD = """# Speed
+
+Written by `python -m tests.performance.report`. Ratios are medians over pairs of runs that followed one another, so
+that what else a machine does hits both; the seconds themselves are those of one machine on one day."""
+_SECTION = re.compile(r"^## [^\n]*\n\n`python -m tests\.performance\.(\w+)[^`]*` on (cpu|cuda)")
+Sections = dict[tuple[str, str], str]  # by script and device
 
 
 def measure(script: str, arguments: list[str]) -> dict[str, Any]:
@@ -20,34 +40,64 @@ def measure(script: str, arguments: list[str]) -> dict[str, Any]:
     return result
 
 
-def page(results: dict[str, dict[str, Any]]) -> str:
+def section(script: str, result: dict[str, Any]) -> str:
+    """A script's table in Markdown, below what it was measured on."""
+    machine = result["machine"]
+    device = result["device"].partition(":")[0]
+    where = f"{machine['cpu']}, {machine['threads']} threads, {machine['cores']} cores, {machine['memory_gib']} GiB"
+    if device == "cuda":
+        where = f"{machine['gpu']}; {where}"
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    command = " ".join([f"python -m tests.performance.{script}", *(["--full"] if result["full"] else [])])
+    about = f"`{command}` on {device}, {result['date'][:10]}, commit {str(machine['commit'])[:9]}: {where}. {versions}."
+    parts = [f"## {result['title']}", about, result["table"]]
+    if script == "whole_table":
+        parts.append(_whole_table(result))
+    return "\n\n".join(parts)
+
+
+def _whole_table(result: dict[str, Any]) -> str:
+    differences = ", ".join(f"{method} {value:.4f}" for method, value in result["auroc_differences"].items())
+    return (
+        f"The whole table takes {result['floor_ratio']:.2f} x the bare encoder forward, with "
+        f"{result['encoder_passes']:g} encoder pass an image; pytorch-ood takes {result['peer_ratio']:.1f} x as long "
+        f"as this project, with {result['peer_encoder_passes']:.1f}. Largest difference of an AUROC between the two: "
+        f"{differences} (Mahalanobis: a singular covariance where there are fewer training images than features)."
+    )
+
+
+def read(text: str) -> Sections:
+    """The sections of a page that `page` made."""
+    found = {}
+    for part in re.split(r"\n\n(?=## )", text.strip()):
+        if match := _SECTION.match(part):
+            found[match[1], match[2]] = part
+    return found
+
+
+def page(sections: Sections) -> str:
     """The report in Markdown."""
-    table, first = results["whole_table"], next(iter(results.values()))
-    machine = first["machine"]
-    where = machine["gpu"] if first["device"].startswith("cuda") else f"{machine['cpu']}, {machine['threads']} threads"
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
-    memory = f"{machine['cores']} cores, {machine['memory_gib']} GiB"
-    command = f"python -m tests.performance.report{' --full' if first['full'] else ''}"
-    parts = [
-        "# Speed",
-        f"Written by `{command}` on {first['date'][:10]}, commit {str(machine['commit'])[:9]}: {where}, {memory}. "
-        f"{versions}.\nRatios are medians over pairs of runs that followed one another.",
-        f"The whole table takes {table['floor_ratio']:.2f} x the bare encoder forward, with "
-        f"{table['encoder_passes']:g} encoder pass an image; pytorch-ood takes {table['peer_ratio']:.1f} x as long as "
-        f"this project, with {table['peer_encoder_passes']:.1f}. Largest difference of an AUROC between the two: "
-        + ", ".join(f"{method} {difference:.4f}" for method, difference in table["auroc_differences"].items())
-        + " (Mahalanobis: a singular covariance where there are fewer training images than features).",
-    ]
-    for name, result in results.items():
-        parts += [f"## {result['title']}", f"`python -m tests.performance.{name}`", result["table"]]
-    return "\n\n".join(parts) + "\n"
+    order = sorted(sections, key=lambda name: (SCRIPTS.index(name[0]), name[1]))
+    return "\n\n".join([HEAD, *(sections[name] for name in order)]) + "\n"
+
+
+def add(script: str, result: dict[str, Any]) -> None:
+    """Put one result in its place in results/SPEED.md."""
+    sections = read(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else {}
+    sections[script, result["device"].partition(":")[0]] = section(script, result)
+    SPEED.write_text(page(sections), encoding="utf-8")
 
 
 def main() -> None:
-    paired.arguments(__doc__)  # the flags are passed on
-    results = {script: measure(script, sys.argv[1:]) for script in SCRIPTS}
-    SPEED.write_text(page(results), encoding="utf-8")
-    print(f"wrote {SPEED}")
+    parse = paired.parser(__doc__)
+    parse.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(SCRIPTS)} (default: all)")
+    given = parse.parse_args()
+    if unknown := set(given.scripts) - set(SCRIPTS):
+        parse.error(f"no script {', '.join(sorted(unknown))}; there are {', '.join(SCRIPTS)}")
+    flags = [argument for argument in sys.argv[1:] if argument not in given.scripts]
+    for script in given.scripts or SCRIPTS:
+        add(script, measure(script, flags))
+        print(f"{script}: in {SPEED}")
 
 
 if __name__ == "__main__":

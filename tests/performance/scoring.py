@@ -1,8 +1,9 @@
 """Images per second from image to score, against the encoder alone: every registered method on its features.
 
-end to end / encoder = t(encoder) / (t(encoder) + t(method)), the loader left out. Methods are fitted on 50,000 random
-features of the right shapes, those that are trained on a few for one epoch: what they learn does not change what a
-score costs.
+end to end / encoder = t(encoder) / (t(encoder) + t(method)), the loader left out: the encoder in batches, the method in
+a block of the features that it wrote, as in a run. Methods are fitted on 50,000 random features of the right shapes,
+those that are trained on a few for one epoch: what they learn does not change what a score costs.
+DLSR's bound: the same, if it did its matrix products at the rate of a plain one of its size, and nothing else.
 ResNet-18 at 32 pixels; DLSR with EfficientNet-B4 at 224 too. With --full also the generators on pixels, whose encoder
 is the image itself: on a CPU that takes hours.
 """
@@ -15,15 +16,16 @@ from typing import Any
 import timm
 import torch
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 import methods
-from methods.base import Features, Head
+from methods.base import Features, Head, Method
 from methods.encoders import registry
 from methods.encoders.base import Encoder
 from methods.encoders.classifier import Classifier
 from tests.performance import paired
 
-TRAIN, TRAINED_ON, BATCH = 50_000, 256, 64
+TRAIN, TRAINED_ON, BATCH, BLOCK = 50_000, 256, 64, 1024
 B4 = "tf_efficientnet_b4.aa_in1k"
 
 
@@ -52,22 +54,47 @@ def speeds(
     """A line for each method of `rows` on one encoder."""
     pixels = torch.randint(256, (images, size, size, 3), dtype=torch.uint8, device=device)
     train = train_features(encoder, width)
+    block = train[:BLOCK].to(device)
     lines = []
 
-    def encode() -> dict[str, torch.Tensor]:
-        parts = [encoder.encode(batch) for batch in torch.split(pixels, BATCH)]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    def encode() -> None:
+        for batch in torch.split(pixels, BATCH):
+            encoder.encode(batch)
 
-    x = Features(**encode(), layer_sizes=encoder.layer_sizes, head=train.head).to(device)
+    encode()
     for name, settings in rows.items():
         method = methods.create(name.partition(" ")[0], **settings)
         method.fit(train[:TRAINED_ON] if hasattr(method, "epochs") else train, device=device)
-        method.score(x)
-        work = {"encoder": encode, "method": lambda method=method: method.score(x)}
+        method.score(block)
+        work = {"encoder": encode, "method": lambda method=method: method.score(block)}
         taken = paired.interleaved(3, work, device=device)
-        both = [a + b for a, b in zip(*taken.values(), strict=True)]
-        lines.append((f"{name} on {title}", images / median(taken["method"]), paired.ratio(taken["encoder"], both)))
+        encoder_alone = [seconds / images for seconds in taken["encoder"]]
+        method_alone = [seconds / BLOCK for seconds in taken["method"]]
+        both = [a + b for a, b in zip(encoder_alone, method_alone, strict=True)]
+        bound: float | str = "-"
+        if name.startswith("dlsr"):
+            least = products_alone(method, block, device)
+            bound = median(a / (a + least) for a in encoder_alone)
+        speeds = median(1 / a for a in encoder_alone), median(1 / a for a in method_alone)
+        lines.append((f"{name} on {title}", *speeds, paired.ratio(encoder_alone, both), bound))
     return lines
+
+
+def products_alone(method: Method, x: Features, device: str) -> float:
+    """Seconds an image of the method's operations, at the rate of one plain matrix product of LFDN's size."""
+    with FlopCounterMode(display=False) as counted:
+        method.score(x)
+    width = 2 * sum(x.layer_sizes)
+    z, weight = torch.randn(len(x), width, device=device), torch.randn(width, width, device=device)
+
+    def product() -> None:
+        for _ in range(8):
+            z @ weight
+
+    product()
+    seconds = median(paired.interleaved(5, {"product": product}, device=device)["product"]) / 8
+    operations: int = counted.get_total_flops()
+    return operations / (2 * len(x) * width**2) * seconds / len(x)
 
 
 def main() -> None:
@@ -87,8 +114,8 @@ def main() -> None:
     if given.full:
         pixels = {name: shortly.get(name, {}) for name in methods.names() if "pixels" in methods.get(name).reads}
         lines += on_pixels(pixels, device)
-    heads = ("images/s", "method alone", "end to end / encoder")
-    ratios = {line[0]: line[2] for line in lines}
+    heads = ("images/s", "encoder", "method alone", "end to end / encoder", "bound")
+    ratios = {line[0]: line[3] for line in lines}
     paired.finish("Scoring, against the encoder alone", heads, lines, device, full=given.full, ratios=ratios)
 
 
@@ -100,7 +127,7 @@ def on_pixels(rows: dict[str, dict[str, Any]], device: str) -> list[tuple[Any, .
         method = methods.create(name, **settings).fit(Features(pixels=pixels), device=device)
         x = Features(pixels=pixels[:BATCH]).to(device)
         seconds = paired.interleaved(1, {name: lambda method=method, x=x: method.score(x)}, device=device)[name]
-        lines.append((f"{name} on pixels@32", BATCH / seconds[0], "-"))
+        lines.append((f"{name} on pixels@32", "-", BATCH / seconds[0], "-", "-"))
     return lines
 
 

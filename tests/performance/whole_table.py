@@ -227,7 +227,7 @@ def _difference(found: dict[str, Figures], method: str) -> float:
 
 def main() -> None:
     given = paired.arguments(__doc__)
-    limits = {"limit": None, "limit_train": None} if given.full else {"limit": 200, "limit_train": 400}
+    limits = {"limit": None, "limit_train": None} if given.full else {"limit": 500, "limit_train": 1000}
     with tempfile.TemporaryDirectory() as folder:
         made = Table(Path(folder), given.data, given.device, limits)
         found: dict[str, Figures] = {}
