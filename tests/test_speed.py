@@ -8,13 +8,21 @@ from tests.performance import paired, report
 
 RESULT = {
     "title": "Loading",
-    "table": paired.table(("loader", "images/s"), [("PIL", 5831.0)]),
+    "table": paired.table(("loader", "images/s"), [("PIL alone", 5831.0)]),
     "full": False,
     "device": "cpu",
     "machine": {"cpu": "A CPU", "threads": 2, "cores": 2, "memory_gib": 24, "gpu": "A GPU", "commit": "0123456789ab"},
     "versions": {"python": "3.11.7"},
     "date": "2026-11-21T10:00:00+00:00",
 }
+
+
+def test_a_table_is_one_in_markdown_with_numbers_to_the_right():
+    assert RESULT["table"].splitlines() == [
+        "| loader    | images/s |",
+        "| --------- | -------: |",
+        "| PIL alone |    5,831 |",
+    ]
 
 
 @pytest.fixture

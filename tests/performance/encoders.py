@@ -3,6 +3,7 @@
 plain: the network as timm, or our file, builds it, in eval mode and inference mode. fused: the same as encoders run it,
 batch norms folded, channels last. Both with the allocator as encoders set it (methods/memory.py); "as it comes" is the
 plain network before that. The rate of the operations beside that of a plain matrix product shows how much is left.
+bf16: the fused network with `--precision bf16`, and how far its output is from float32's (2-norm, relative).
 """
 
 from collections.abc import Callable
@@ -30,10 +31,13 @@ FULL = {
 }
 
 
-def forward(network: nn.Module, x: Tensor) -> Callable[[], None]:
-    def run() -> None:
-        with torch.inference_mode():
-            network(x)
+def forward(network: nn.Module, x: Tensor, precision: str = "32") -> Callable[[], Tensor]:
+    """One pass; unlike the encoders' own it leaves the allocator as it is."""
+
+    def run() -> Tensor:
+        with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            out: Tensor = network(x)
+            return out
 
     return run
 
@@ -55,7 +59,7 @@ def product_rate(device: str) -> float:
 
 def main() -> None:
     given = paired.arguments(__doc__)
-    work: dict[str, tuple[Callable[[], None], Callable[[], None], int, float]] = {}
+    work: dict[str, tuple[dict[str, Callable[[], Tensor]], int, float]] = {}
     with_memory_given_back = {}
     for name, batch in (FULL if given.full else REDUCED).items():
         torch.manual_seed(0)
@@ -69,17 +73,31 @@ def main() -> None:
         with_memory_given_back[name] = median(paired.interleaved(3, {name: plain}, device=given.device)[name])
         fused = fusing.fuse(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         each = operations(network, x[:1])
-        work[name] = plain, forward(fused, x.to(memory_format=torch.channels_last)), batch, each
+        x = x.to(memory_format=torch.channels_last)
+        work[name] = {"plain": plain, "fused": forward(fused, x), "bf16": forward(fused, x, "bf16")}, batch, each
     memory.keep_freed()
     rows, ratios = [], {}
-    for name, (plain, fused, batch, each) in work.items():
-        plain(), fused()
-        seconds = paired.interleaved(5, {"plain": plain, "fused": fused}, device=given.device)
+    for name, (passes, batch, each) in work.items():
+        exact, rounded = passes["fused"](), passes["bf16"]().float()
+        passes["plain"]()
+        seconds = paired.interleaved(5, passes, device=given.device)
         ratios[name] = paired.ratio(seconds["plain"], seconds["fused"])
-        came = with_memory_given_back[name]
-        speeds = [batch / taken for taken in (came, *map(median, seconds.values()))]
-        rows.append((f"{name}, batch {batch}", *speeds, speeds[2] / speeds[0], ratios[name], each * speeds[2]))
-    heads = ("images/s", "as it comes", "plain", "fused", "fused / as it comes", "fused / plain", "GFLOP/s, fused")
+        plain, fused, bf16 = (batch / median(taken) for taken in seconds.values())
+        came = batch / with_memory_given_back[name]
+        error = float((rounded - exact).norm() / exact.norm())
+        speeds = came, plain, fused, fused / came, ratios[name], each * fused
+        rows.append((f"{name}, batch {batch}", *speeds, bf16, error))
+    heads = (
+        "images/s",
+        "as it comes",
+        "plain",
+        "fused",
+        "fused / as it comes",
+        "fused / plain",
+        "GFLOP/s, fused",
+        "bf16",
+        "its error",
+    )
     title = f"Encoder forward (a plain float32 matrix product: {product_rate(given.device):,.0f} GFLOP/s)"
     paired.finish(title, heads, rows, given.device, full=given.full, ratios=ratios)
 

@@ -93,7 +93,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         return f"| {' | '.join([row[0].ljust(widths[0]), *padded[1:]])} |"
 
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join([line(heads), f"|-{'-|-'.join(rule)}-|", *map(line, cells)])
+    return "\n".join([line(heads), f"| {' | '.join(rule)} |", *map(line, cells)])
 
 
 def _text(cell: object) -> str:
