@@ -3,11 +3,11 @@
 import json
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 SUFFIXES = (".safetensors", ".pth", ".th")
@@ -35,7 +35,7 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(f"{path} holds more than plain tensors: not loaded; convert it to safetensors") from None
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # broken input makes torch.load raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read as weights ({reason}): get the file again") from error
     metadata = {}
@@ -60,6 +60,31 @@ def normalisation(metadata: Mapping[str, str], path: Path) -> tuple[tuple[float,
     if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
         raise ValueError(f"{path}: mean and std in the header have to be lists of 3 numbers, std above 0")
     return mean, std
+
+
+def own_normalisation(metadata: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """`normalisation`, of a file that alone can say it: ValueError where its header does not."""
+    if (found := normalisation(metadata, path)) is None:
+        raise ValueError(f"{path} does not say its mean and std: save it as safetensors with both in the header")
+    return found
+
+
+def trained_state(
+    network: nn.Module, mean: Sequence[float], std: Sequence[float], losses: Sequence[float]
+) -> dict[str, Tensor]:
+    """What a training leaves: `mean`, `std` and `losses`, and the weights behind `network.`, on the CPU."""
+    learned = {
+        "mean": torch.tensor(mean),
+        "std": torch.tensor(std),
+        "losses": torch.tensor(losses, dtype=torch.float64),
+    }
+    # contiguous: safetensors does not take channels_last
+    return learned | {f"network.{name}": weight.cpu().contiguous() for name, weight in network.state_dict().items()}
+
+
+def trained_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in a `trained_state`."""
+    return {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
 
 
 def load(network: nn.Module, state: Mapping[str, Tensor], *, name: str, path: Path) -> None:

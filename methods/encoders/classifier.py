@@ -99,10 +99,7 @@ class Classifier(Encoder):
         if weights is None:
             return self
         state, header = checkpoints.read(weights)
-        given = checkpoints.normalisation(header, weights)
-        if given is None:
-            raise ValueError(f"{weights} does not say its mean and std: save it as safetensors with both in the header")
-        self._mean, self._std = given
+        self._mean, self._std = checkpoints.own_normalisation(header, weights)
         found = networks.classes_in(state)
         if self.classes is not None and found is not None and found != self.classes:
             raise ValueError(f"{weights} has {found} classes, not {self.classes}")
@@ -166,14 +163,10 @@ class Classifier(Encoder):
     def state(self) -> dict[str, Tensor]:
         if self._network is None or not self._trained:
             return {}
-        weights = self._network.state_dict()
-        statistics = {"mean": torch.tensor(self._mean), "std": torch.tensor(self._std)}
-        statistics["losses"] = torch.tensor(self.losses, dtype=torch.float64)
-        # contiguous: safetensors does not take channels_last
-        return statistics | {f"network.{name}": weights[name].cpu().contiguous() for name in weights}
+        return checkpoints.trained_state(self._network, self._mean, self._std, self.losses)
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        weights = checkpoints.trained_weights(state)
         self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
         self.losses = state["losses"].tolist()
         self._network, self._trained = self._build(networks.classes_in(weights) or 2), True

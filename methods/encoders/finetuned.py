@@ -182,15 +182,10 @@ class Finetuned(Encoder):
     def state(self) -> dict[str, Tensor]:
         if self._network is None or not self._trained:
             return {}
-        weights = self._network.state_dict()
-        learned = {"mean": self._mean, "std": self._std, "losses": self.losses}
-        # contiguous: safetensors does not take channels_last
-        return {name: torch.tensor(values) for name, values in learned.items()} | {
-            f"network.{name}": weights[name].cpu().contiguous() for name in weights
-        }
+        return checkpoints.trained_state(self._network, self._mean, self._std, self.losses)
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        weights = {k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")}
+        weights = checkpoints.trained_weights(state)
         self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
         self.losses = state["losses"].tolist()
         network = self._build(self._classes_in(weights, "the state"))

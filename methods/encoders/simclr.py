@@ -108,10 +108,7 @@ class SimCLR(Encoder):
         if weights is None:
             return self
         state, header = checkpoints.read(weights)
-        given = checkpoints.normalisation(header, weights)
-        if given is None:
-            raise ValueError(f"{weights} does not say its mean and std: save it as safetensors with both in the header")
-        self._mean, self._std = given
+        self._mean, self._std = checkpoints.own_normalisation(header, weights)
         network, _ = _trunk(self.architecture)
         checkpoints.load(network, state, name=self.architecture, path=weights)
         self._network = self._place(network)
@@ -172,18 +169,13 @@ class SimCLR(Encoder):
     def state(self) -> dict[str, Tensor]:
         if self._network is None or not self._trained:
             return {}
-        weights = self._network.state_dict()
-        learned = {"mean": self._mean, "std": self._std, "losses": self.losses}
-        # contiguous: safetensors does not take channels_last
-        return {name: torch.tensor(values) for name, values in learned.items()} | {
-            f"network.{name}": weights[name].cpu().contiguous() for name in weights
-        }
+        return checkpoints.trained_state(self._network, self._mean, self._std, self.losses)
 
     def load_state(self, state: Mapping[str, Tensor]) -> Self:
         self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
         self.losses = state["losses"].tolist()
         network, _ = _trunk(self.architecture)
-        network.load_state_dict({k.removeprefix("network."): v for k, v in state.items() if k.startswith("network.")})
+        network.load_state_dict(checkpoints.trained_weights(state))
         self._network, self._trained = self._place(network), True
         return self
 

@@ -38,7 +38,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, suffix: str, zipped:
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights", b"\xff" * 64, b"\x08\0\0\0\0\0\0\0{}"])
+@pytest.mark.parametrize("content", [b"", b"not weights", b"\xff" * 64, b"\x08\0\0\0\0\0\0\0{}", b"\x80\x02."])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"broken{suffix}"
