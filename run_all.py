@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmark.plan import Options
+    from benchmark.options import Options
     from benchmark.runner import Outcome
 
 HERE = Path(__file__).resolve().parent
@@ -153,7 +153,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(listing(given.data, given.weights))
         return 0
-    from benchmark.plan import BadData, Options
+    from benchmark.options import Options
+    from benchmark.plan import BadData
     from benchmark.runner import DiskFull
     from benchmark.suite import UsageError
     from datasets.sources import Missing

@@ -16,9 +16,9 @@ from benchmark import suite as suites
 from benchmark.figures import canvas
 from benchmark.inputs import Selection
 from benchmark.jobs import Score, encodes, load_features
+from benchmark.options import Options
 from benchmark.paper_figures import NotMeasured
 from benchmark.papers import Gallery
-from benchmark.plan import Options
 from benchmark.store import Store
 from methods.base import Features
 from methods.layers import normalised

@@ -10,9 +10,9 @@ import numpy as np
 from benchmark import records, reference
 from benchmark.figures import canvas
 from benchmark.frames import Record
+from benchmark.options import Options
 from benchmark.paper_tables import folder_of, measured
 from benchmark.papers import Bars, Distributions, Sweep
-from benchmark.plan import Options
 from datasets import catalogue
 
 FORMATS = ("png", "pdf")

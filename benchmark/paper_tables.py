@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmark import records, reference, tables
 from benchmark import suite as suites
 from benchmark.frames import ALL, COMMON, FAR, NEAR, Record, View, results_of
+from benchmark.options import Options, results_folder
 from benchmark.papers import Part, Row, Table
-from benchmark.plan import Options, results_folder
 from datasets import catalogue
 from datasets.sources import present
 

@@ -1,52 +1,29 @@
-"""From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here.
-
-Longer than most files: looking up sets, encoders and rows shares one state, the planner's.
-"""
+"""From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import methods
 from benchmark import departures
 from benchmark import suite as suites
+from benchmark.encoder_lookup import EncoderLookup
 from benchmark.illustrating import Illustrate
-from benchmark.inputs import EncoderUse, Selection
+from benchmark.inputs import Selection
 from benchmark.jobs import FitMethod, Job, Score, TrainEncoder, encodes
 from benchmark.measuring import Measure, MeasureSpeed
+from benchmark.options import Options, results_folder
 from benchmark.store import Store
-from benchmark.suite import EncoderSpec, OODSet, RowSpec, Suite, UsageError
+from benchmark.suite import OODSet, RowSpec, Suite, UsageError
 from datasets import catalogue
 from datasets.altered import AlteredSet
 from datasets.sources import ImageSet, Missing, find, is_path
-from methods.base import CannotRun, Method, hyperparameters
+from methods.base import Method, hyperparameters
 
 
 class BadData(Exception):
     """The ID set's files cannot be right: there is nothing to run on."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line says beside the suite."""
-
-    data: Path
-    weights: Path
-    results: Path
-    cache: Path
-    device: str = "cpu"
-    batch_size: int = 64
-    precision: str = "32"
-    pretrained: str | None = None
-    limit: int | None = None
-    limit_train: int | None = None
-    quick: bool = False
-    resolution: str = "native"
-    speed: bool = True
-    methods: tuple[str, ...] = ()
-    ood: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,24 +112,6 @@ class Plan:
         return "\n".join(lines)
 
 
-def results_folder(name: str, options: Options) -> Path:
-    """Where results go: whole ones in `<name>`, all others in `<name>+<what>`, apart."""
-    parts = [name]
-    if options.pretrained is not None:
-        parts.append(f"pretrained={options.pretrained}")
-    if options.resolution != "native":
-        parts.append(f"resolution={options.resolution}")
-    if options.precision != "32":
-        parts.append(f"precision={options.precision}")
-    if options.limit is not None:
-        parts.append(f"limit={options.limit}")
-    if options.limit_train is not None:
-        parts.append(f"limit-train={options.limit_train}")
-    if options.quick:
-        parts.append("quick")
-    return options.results / "+".join(parts)
-
-
 def make(suite: Suite, options: Options, *, download: bool) -> Plan:
     """The plan of a suite. `download`: absent sets and weights may be fetched (not so for `--plan`, `--redraw`).
 
@@ -171,7 +130,6 @@ class _Planner:
         self.absent: list[tuple[str, str]] = []
         self.broken: list[tuple[str, str]] = []
         self._illustrated: set[str] = set()
-        self._of_seed: dict[tuple[str, int], EncoderUse] = {}
         self.suite = self._changed(suite)
         limit_train = options.limit_train
         if limit_train is None and options.quick:
@@ -198,11 +156,9 @@ class _Planner:
         for name in names:
             if names.count(name) > 1:
                 raise UsageError(f"two OOD sets are called {name!r}: give one of the folders another name")
-        # an encoder that stands on another comes after it
-        by_base = sorted(self.suite.encoders, key=lambda name: "base" in self.suite.encoders[name].settings)
-        self.encoders: dict[str, EncoderUse | str] = {}
-        for name in by_base:
-            self.encoders[name] = self._encoder(name)
+        wanted = {row.encoder for row in self.rows}
+        self.encoders = EncoderLookup(self.suite, options, self.train, self.size, wanted, download=download)
+        self.absent += self.encoders.absent
 
     def _changed(self, suite: Suite) -> Suite:
         """The suite as --pretrained and --quick change it, with a footnote for each."""
@@ -282,60 +238,10 @@ class _Planner:
         selection = Selection(images, options.limit)
         return Column(spec, images.name, images.title, selection, stands_in_for, wanted)
 
-    def _encoder(self, name: str) -> EncoderUse | str:
-        """The encoder as this run uses it, or why it cannot be had."""
-        spec = self.suite.encoders[name]
-        stands_on = spec.settings.get("base")
-        base = self.encoders[stands_on] if stands_on is not None else None
-        if isinstance(base, str):
-            return base
-        use = EncoderUse(
-            name,
-            spec.kind,
-            spec.settings,
-            title=spec.title or _encoder_title(spec, base),
-            precision=self.options.precision,
-            match=self.size if self.options.resolution == "id" else None,
-        )
-        if use.encoder.learns == "embedding":
-            use = replace(use, base=base)
-        elif base is not None and not (base.weights or base.trained_here):
-            return f"{base.name} is not trained: {name} cannot start from it"
-        wanted = {row.encoder for row in self.rows}
-        wanted |= {str(self.suite.encoders[encoder].settings.get("base")) for encoder in wanted}
-        where, download = self.options.weights, self.download and name in wanted
-        try:
-            weights = use.encoder.find_weights(where, download=download)
-            start: Path | EncoderUse | None = None
-            if weights is None:
-                start = use.encoder.find_start(where, download=download)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        except CannotRun as error:
-            if name in wanted:
-                self.absent.append((f"encoder {name}", str(error)))
-            return str(error)
-        trains = bool(use.encoder.learns) and weights is None
-        if trains and use.encoder.supervised and (self.train.labels < 0).any():
-            return f"{name} is trained with labels; {self.train.images.title} has none"
-        if start is None and base is not None and use.base is None:
-            start = base.weights or base
-        return replace(use, weights=weights, train=self.train if trains else None, start=start)
-
-    def _seeded(self, use: EncoderUse, seed: int) -> EncoderUse:
-        """The encoder as the rows of `seed` use it: one object for all of them, so that it stays open."""
-        if not use.random:
-            return use
-        if (use.name, seed) not in self._of_seed:
-            base = None if use.base is None else self._seeded(use.base, seed)
-            start = self._seeded(use.start, seed) if isinstance(use.start, EncoderUse) else use.start
-            self._of_seed[use.name, seed] = replace(use, seed=seed, base=base, start=start)
-        return self._of_seed[use.name, seed]
-
     def _row(self, spec: RowSpec, method: Method, seed: int, random: bool) -> Row:
         """The jobs of one row with one seed; `random`: whether another seed would give other scores."""
         use = self.encoders[spec.encoder]
-        use = use if isinstance(use, str) else self._seeded(use, seed)
+        use = use if isinstance(use, str) else self.encoders.of_seed(use, seed)
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
         of_encoder = [] if isinstance(use, str) else departures.of_encoder(use)
         about = {
@@ -395,14 +301,6 @@ class _Planner:
 def _row_title(spec: RowSpec, method: Method) -> str:
     title = method.title or spec.method
     return f"{title} ({spec.name})" if spec.name not in (None, spec.method) else title
-
-
-def _encoder_title(spec: EncoderSpec, base: EncoderUse | None) -> str:
-    if base is not None:
-        return f"{spec.kind} on {base.title}"
-    name = str(spec.settings.get("model") or spec.settings.get("architecture") or spec.kind)
-    pooling = spec.settings.get("pooling")
-    return name if pooling is None else f"{name}, {pooling}"
 
 
 def _about_images(images: Selection) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from benchmark import paper_figures, paper_tables, papers
 from benchmark.gallery import gallery
+from benchmark.options import Options, results_folder
 from benchmark.paper_figures import NotMeasured
-from benchmark.plan import Options, results_folder
 from benchmark.store import write_atomically
 
 FIGURES: dict[str, Callable[[Any, Options], paper_figures.Draw]] = {

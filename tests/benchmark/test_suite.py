@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from benchmark import reference, suite
-from benchmark.plan import Options, results_folder
+from benchmark.options import Options, results_folder
 from benchmark.suite import UsageError
 
 GOOD = {

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from benchmark import plan, suite
 from benchmark.jobs import TrainEncoder
-from benchmark.plan import Options
+from benchmark.options import Options
 from benchmark.store import Store
 from benchmark.worker import Worker
 from methods.encoders import networks

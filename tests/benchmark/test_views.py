@@ -11,7 +11,7 @@ from PIL import Image
 import run_all
 from benchmark import paper_tables, papers, records, reference, suite, views
 from benchmark.lacking import lacking
-from benchmark.plan import Options, results_folder
+from benchmark.options import Options, results_folder
 from benchmark.suite import UsageError
 from datasets import catalogue
 

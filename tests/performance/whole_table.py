@@ -34,6 +34,7 @@ from benchmark import plan, records, suite
 from benchmark.inputs import Selection
 from benchmark.jobs import Encode
 from benchmark.measuring import Measure
+from benchmark.options import Options
 from benchmark.runner import Runner
 from benchmark.store import Store
 from benchmark.worker import Worker
@@ -97,7 +98,7 @@ class Table:
         self.encoded = {"ours": 0, "peer": 0}
 
     def plan(self, where: Path) -> plan.Plan:
-        options = plan.Options(
+        options = Options(
             data=self.data or self.folder,
             weights=self.folder,
             results=where / "results",
