@@ -144,7 +144,7 @@ class DLSR(Method):
             return normal(index, z.shape[1], seed=self._seed, stream=number * (diffusion.STEPS + 1) + step)
 
         def network(x: Tensor, level: int) -> Tensor:
-            return lfdn(x, torch.tensor([level], device=x.device))  # type: ignore[no-any-return]
+            return lfdn(x, torch.full((1,), level, device=x.device))  # type: ignore[no-any-return]
 
         x = diffusion.noised(z, noise(diffusion.STEPS), self.k)
         if self.sampler == "ddim":

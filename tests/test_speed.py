@@ -37,17 +37,16 @@ def test_every_script_is_reported():
     assert scripts - beside == set(report.SCRIPTS)
 
 
-def test_a_section_takes_the_place_of_its_own_script_and_device_alone(speed):
+def test_a_section_takes_the_place_of_its_own_script_size_and_device_alone(speed):
     report.add("loaders", RESULT)
     report.add("encoders", RESULT | {"title": "Encoders"})
-    report.add("loaders", RESULT | {"device": "cuda:0", "full": True})
+    report.add("loaders", RESULT | {"device": "cuda:0"})
+    report.add("loaders", RESULT | {"title": "Loading whole", "full": True, "methods": ["knn"]})
     report.add("loaders", RESULT | {"title": "Loading anew"})
     page = speed.read_text()
-    assert [line for line in page.splitlines() if line.startswith("## ")] == [
-        "## Encoders",
-        "## Loading anew",
-        "## Loading",
-    ]
+    heads = ["## Encoders", "## Loading anew", "## Loading", "## Loading whole"]
+    assert [line for line in page.splitlines() if line.startswith("## ")] == heads
     assert "`python -m tests.performance.loaders` on cpu, 2026-11-21, commit 012345678: A CPU, 2 threads" in page
-    assert "`python -m tests.performance.loaders --full` on cuda, 2026-11-21, commit 012345678: A GPU; A CPU" in page
-    assert page.count("|    5,831 |") == 3
+    assert "`python -m tests.performance.loaders` on cuda, 2026-11-21, commit 012345678: A GPU; A CPU" in page
+    assert "`python -m tests.performance.loaders --full knn` on cpu" in page
+    assert page.count("|    5,831 |") == 4

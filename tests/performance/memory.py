@@ -2,6 +2,7 @@
 
 Anonymous memory (RssAnon: what the process needs, not what the disk's cache lends it) of a fit and of the scoring of n
 rows in the blocks of a run, torch and the method's libraries included. Whole: 10^6 x 2,048 rows against 50,000.
+Networks on features are shortened to 2 blocks and one epoch. What reads the images themselves is left out.
 """
 
 import argparse
@@ -21,7 +22,8 @@ from benchmark.jobs import block_rows
 from methods.base import Features, Head
 from tests.performance import paired
 
-METHODS = ("msp", "ebo", "dice", "ash", "react", "mahalanobis", "vim", "knn")
+METHODS = tuple(name for name in methods.names() if "pixels" not in methods.get(name).reads)
+LAYERS = 4
 
 
 class Peak:
@@ -64,15 +66,18 @@ def one(name: str, folder: Path, rows: int, device: str) -> None:
     train, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in ("train", "test"))
     generator = torch.Generator().manual_seed(0)
     head = Head(torch.randn(10, train.shape[1], generator=generator) / train.shape[1] ** 0.5, torch.zeros(10))
-    reads = methods.get(name).reads
+    cls = methods.get(name)
+    short = {field: value for field, value in (("epochs", 1), ("blocks", 2)) if hasattr(cls, field)}
 
     def features(z: Any, labels: Any = None) -> Features:
-        logits = head(torch.from_numpy(z)) if "logits" in reads else None
-        return Features(embedding=None if "logits" in reads else z, logits=logits, labels=labels, head=head)
+        logits = head(torch.from_numpy(z)) if "logits" in cls.reads else None
+        embedding, layers = (z if feature in cls.reads else None for feature in ("embedding", "layers"))
+        sizes = (z.shape[1] // LAYERS,) * LAYERS if layers is not None else ()
+        return Features(embedding=embedding, logits=logits, layers=layers, layer_sizes=sizes, labels=labels, head=head)
 
     with Peak() as peak:
         started = time.perf_counter()
-        method = methods.create(name).fit(features(train, np.arange(len(train)) % 10), device=device)
+        method = methods.create(name, **short).fit(features(train, np.arange(len(train)) % 10), device=device)
         fitted = time.perf_counter()
         x = features(test[:rows])
         for block in x.blocks(block_rows(x)):
@@ -88,14 +93,14 @@ def main() -> None:
         name, folder, rows, device = parse.parse_args().one
         one(name, Path(folder), int(rows), device)
         return
-    given = paired.arguments(__doc__)
+    given = paired.arguments(__doc__, methods=METHODS)
     train, width = (50_000, 2048) if given.full else (5_000, 256)
     counts = (10_000, 100_000, 1_000_000) if given.full else (10_000, 40_000, 160_000)
     lines, peaks = [], {}
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "train.npy", train, width)
         write(Path(folder) / "test.npy", counts[-1], width)
-        for name in METHODS:
+        for name in given.methods:
             row: list[Any] = [name]
             for count in counts:
                 command = [sys.executable, "-m", "tests.performance.memory", "--one", name, folder, str(count)]
@@ -106,7 +111,9 @@ def main() -> None:
             lines.append(tuple(row))
     heads = ("method", *(head for count in counts for head in (f"GiB, {count:,}", "s")))
     title = f"Peak anonymous memory and seconds, rows x {width:,} scored against {train:,}"
-    paired.finish(title, heads, lines, given.device, full=given.full, peak_gib=peaks, largest=max(peaks.values()))
+    largest = max(peaks.values())
+    named = [] if given.methods == list(METHODS) else given.methods
+    paired.finish(title, heads, lines, given.device, full=given.full, methods=named, peak_gib=peaks, largest=largest)
 
 
 if __name__ == "__main__":

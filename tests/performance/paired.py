@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -39,9 +38,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return parse
 
 
-def arguments(description: str | None) -> argparse.Namespace:
-    """`full`, `device` and `data` of the command line."""
-    given = parser(description).parse_args()
+def arguments(description: str | None, *, methods: Sequence[str] = ()) -> argparse.Namespace:
+    """`full`, `device` and `data` of the command line, and the `methods` named, by default all of them."""
+    parse = parser(description)
+    if methods:
+        parse.add_argument("methods", nargs="*", metavar="METHOD", help="only these (default: all)")
+    given = parse.parse_args()
+    if methods and (unknown := set(given.methods) - set(methods)):
+        parse.error(f"no method {', '.join(sorted(unknown))} here; there are {', '.join(methods)}")
+    if methods and not given.methods:
+        given.methods = list(methods)
     if given.device == "auto":
         given.device = "cuda" if torch.cuda.is_available() else "cpu"
     return given
@@ -109,4 +115,4 @@ def finish(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], d
     shown = table(heads, rows)
     print(f"{title}\n\n{shown}\n")
     line = {"title": title, "table": shown, **result, "device": device, "machine": machine, "versions": versions}
-    print(json.dumps(line | {"command": sys.argv[1:], "date": datetime.now(UTC).isoformat(timespec="seconds")}))
+    print(json.dumps(line | {"date": datetime.now(UTC).isoformat(timespec="seconds")}))

@@ -1,6 +1,6 @@
 """Runs the performance scripts, all or those that are named, and puts their tables into results/SPEED.md.
 
-Each section says what it was measured on and when; sections of other scripts and of other devices stay.
+Each section says what it was measured on and when; sections of other scripts, sizes and devices stay.
 """
 
 import json
@@ -28,8 +28,8 @@ HEAD = """# Speed
 
 Written by `python -m tests.performance.report`. Ratios are medians over pairs of runs that followed one another, so
 that what else a machine does hits both; the seconds themselves are those of one machine on one day."""
-_SECTION = re.compile(r"^## [^\n]*\n\n`python -m tests\.performance\.(\w+)[^`]*` on (cpu|cuda)")
-Sections = dict[tuple[str, str], str]  # by script and device
+_SECTION = re.compile(r"^## [^\n]*\n\n`python -m tests\.performance\.(\w+)( --full)?[^`]*` on (cpu|cuda)")
+Sections = dict[tuple[str, bool, str], str]  # by script, whether whole, and device
 
 
 def measure(script: str, arguments: list[str]) -> dict[str, Any]:
@@ -48,7 +48,8 @@ def section(script: str, result: dict[str, Any]) -> str:
     if device == "cuda":
         where = f"{machine['gpu']}; {where}"
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    command = " ".join([f"python -m tests.performance.{script}", *(["--full"] if result["full"] else [])])
+    full = ["--full"] if result["full"] else []
+    command = " ".join([f"python -m tests.performance.{script}", *full, *result.get("methods", [])])
     about = f"`{command}` on {device}, {result['date'][:10]}, commit {str(machine['commit'])[:9]}: {where}. {versions}."
     parts = [f"## {result['title']}", about, result["table"]]
     if script == "whole_table":
@@ -71,20 +72,20 @@ def read(text: str) -> Sections:
     found = {}
     for part in re.split(r"\n\n(?=## )", text.strip()):
         if match := _SECTION.match(part):
-            found[match[1], match[2]] = part
+            found[match[1], match[2] is not None, match[3]] = part
     return found
 
 
 def page(sections: Sections) -> str:
     """The report in Markdown."""
-    order = sorted(sections, key=lambda name: (SCRIPTS.index(name[0]), name[1]))
+    order = sorted(sections, key=lambda name: (SCRIPTS.index(name[0]), *name[1:]))
     return "\n\n".join([HEAD, *(sections[name] for name in order)]) + "\n"
 
 
 def add(script: str, result: dict[str, Any]) -> None:
     """Put one result in its place in results/SPEED.md."""
     sections = read(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else {}
-    sections[script, result["device"].partition(":")[0]] = section(script, result)
+    sections[script, result["full"], result["device"].partition(":")[0]] = section(script, result)
     SPEED.write_text(page(sections), encoding="utf-8")
 
 
