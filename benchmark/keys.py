@@ -28,25 +28,35 @@ def source(module: str) -> str:
     So an edited method reruns itself, and an edited network reruns the methods that stand on it, and nothing else.
     """
     texts: dict[str, str] = {}
-    room = module.partition(".")[0]
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        spec = importlib.util.find_spec(name) if name not in texts else None
-        if spec is None or spec.origin is None:
-            continue
-        texts[name] = Path(spec.origin).read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(texts[name])):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                waiting += [alias.name for alias in node.names]
-        waiting = [name for name in waiting if name.startswith(f"{room}.") and _is_module(name)]
+        if name not in texts:
+            texts[name], imported = _read(name)
+            waiting += imported
     return digest(**texts)
+
+
+@cache
+def _read(name: str) -> tuple[str, tuple[str, ...]]:
+    """A module's text, and the modules of its room that it names."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None
+    assert spec.origin is not None
+    text = Path(spec.origin).read_text(encoding="utf-8")
+    names: list[str] = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    room = name.partition(".")[0]
+    return text, tuple(name for name in names if name.startswith(f"{room}.") and _is_module(name))
 
 
 def _is_module(name: str) -> bool:
     try:
-        return importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
+        return spec is not None and spec.origin is not None
     except ModuleNotFoundError:  # `from room.module import name`: a name, not a module
         return False

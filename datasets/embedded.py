@@ -66,19 +66,20 @@ def enlarge(counts: Counts) -> Pixels:
 @cache
 def _digits(split: str) -> tuple[Counts, Labels, tuple[str, ...]]:
     """1,000 digits to train and 797 to test, every class in the same share."""
-    from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    digits = load_digits()
-    train, test = train_test_split(
-        np.arange(len(digits.target)), train_size=1000, stratify=digits.target, random_state=0
-    )
+    counts, labels = _all_digits()
+    train, test = train_test_split(np.arange(len(labels)), train_size=1000, stratify=labels, random_state=0)
     rows = np.sort(train if split == "train" else test)
-    return (
-        digits.images[rows].astype(np.int64),
-        digits.target[rows].astype(np.int64),
-        tuple(map(str, range(10))),
-    )
+    return counts[rows], labels[rows], tuple(map(str, range(10)))
+
+
+@cache
+def _all_digits() -> tuple[Counts, Labels]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.images.astype(np.int64), digits.target.astype(np.int64)
 
 
 def _unlabelled(counts: Counts) -> tuple[Counts, Labels, tuple[str, ...]]:

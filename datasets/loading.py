@@ -20,6 +20,7 @@ Images = Tensor | list[Tensor]
 BATCH_BYTES = 64 << 20
 _TASK_BYTES = 4 << 20
 _TASK_IMAGES = 64
+_SMALL_BYTES = 8 << 10  # below 53 x 53 threads lose more time over Python's lock than they win
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ def batches(
 ) -> Iterator[Batch]:
     """The images `rows`, in that order, in batches of at most `batch_size` images and 64 MiB of pixels.
 
-    Decoded by `workers` threads (default: one a core, at most 8) a little ahead of what is asked for. `keep`: the
-    pixels of a small set stay in memory for the next pass (`ImageSet.recall`). ValueError naming the image where one
-    cannot be decoded.
+    Decoded by at most `workers` threads (default: one a core, at most 8), large ones a little ahead of what is asked
+    for. `keep`: the pixels of a small set stay in memory for the next pass (`ImageSet.recall`). ValueError naming the
+    image where one cannot be decoded.
     """
     if batch_size < 1:
         raise ValueError(f"the batch size is {batch_size}; it must be at least 1")
@@ -57,18 +58,23 @@ def batches(
 
 
 def _decoded(read: Callable[[list[int]], list[Pixels]], rows: Rows, workers: int) -> Iterator[Pixels]:
-    """The images one by one. A task is about 4 MiB of pixels, so that large photographs do not fill the memory."""
+    """The images one by one.
+
+    A task is about 4 MiB of pixels, so that large photographs do not fill the memory. Small images are decoded one task
+    at a time.
+    """
     pool = ThreadPoolExecutor(workers)
     tasks: deque[Future[list[Pixels]]] = deque()
-    position, per_task = 0, 1
+    position, per_task, ahead = 0, 1, workers + 1
     try:
         while tasks or position < len(rows):
-            while len(tasks) < workers + 1 and position < len(rows):
+            while len(tasks) < ahead and position < len(rows):
                 tasks.append(pool.submit(read, rows[position : position + per_task].tolist()))
                 position += per_task
             done = tasks.popleft().result()
             mean = max(1, sum(image.nbytes for image in done) // max(1, len(done)))
             per_task = max(1, min(_TASK_IMAGES, _TASK_BYTES // mean))
+            ahead = 1 if mean < _SMALL_BYTES else workers + 1
             yield from done
     finally:
         pool.shutdown(cancel_futures=True)

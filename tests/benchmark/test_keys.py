@@ -36,6 +36,7 @@ def room(tmp_path, monkeypatch):
 
 def hash_of(module):
     keys.source.cache_clear()
+    keys._read.cache_clear()
     return keys.source(module)
 
 

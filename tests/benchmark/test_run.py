@@ -172,6 +172,7 @@ def test_a_row_that_fails_does_not_stop_the_others(trial, new_method, capsys, bo
     from benchmark import keys
 
     keys.source.cache_clear()
+    keys._read.cache_clear()
     assert trial.run("--methods", "broken", "msp") == 0
     assert {record["status"] for record in trial.records().values()} == {"done"}
 

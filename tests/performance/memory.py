@@ -71,7 +71,8 @@ def one(name: str, folder: Path, rows: int, device: str) -> None:
 
     def features(z: Any, labels: Any = None) -> Features:
         logits = head(torch.from_numpy(z)) if "logits" in cls.reads else None
-        embedding, layers = (z if feature in cls.reads else None for feature in ("embedding", "layers"))
+        layers = z if "layers" in cls.reads else None
+        embedding = z if "embedding" in cls.reads or (logits is None and layers is None) else None
         sizes = (z.shape[1] // LAYERS,) * LAYERS if layers is not None else ()
         return Features(embedding=embedding, logits=logits, layers=layers, layer_sizes=sizes, labels=labels, head=head)
 

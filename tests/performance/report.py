@@ -50,7 +50,8 @@ def section(script: str, result: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     full = ["--full"] if result["full"] else []
     command = " ".join([f"python -m tests.performance.{script}", *full, *result.get("methods", [])])
-    about = f"`{command}` on {device}, {result['date'][:10]}, commit {str(machine['commit'])[:9]}: {where}. {versions}."
+    commit = re.sub(r"^(.{9})[0-9a-f]*", r"\1", str(machine["commit"]))  # a plus behind it: with changes
+    about = f"`{command}` on {device}, {result['date'][:10]}, commit {commit}: {where}. {versions}."
     parts = [f"## {result['title']}", about, result["table"]]
     if script == "whole_table":
         parts.append(_whole_table(result))
@@ -63,7 +64,7 @@ def _whole_table(result: dict[str, Any]) -> str:
         f"The whole table takes {result['floor_ratio']:.2f} x the bare encoder forward, with "
         f"{result['encoder_passes']:g} encoder pass an image; pytorch-ood takes {result['peer_ratio']:.1f} x as long "
         f"as this project, with {result['peer_encoder_passes']:.1f}. Largest difference of an AUROC between the two: "
-        f"{differences} (Mahalanobis: a singular covariance where there are fewer training images than features)."
+        f"{differences}."
     )
 
 

@@ -9,8 +9,8 @@ pytorch-ood: its benchmark over the list of detectors with its cache on. It is s
     its images are decoded, resized, normalised and in memory, its detectors fitted on features extracted once.
 encoder: the forward pass of our encoder over each image once, at 32 pixels and in memory.
 
-The AUROC of both agree but for Mahalanobis where there are fewer training images than features, as by default: its
-covariance is then singular, of which we take the pseudo-inverse, and pytorch-ood the inverse with 1e-6 added.
+With fewer training images than features, Mahalanobis differs: its covariance is then singular, of which we take the
+pseudo-inverse, and pytorch-ood the inverse with 1e-6 added.
 """
 
 import tempfile
