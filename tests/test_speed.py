@@ -41,10 +41,10 @@ def test_a_section_takes_the_place_of_its_own_script_size_and_device_alone(speed
     report.add("loaders", RESULT)
     report.add("encoders", RESULT | {"title": "Encoders"})
     report.add("loaders", RESULT | {"device": "cuda:0"})
-    report.add("loaders", RESULT | {"title": "Loading whole", "full": True, "methods": ["knn"]})
+    report.add("loaders", RESULT | {"full": True, "methods": ["knn"]})
     report.add("loaders", RESULT | {"title": "Loading anew"})
     page = speed.read_text()
-    heads = ["## Encoders", "## Loading anew", "## Loading", "## Loading whole"]
+    heads = ["## Encoders", "## Loading anew", "## Loading", "## Loading, whole"]
     assert [line for line in page.splitlines() if line.startswith("## ")] == heads
     assert "`python -m tests.performance.loaders` on cpu, 2026-11-21, commit 012345678: A CPU, 2 threads" in page
     assert "`python -m tests.performance.loaders` on cuda, 2026-11-21, commit 012345678: A GPU; A CPU" in page

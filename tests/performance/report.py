@@ -52,7 +52,7 @@ def section(script: str, result: dict[str, Any]) -> str:
     command = " ".join([f"python -m tests.performance.{script}", *full, *result.get("methods", [])])
     commit = re.sub(r"^(.{9})[0-9a-f]*", r"\1", str(machine["commit"]))  # a plus behind it: with changes
     about = f"`{command}` on {device}, {result['date'][:10]}, commit {commit}: {where}. {versions}."
-    parts = [f"## {result['title']}", about, result["table"]]
+    parts = [f"## {result['title']}{', whole' if result['full'] else ''}", about, result["table"]]
     if script == "whole_table":
         parts.append(_whole_table(result))
     return "\n\n".join(parts)

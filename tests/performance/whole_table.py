@@ -9,8 +9,10 @@ pytorch-ood: its benchmark over the list of detectors with its cache on. It is s
     its images are decoded, resized, normalised and in memory, its detectors fitted on features extracted once.
 encoder: the forward pass of our encoder over each image once, at 32 pixels and in memory.
 
-With fewer training images than features, Mahalanobis differs: its covariance is then singular, of which we take the
-pseudo-inverse, and pytorch-ood the inverse with 1e-6 added.
+Where the AUROC of both differ in the third digit: ViM, because pytorch-ood takes its covariance in float32 (its own
+steps in float64 give our alpha); ASH, because two features of one image tie at the cut, and rounding breaks the tie.
+With fewer training images than features Mahalanobis differs by more: its covariance is then singular, of which we take
+the pseudo-inverse, and pytorch-ood the inverse with 1e-6 added.
 """
 
 import tempfile
