@@ -72,6 +72,11 @@ class EncoderUse:
         return self.train is not None and self.weights is None
 
     @property
+    def chain(self) -> tuple["EncoderUse", ...]:
+        """What it stands on, first what reads images, and it."""
+        return (*(self.base.chain if self.base is not None else ()), self)
+
+    @property
     def random(self) -> bool:
         """Whether its features differ from seed to seed: it, or what it stands on, is trained here on images."""
         return self.trained_here if self.base is None else self.base.random

@@ -25,7 +25,7 @@ from methods.base import CannotRun, Features, Head, Method, hyperparameters
 from methods.encoders import preprocessing, registry
 
 BLOCK_BYTES = 64 * 2**20
-CHUNK_IMAGES = 512  # at most this much encoding is lost to a kill
+CHUNK_IMAGES = 512  # a kill loses no more encoding than this and the batches at either end
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,11 +166,10 @@ class Encode(Job):
             return
         before: dict[str, Tensor] | None = None
         for batch in batches(self.images.images, self.images.rows[position:], worker.batch_size, keep=True):
-            encoded = worker.encode(self.use, batch.images)
-            worker.passes[self.use.name] = worker.passes.get(self.use.name, 0) + len(batch.rows)
-            if before is not None:  # one batch late: a GPU is at work on this one meanwhile
+            if before is not None:  # fetched only now: a GPU was at work on it while this batch was loaded
                 yield _on_cpu(before)
-            before = encoded
+            before = worker.encode(self.use, batch.images)
+            worker.passes[self.use.name] = worker.passes.get(self.use.name, 0) + len(batch.rows)
         if before is not None:
             yield _on_cpu(before)
 
@@ -185,8 +184,7 @@ def _joined(parts: list[Arrays]) -> Arrays:
 
 def encodes(use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
     """The passes that give all that `use` offers: that of the encoder it stands on, then its own."""
-    before = encodes(use.base, images) if use.base is not None else ()
-    return (*before, Encode(use, images))
+    return tuple(Encode(link, images) for link in use.chain)
 
 
 def load_features(passes: tuple[Encode, ...], store: Store, names: tuple[str, ...]) -> Features:
@@ -311,9 +309,9 @@ class Score(Job):
         except torch.OutOfMemoryError:
             if len(block) == 1:
                 raise RuntimeError(f"not enough memory on {worker.device} for one image: --device cpu") from None
-            torch.cuda.empty_cache()
-            half = len(block) // 2
-            return torch.cat([self._scored(method, part, worker) for part in (block[:half], block[half:])])
+        torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
+        half = len(block) // 2
+        return torch.cat([self._scored(method, part, worker) for part in (block[:half], block[half:])])
 
     def scores(self, store: Store) -> np.ndarray[Any, Any]:
         return store.arrays("score", self.key)["scores"]

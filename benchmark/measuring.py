@@ -138,7 +138,7 @@ class MeasureSpeed(Job):
     @cached_property
     def key(self) -> str:
         return keys.digest(
-            what="speed",
+            what="speed of open encoders",
             score=self.score.key,
             device=throughput.describe_device(self.device),
             batch_size=self.batch_size,
@@ -199,7 +199,7 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
     key = encode_key(use, images)
     if key not in _measured:
         rows = images.rows[: min(SPEED_IMAGES, worker.batch_size)]
-        chain = _chain(use)
+        chain = use.chain
         (batch,) = batches(images.images, rows, len(rows))
 
         def encode(batch: Any) -> None:
@@ -214,7 +214,3 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
         timed = functools.partial(throughput.measure, images=len(rows), device=worker.device)
         _measured[key] = timed(load), timed(lambda: encode(batch.images))
     return _measured[key]
-
-
-def _chain(use: EncoderUse) -> list[EncoderUse]:
-    return [*(_chain(use.base) if use.base is not None else []), use]

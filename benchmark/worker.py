@@ -26,7 +26,7 @@ class Worker:
         torch.backends.cudnn.allow_tf32 = False  # precision 32 means 32, in convolutions too
         self.passes: dict[str, int] = {}
         """Images that went through each encoder in this process."""
-        self._encoder: tuple[EncoderUse, Encoder] | None = None
+        self._encoders: dict[EncoderUse, Encoder] = {}
         self._method: tuple[str, Method] | None = None
 
     def say(self, line: str) -> None:
@@ -49,15 +49,16 @@ class Worker:
             yield bar
 
     def open(self, use: EncoderUse) -> Encoder:
-        """The encoder, open and trained; the last one stays open."""
-        if self._encoder is None or self._encoder[0] is not use:
-            self._encoder = None  # free the network before the next one takes its place
+        """The encoder, open and trained; the last one stays open, and those that it stands on."""
+        if use not in self._encoders:
+            below = use.chain  # others are closed before this one takes their place
+            self._encoders = {other: encoder for other, encoder in self._encoders.items() if other in below}
             encoder = registry.create(use.kind, **use.settings)
             encoder.open(use.weights, device=self.device, precision=use.precision)
             if use.trained_here:
                 encoder.load_state(self.store.tensors("fit", use.training_key))
-            self._encoder = (use, encoder)
-        return self._encoder[1]
+            self._encoders[use] = encoder
+        return self._encoders[use]
 
     def fitted(self, name: str, settings: Mapping[str, Any], fit: str | None) -> Method:
         """The method with what the fit of that key learned; the last one stays in memory."""
@@ -75,23 +76,27 @@ class Worker:
 
         Out of GPU memory: half the batch, from then on.
         """
-        encoder = self.open(use)
-        try:
-            on_device = [self._sent(image) for image in images] if isinstance(images, list) else self._sent(images)
-            if use.match is not None:
-                on_device = preprocessing.to_size(on_device, use.match, self.device)
-            return encoder.encode(on_device)
-        except torch.OutOfMemoryError:
-            if len(images) == 1:
-                raise RuntimeError(
-                    f"{use.name}: not enough memory on {self.device} for one image: --device cpu"
-                ) from None
-            half = len(images) // 2
-            self.batch_size = max(1, min(self.batch_size, half))
-            torch.cuda.empty_cache()
+        if len(images) <= self.batch_size:
+            try:
+                return self._encode(use, images)
+            except torch.OutOfMemoryError:
+                if len(images) == 1:
+                    raise RuntimeError(
+                        f"{use.name}: not enough memory on {self.device} for one image: --device cpu"
+                    ) from None
+            torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
+            self.batch_size = len(images) // 2
             self.say(f"note: out of memory on {self.device}: going on with a batch size of {self.batch_size}")
-            parts = [self.encode(use, images[:half]), self.encode(use, images[half:])]
-            return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        size = self.batch_size
+        parts = [self.encode(use, images[start : start + size]) for start in range(0, len(images), size)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> dict[str, Tensor]:
+        encoder = self.open(use)
+        on_device = [self._sent(image) for image in images] if isinstance(images, list) else self._sent(images)
+        if use.match is not None:
+            on_device = preprocessing.to_size(on_device, use.match, self.device)
+        return encoder.encode(on_device)
 
     def _sent(self, image: Tensor) -> Tensor:
         """On the device. To a GPU from pinned memory, so that this process need not wait for it."""

@@ -33,9 +33,11 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             with safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(f"{path} holds more than plain tensors: not loaded; convert it to safetensors") from None
+    except OSError as error:
+        raise ValueError(f"{path} cannot be opened: {error.strerror or error}") from None
     except Exception as error:  # broken input makes torch.load raise anything
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            raise ValueError(f"{path} holds more than plain tensors: not loaded; convert it to safetensors") from None
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read as weights ({reason}): get the file again") from error
     metadata = {}

@@ -216,32 +216,39 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_measured(trial, monkeypatc
 def test_out_of_gpu_memory_halves_the_batch_and_changes_no_score(trial, monkeypatch, tmp_path):
     trial.run("--methods", "msp")
     expected = trial.records()
-    before = Classifier.encode
+    before, tried = Classifier.encode, []
 
     def encode(self, images):
+        tried.append(len(images))
         if len(images) > 7:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return before(self, images)
 
     monkeypatch.setattr(Classifier, "encode", encode)
-    trial.run("--methods", "msp", "--cache", str(tmp_path / "other"))
+    trial.results = tmp_path / "anew"
+    assert trial.run("--methods", "msp", "--batch-size", "20", "--cache", str(tmp_path / "other")) == 0
     assert trial.records() == expected
+    assert [images for images in tried if images > 7] == [20, 10]  # not once a batch
+    assert max(tried[2:]) == 5
 
 
 def test_out_of_gpu_memory_while_scoring_halves_the_block(trial, monkeypatch, tmp_path):
     trial.run("--methods", "lowlevel")
     expected = trial.records()
     method = methods.get("lowlevel")
-    before = method.score
+    before, tried = method.score, []
 
     def score(self, x):
+        tried.append(len(x))
         if len(x) > 7:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return before(self, x)
 
     monkeypatch.setattr(method, "score", score)
+    trial.results = tmp_path / "anew"
     assert trial.run("--methods", "lowlevel", "--cache", str(tmp_path / "other")) == 0
     assert trial.records() == expected
+    assert max(tried) > 7
 
 
 def test_a_results_folder_that_cannot_be_written_is_one_line(trial, capsys):

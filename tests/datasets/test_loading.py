@@ -35,9 +35,11 @@ class Drawn(ImageSet):
         return []
 
 
+@pytest.mark.parametrize("small", [0, 1 << 20])
 @pytest.mark.parametrize("workers", [None, 1, 5])
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
-def test_batches_keep_the_order_and_leave_nothing_out(workers, batch_size):
+def test_batches_keep_the_order_and_leave_nothing_out(monkeypatch, workers, batch_size, small):
+    monkeypatch.setattr(loading, "_SMALL_BYTES", small)
     images = Drawn(300)
     rows = np.random.default_rng(0).permutation(300)[:201]
     got = list(batches(images, rows, batch_size, workers=workers))
@@ -92,6 +94,7 @@ def test_large_photographs_make_small_batches(monkeypatch):
 
 def test_little_is_decoded_ahead(monkeypatch):
     monkeypatch.setattr(loading, "_TASK_BYTES", 5 * 36)  # five images of 4 x 3
+    monkeypatch.setattr(loading, "_SMALL_BYTES", 0)
     images = Drawn(1000)
     stream = batches(images, np.arange(1000), 10, workers=2)
     next(stream)
@@ -101,6 +104,15 @@ def test_little_is_decoded_ahead(monkeypatch):
     there = len(images.seen)
     time.sleep(0.05)
     assert len(images.seen) == there
+
+
+def test_of_small_images_nothing_is_decoded_ahead():
+    images = Drawn(1000)
+    stream = batches(images, np.arange(1000), 10, workers=2)
+    for _ in range(20):
+        rows = next(stream).rows
+    time.sleep(0.05)
+    assert len(images.seen) <= rows[-1] + 1 + loading._TASK_IMAGES  # the rest of the task of its last image
 
 
 def test_a_broken_image_ends_the_batches():

@@ -48,6 +48,13 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes, suffix: str) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_a_page_in_the_place_of_weights_is_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "network.pth"
+    path.write_bytes(b"<html><body>404</body></html>")
+    with pytest.raises(ValueError, match=r"network.pth cannot be read as weights .*: get the file again"):
+        checkpoints.read(path)
+
+
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "short.safetensors"
     save_file({"a": torch.zeros(100)}, path)

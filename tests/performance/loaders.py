@@ -100,7 +100,8 @@ def main() -> None:
     medians = {name: sorted(taken)[1] for name, taken in seconds.items()}
     rows = [(name, len(files) / taken, taken / len(files) * 50_000, ratios[name]) for name, taken in medians.items()]
     heads = ("loader", "images/s", "s for 50,000", "x PIL alone")
-    paired.finish("Loading 32 x 32 images", heads, rows, "cpu", full=given.full, ratios=ratios)
+    source = "PNG of noise" if given.data is None else "CIFAR-10"
+    paired.finish(f"Loading 32 x 32 images ({source})", heads, rows, "cpu", full=given.full, ratios=ratios)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ SCRIPTS = (
 SPEED = Path(__file__).parents[2] / "results" / "SPEED.md"
 HEAD = """# Speed
 
-Written by `python -m tests.performance.report`. Ratios are medians over pairs of runs that followed one another, so
-that what else a machine does hits both; the seconds themselves are those of one machine on one day."""
+Written by `tests/performance/report.py`; each section names the script that measured it. Ratios are medians over pairs
+of runs that followed one another, so that what else a machine does hits both; the seconds themselves are those of one
+machine on one day."""
 _SECTION = re.compile(r"^## [^\n]*\n\n`python -m tests\.performance\.(\w+)( --full)?[^`]*` on (cpu|cuda)")
 Sections = dict[tuple[str, bool, str], str]  # by script, whether whole, and device
 

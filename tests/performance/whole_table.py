@@ -96,6 +96,7 @@ class Table:
         sets = {(images.images.split, images.images.name): _prepared(images) for images in encodes}
         self.train, self.id = sets.pop(("train", name)), sets.pop(("test", name))
         self.ood = {ood: images for (_, ood), images in sets.items()}
+        self.name = name
         self.images = sum(len(images) for images in (self.train, self.id, *self.ood.values()))
         self.encoded = {"ours": 0, "peer": 0}
 
@@ -248,7 +249,8 @@ def main() -> None:
         ("pytorch-ood, cached", median(against["peer"]), floor_ratio * peer_ratio, peer_passes),
     ]
     paired.finish(
-        f"The whole table: {len(ROWS)} methods, 1 + {len(made.ood)} sets, {made.images:,} images, ResNet-18 at 32",
+        f"The whole table: {len(ROWS)} methods, {made.name} and {len(made.ood)} OOD sets, {made.images:,} images, "
+        "ResNet-18 at 32",
         ("who", "seconds", "x encoder", "passes an image"),
         rows,
         given.device,
