@@ -19,7 +19,7 @@ Images = Tensor | list[Tensor]
 
 BATCH_BYTES = 64 << 20
 _TASK_BYTES = 4 << 20
-_TASK_IMAGES = 64
+_TASK_IMAGES = 256
 _SMALL_BYTES = 8 << 10  # below 53 x 53 threads lose more time over Python's lock than they win
 
 
