@@ -21,5 +21,6 @@ def names() -> list[str]:
 
 def create(name: str, **given: Any) -> Encoder:
     """An encoder with its settings; ValueError naming the nearest valid name or setting."""
-    _import_all()
+    if name not in registered():
+        _import_all()
     return check_settings(name, given)(**given)

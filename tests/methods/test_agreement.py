@@ -14,6 +14,7 @@ import methods
 from methods.base import Features, Head
 from methods.encoders import networks, preprocessing
 from methods.encoders.classifier import Classifier
+from tests.methods.test_encoders_fusing import lived_in
 
 SIZES = (16, 32, 64)  # channels of the stages of ResNet-20
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.2, 0.3)
@@ -36,18 +37,14 @@ ON_VECTORS = [name for name in methods.names() if name not in BLIND and "pixels"
 @functools.cache
 def checkpoint_and_pixels(folder):
     torch.manual_seed(0)
-    network = networks.build("resnet20", 10)
-    for norm in (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)):
-        norm.running_mean.normal_(0, 0.2)
-        norm.running_var.uniform_(0.5, 2)
-        torch.nn.init.normal_(norm.weight, 1, 0.2)
+    network = lived_in(networks.build("resnet20", 10))
     torch.nn.init.normal_(network.head.weight, 0, 0.3)
     path = folder / "resnet20.safetensors"
     save_file(network.state_dict(), path, metadata={"mean": str(list(MEAN)), "std": str(list(STD))})
     # smooth images of their own brightness and colour, so that features differ as those of images do
     coarse = torch.rand(TRAIN + TEST, 3, 4, 4) * torch.rand(TRAIN + TEST, 3, 1, 1)
     pixels = torch.nn.functional.interpolate(coarse, (32, 32), mode="bilinear").mul(255).to(torch.uint8)
-    return path, network.eval(), pixels.permute(0, 2, 3, 1).contiguous()
+    return path, network, pixels.permute(0, 2, 3, 1).contiguous()
 
 
 @torch.no_grad()

@@ -1,24 +1,26 @@
 """What each optimisation gives: the same work without it and with it, in turn, each time in a process of its own."""
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest.mock import patch
 
+import timm
 import torch
+from safetensors.torch import save_file
 
 import methods
+from datasets.images import ImageSet
 from methods import knn, memory
 from methods.base import Features
-from methods.encoders import fusing
+from methods.encoders import fusing, registry
 from tests.performance import loaders, paired
 
 LITE0 = "tf_efficientnet_lite0.in1k"
@@ -31,7 +33,7 @@ class Change:
 
     title: str
     work: str
-    undo: Callable[[], Any] | None = None
+    undo: Callable[[], AbstractContextManager[Any]] = nullcontext
     environment: tuple[str, str] | None = None
     busy: bool = False  # beside a process that keeps one core busy
 
@@ -40,9 +42,7 @@ def encoder_undone() -> ExitStack:
     """All that makes the encoder's pass faster, undone."""
     stack = ExitStack()
     for key in ("folding", "channels_last", "memory"):
-        undo = CHANGES[key].undo
-        assert undo is not None
-        stack.enter_context(undo())
+        stack.enter_context(CHANGES[key].undo())
     return stack
 
 
@@ -63,7 +63,11 @@ CHANGES: dict[str, Change] = {
     "blas": Change(
         "kNN as matrix products from 4 images on", "knn", undo=lambda: patch.object(knn, "BLAS_QUERIES", sys.maxsize)
     ),
-    "recall": Change("pixels of small sets kept in memory", "pixels"),
+    "recall": Change(
+        "pixels of small sets kept in memory",
+        "pixels",
+        undo=lambda: patch.object(ImageSet, "recall", lambda images, rows: images.read(rows)),
+    ),
 }
 TITLES = {
     "lite0": "EfficientNet-Lite0 at 224, 64 images",
@@ -73,12 +77,7 @@ TITLES = {
 }
 
 
-def lite0(folder: Path, device: str, undone: str) -> Work:
-    import timm
-    from safetensors.torch import save_file
-
-    from methods.encoders import registry
-
+def lite0(folder: Path, device: str) -> Work:
     weights = folder / f"{LITE0}.safetensors"
     if not weights.exists():
         save_file(timm.create_model(LITE0, pretrained=False).state_dict(), weights)
@@ -87,9 +86,7 @@ def lite0(folder: Path, device: str, undone: str) -> Work:
     return lambda: encoder.encode(pixels)
 
 
-def resnet18(folder: Path, device: str, undone: str) -> Work:
-    from methods.encoders import registry
-
+def resnet18(folder: Path, device: str) -> Work:
     weights = folder / "resnet18.safetensors"
     if not weights.exists():
         paired.save_classifier(weights)
@@ -98,7 +95,7 @@ def resnet18(folder: Path, device: str, undone: str) -> Work:
     return lambda: encoder.encode(pixels)
 
 
-def neighbours(folder: Path, device: str, undone: str) -> Work:
+def neighbours(folder: Path, device: str) -> Work:
     generator = torch.Generator().manual_seed(0)
     train = torch.randn(50_000, 512, generator=generator).relu_()
     method = methods.create("knn").fit(Features(embedding=train), device=device)
@@ -106,12 +103,12 @@ def neighbours(folder: Path, device: str, undone: str) -> Work:
     return lambda: method.score(x)
 
 
-def pixels(folder: Path, device: str, undone: str) -> Work:
+def pixels(folder: Path, device: str) -> Work:
     shard = folder / "train-00000-of-00001.parquet"
     if not shard.exists():
         loaders.write_parquet(loaders.encoded(None, 5_000), shard)
     images = loaders.parquet_set(shard)
-    return lambda: loaders.read(images, keep=undone != "recall")
+    return lambda: loaders.read(images, keep=True)
 
 
 WORK = {"lite0": lite0, "resnet18": resnet18, "knn": neighbours, "pixels": pixels}
@@ -119,9 +116,8 @@ WORK = {"lite0": lite0, "resnet18": resnet18, "knn": neighbours, "pixels": pixel
 
 def one(work: str, undone: str, folder: Path, device: str) -> None:
     """Prints the seconds of one piece of work, after one call that does not count."""
-    undo = CHANGES[undone].undo if undone else None
-    with undo() if undo else ExitStack():
-        run = WORK[work](folder, device, undone)
+    with CHANGES[undone].undo() if undone else nullcontext():
+        run = WORK[work](folder, device)
         run()
         print(median(paired.interleaved(5, {work: run}, device=device)[work]))
 
@@ -153,10 +149,8 @@ def one_core_busy(busy: bool) -> Iterator[None]:
 
 
 def main() -> None:
-    if "--one" in sys.argv:
-        parse = argparse.ArgumentParser()
-        parse.add_argument("--one", nargs=4)
-        work, undone, folder, device = parse.parse_args().one
+    if sys.argv[1:2] == ["--one"]:
+        work, undone, folder, device = sys.argv[2:]
         one(work, undone, Path(folder), device)
         return
     given = paired.arguments(__doc__)

@@ -6,6 +6,7 @@ encoded once, no encoder takes part.
 """
 
 from collections.abc import Callable
+from statistics import median
 
 import torch
 from torch import nn
@@ -56,7 +57,7 @@ def main() -> None:
         seconds = paired.interleaved(3, work, device=given.device)
         epochs = [(three - one) / 2 for one, three in zip(seconds["one"], seconds["three"], strict=True)]
         shares[name] = paired.ratio(seconds["products"], epochs)
-        epoch = sorted(epochs)[1]
+        epoch = median(epochs)
         rows.append((f"{name}, {sum(sizes)} channels", 1000 * epoch / steps, epoch / n * 50_000, shares[name]))
     heads = ("features", "ms a step of 128", "s an epoch of 50,000", "share of the plain matmul rate")
     paired.finish("Training LFDN (DLSR)", heads, rows, given.device, full=given.full, matmul_shares=shares)

@@ -9,6 +9,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -97,7 +98,7 @@ def main() -> None:
             },
         )
     ratios = {name: paired.ratio(seconds["PIL alone"], taken) for name, taken in seconds.items()}
-    medians = {name: sorted(taken)[1] for name, taken in seconds.items()}
+    medians = {name: median(taken) for name, taken in seconds.items()}
     rows = [(name, len(files) / taken, taken / len(files) * 50_000, ratios[name]) for name, taken in medians.items()]
     heads = ("loader", "images/s", "s for 50,000", "x PIL alone")
     source = "PNG of noise" if given.data is None else "CIFAR-10"

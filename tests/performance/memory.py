@@ -5,7 +5,6 @@ rows in the blocks of a run, torch and the method's libraries included. Whole: 1
 Networks on features are shortened to 2 blocks and one epoch. What reads the images themselves is left out.
 """
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -88,10 +87,8 @@ def one(name: str, folder: Path, rows: int, device: str) -> None:
 
 
 def main() -> None:
-    if "--one" in sys.argv:
-        parse = argparse.ArgumentParser()
-        parse.add_argument("--one", nargs=4)
-        name, folder, rows, device = parse.parse_args().one
+    if sys.argv[1:2] == ["--one"]:
+        name, folder, rows, device = sys.argv[2:]
         one(name, Path(folder), int(rows), device)
         return
     given = paired.arguments(__doc__, methods=METHODS)
