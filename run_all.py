@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from benchmark.options import Options
-    from benchmark.runner import Outcome
+    from benchmark.planning.options import Options
+    from benchmark.running.runner import Outcome
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = """
@@ -153,10 +153,10 @@ def main(arguments: list[str] | None = None) -> int:
 
         print(listing(given.data, given.weights))
         return 0
-    from benchmark.options import Options
-    from benchmark.plan import BadData
-    from benchmark.runner import DiskFull
-    from benchmark.suite import UsageError
+    from benchmark.planning.options import Options
+    from benchmark.planning.plan import BadData
+    from benchmark.planning.suite import UsageError
+    from benchmark.running.runner import DiskFull
     from datasets.sources import Missing
 
     try:
@@ -198,14 +198,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace, options: "Options") -> int:
-    from benchmark import plan, report, suite
-    from benchmark.runner import Runner
-    from benchmark.store import Store
-    from benchmark.worker import Worker
+    from benchmark.jobs.worker import Worker
+    from benchmark.planning import plan, suite
+    from benchmark.reporting import report
+    from benchmark.running.runner import Runner
+    from benchmark.store.entries import Store
 
     started = time.perf_counter()
     if given.paper:
-        from benchmark import views
+        from benchmark.papers import views
 
         print(views.show(given.paper, options))
         return 0
@@ -243,7 +244,7 @@ def _device(name: str) -> str:
     """The device that is meant; UsageError where it is not there."""
     import torch
 
-    from benchmark.suite import UsageError
+    from benchmark.planning.suite import UsageError
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

@@ -5,8 +5,9 @@ from pathlib import Path
 import yaml
 
 import methods
-from benchmark import papers, suite
-from benchmark.lacking import lacking
+from benchmark.papers import reading
+from benchmark.papers.lacking import lacking
+from benchmark.planning import suite
 from datasets import catalogue
 from datasets.sources import present
 from methods.encoders import registry
@@ -20,8 +21,8 @@ def listing(data: Path, weights: Path) -> str:
         content = yaml.load((suite.SUITES / f"{name}.yaml").read_text(encoding="utf-8"), suite.LOADER)
         lines.append(f"  {name:16}{content['title']}")
     lines += ["", "VIEWS OF PAPERS (--paper)"]
-    for name in papers.names():
-        view = papers.read(name)
+    for name in reading.names():
+        view = reading.read(name)
         absent = lacking(view, data, weights)
         state = f"lacks {', '.join(absent)}" if absent else "complete: all that it needs is here"
         lines += [f"  {name:16}{view.title}", f"  {'':16}{state}"]

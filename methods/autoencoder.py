@@ -11,14 +11,14 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from methods import diffusion
 from methods.base import Features, Method, nearest, register
-from methods.layers import BLOCK, Std, check_layers, normalise, normalised
-from methods.lfdn import LFDN
-from methods.noise import derive, normal
-from methods.reconstruction import mfsim, mse
-from methods.training import Recipe, seeded
-from methods.training import train as train_network
+from methods.networks.lfdn import LFDN
+from methods.training.loop import Recipe, seeded
+from methods.training.loop import train as train_network
+from methods.vectors import diffusion
+from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
+from methods.vectors.noise import derive, normal
+from methods.vectors.reconstruction import mfsim, mse
 
 
 @register("autoencoder")

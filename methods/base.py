@@ -188,7 +188,7 @@ class Method(ABC):
     def score(self, x: Features) -> Tensor:
         """One score an image (N,), greater = more OOD, for a block on the device that `fit` was given.
 
-        Must not depend on how the images are blocked or ordered: noise comes from `methods.noise`.
+        Must not depend on how the images are blocked or ordered: noise comes from `methods.vectors.noise`.
         """
 
     def state(self) -> dict[str, Tensor]:

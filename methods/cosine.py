@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from methods.base import Features, Method, register
-from methods.layers import check_layers, normalised
-from methods.reconstruction import mfsim
-from methods.statistics import means
+from methods.vectors.layers import check_layers, normalised
+from methods.vectors.reconstruction import mfsim
+from methods.vectors.statistics import means
 
 
 @register("cosine")

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.base import CannotRun, Features, Method, hold_out, nearest, register
-from methods.noise import derive, normal
-from methods.training import Recipe, seeded
-from methods.training import train as train_network
+from methods.training.loop import Recipe, seeded
+from methods.training.loop import train as train_network
+from methods.vectors.noise import derive, normal
 
 LEVELS = 1000  # of noise, 0 .. 999: diffusers' timesteps
 _CALL_PIXELS = 1 << 19  # that the network sees in one call: 512 images of 32 x 32; bounds the memory of a score

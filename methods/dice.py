@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Features, Method, register
-from methods.statistics import means
+from methods.vectors.statistics import means
 
 
 @register("dice")

@@ -10,14 +10,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from methods import checkpoint, diffusion
 from methods.base import Features, Method, nearest, register
-from methods.layers import BLOCK, Std, check_layers, normalise, normalised
-from methods.lfdn import LFDN, restore
-from methods.noise import derive, normal
-from methods.reconstruction import mfsim, mse
-from methods.training import Recipe, seeded
-from methods.training import train as train_network
+from methods.networks.lfdn import LFDN, restore
+from methods.training import checkpoint
+from methods.training.loop import Recipe, seeded
+from methods.training.loop import train as train_network
+from methods.vectors import diffusion
+from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
+from methods.vectors.noise import derive, normal
+from methods.vectors.reconstruction import mfsim, mse
 
 _CHOICES = {
     "measure": ("mfsim", "mse", "lr"),

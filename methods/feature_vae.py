@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Features, Method, nearest, register
-from methods.layers import BLOCK, Std, check_layers, normalise, normalised
-from methods.noise import derive
-from methods.reconstruction import mfsim, mse
-from methods.training import Recipe, seeded
-from methods.training import train as train_network
+from methods.training.loop import Recipe, seeded
+from methods.training.loop import train as train_network
+from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
+from methods.vectors.noise import derive
+from methods.vectors.reconstruction import mfsim, mse
 
 
 @register("feature_vae")

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import CannotRun, Features, Method, nearest, register
-from methods.complexity import CODECS, compressed_bits
-from methods.glow_network import GlowNetwork
-from methods.noise import derive, normal, uniform
-from methods.training import Recipe, seeded
-from methods.training import train as train_network
+from methods.networks.glow import GlowNetwork
+from methods.pixels.complexity import CODECS, compressed_bits
+from methods.training.loop import Recipe, seeded
+from methods.training.loop import train as train_network
+from methods.vectors.noise import derive, normal, uniform
 
 BLOCK = 128  # images in the network at a time when scoring
 FIRST_IMAGES = 256  # set the actnorms, as in the official code

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from methods.base import CannotRun, Features, Method, nearest, register
-from methods.layers import vectors
+from methods.vectors.layers import vectors
 
 FEATURES = ("embedding", "logits", "layers")
 ROWS = 4096  # training rows handed to the index at a time

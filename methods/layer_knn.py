@@ -10,7 +10,7 @@ from torch import Tensor
 
 from methods.base import Features, Method, register
 from methods.knn import KNN
-from methods.layers import check_layers, normalised, split
+from methods.vectors.layers import check_layers, normalised, split
 
 
 @register("layer_knn")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from methods.base import Features, Method, register
-from methods.statistics import covariance, means, whitening
+from methods.vectors.statistics import covariance, means, whitening
 
 ROWS = 256  # images whose pixels are in float32 at a time
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from methods.base import Features, Method, nearest, register
-from methods.layers import vectors
-from methods.statistics import covariance, means, whitening
+from methods.vectors.layers import vectors
+from methods.vectors.statistics import covariance, means, whitening
 
 FEATURES = ("embedding", "logits", "layers")
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from methods.base import CannotRun, Features, Method, nearest, register
-from methods.layers import BLOCK, Std, check_layers, normalise, normalised
-from methods.reconstruction import mfsim, mse
-from methods.statistics import covariance, means
+from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
+from methods.vectors.reconstruction import mfsim, mse
+from methods.vectors.statistics import covariance, means
 
 
 @register("pca")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Features, Method, nearest, register
-from methods.noise import derive
-from methods.pixelcnn_network import PixelCNN, log_likelihood, sample, to_unit
-from methods.training import Recipe, seeded
-from methods.training import train as train_network
+from methods.networks.pixelcnn import PixelCNN, log_likelihood, sample, to_unit
+from methods.training.loop import Recipe, seeded
+from methods.training.loop import train as train_network
+from methods.vectors.noise import derive
 
 _SCORED = 32 * 32 * 32  # pixels scored at once: 32 images of 32 x 32
 _INITIAL = 100  # images that set the network's first scales
@@ -77,7 +77,7 @@ class PixelCNNPlusPlus(Method):
         rows = max(1, _SCORED // (height * width))
         bits = torch.cat([_bits(self._network, pixels[i : i + rows]) for i in range(0, len(pixels), rows)])
         if self.complexity != "none":
-            from methods.complexity import compressed_bits
+            from methods.pixels.complexity import compressed_bits
 
             bits = bits - compressed_bits(pixels, self.complexity).to(bits.device)
         return bits

@@ -7,7 +7,7 @@ from typing import Self
 from torch import Tensor
 
 from methods.base import Features, Method, register
-from methods.noise import uniform
+from methods.vectors.noise import uniform
 
 
 @register("random")

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from methods.base import Features, Method, nearest, register
-from methods.noise import derive, normal
-from methods.training import Recipe, seeded
-from methods.training import train as train_network
-from methods.vae_network import LEVELS, VAE, divergence, scaled
+from methods.networks.vae import LEVELS, VAE, divergence, scaled
+from methods.training.loop import Recipe, seeded
+from methods.training.loop import train as train_network
+from methods.vectors.noise import derive, normal
 
 Posterior = tuple[Tensor, Tensor]  # mu and logvar, each (N, nz)
 
@@ -112,7 +112,7 @@ class LikelihoodRegret(Method):
         rows = self._rows(4 * LEVELS * pixels[:1].numel(), pixels.device)
         scores = torch.cat([self._score(block.pixels, block.index) for block in x.blocks(rows)])
         if self.complexity != "none":
-            from methods.complexity import compressed_bits
+            from methods.pixels.complexity import compressed_bits
 
             scores = scores - compressed_bits(pixels, self.complexity)
         return scores

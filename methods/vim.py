@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Features, Method, register
-from methods.statistics import covariance, float64_blocks
+from methods.vectors.statistics import covariance, float64_blocks
 
 
 @register("vim")

@@ -19,39 +19,95 @@ def test_the_tools_have_nothing_to_say(command):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+FLOORS = (
+    # a room stands on those before it; what is named together shares a floor and does not import each other
+    ("datasets", "methods"),
+    ("benchmark.metrics", "benchmark.canvas", "benchmark.store"),
+    ("benchmark.records",),
+    ("benchmark.jobs",),
+    ("benchmark.planning",),
+    ("benchmark.running", "benchmark.reporting"),
+    ("benchmark.papers",),
+    ("benchmark.listing",),
+    ("run_all",),
+)
+JOBS = ("inputs", "worker", "base")  # inside benchmark.jobs: these first, then the rest
+METHODS = (
+    ("methods.base",),
+    ("methods.device",),
+    ("methods.vectors", "methods.pixels"),
+    ("methods.training",),
+    ("methods.networks",),
+    ("methods.encoders.base",),
+    ("methods.encoders.images", "methods.encoders.networks"),
+    ("methods.encoders.outliers",),
+    ("methods.encoders", "methods"),
+)
+
+
+def modules():
+    """Every module by its dotted name, with the modules of the project that it imports when it runs."""
+    files = {}
+    for path in [ROOT / "run_all.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    found = {}
+    for name, path in files.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        unseen = {inner for node in ast.walk(tree) if _for_types_alone(node) for inner in ast.walk(node)}
+        imported = set()
+        for node in ast.walk(tree):
+            if node in unseen:
+                continue
+            if isinstance(node, ast.ImportFrom) and node.module:
+                named = {f"{node.module}.{alias.name}" for alias in node.names}
+                modules = named & set(files)
+                imported |= modules if len(modules) == len(named) else {*modules, node.module}
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+        found[name] = imported & set(files)
+    return found
+
+
+def _for_types_alone(node):
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def floor(name, floors):
+    """The floor and the room of a module: the longest room that holds it."""
+    rooms = {room: place for place, names in enumerate(floors) for room in names}
+    room = max((room for room in rooms if name == room or name.startswith(f"{room}.")), key=len, default=None)
+    return (rooms[room], room) if room else (None, None)
 
 
 def test_no_file_imports_upward():
-    may = {"datasets": {"datasets"}, "methods": {"methods"}, "benchmark": set(ROOMS)}
-    for room in ROOMS:
-        for path in (ROOT / room).rglob("*.py"):
-            for name in imports(path):
-                there = name.partition(".")[0]
-                assert there not in {*ROOMS, "run_all"} - may[room], f"{path} imports {name}"
+    for name, imported in modules().items():
+        for other in imported:
+            here, there = floor(name, FLOORS), floor(other, FLOORS)
+            assert here[0] is not None, f"{name} stands on no floor"
+            assert there < here if there[0] != here[0] else there[1] == here[1], f"{name} imports {other}"
+
+
+def test_the_floors_of_the_jobs():
+    room = "benchmark.jobs."
+    for name, imported in modules().items():
+        for other in (other for other in imported if other.startswith(room) and name.startswith(room)):
+            here, there = (
+                JOBS.index(last) if (last := full.removeprefix(room)) in JOBS else len(JOBS) for full in (name, other)
+            )
+            assert there < here or here == len(JOBS), f"{name} imports {other}"
+
+
+def test_the_floors_of_the_methods():
+    for name, imported in modules().items():
+        for other in imported:
+            here, there = floor(name, METHODS), floor(other, METHODS)
+            if here[0] is not None and other != "methods":
+                assert there[0] < here[0] or there[1] == here[1], f"{name} imports {other}"
 
 
 def test_no_circles():
-    edges = {}
-    for room in ROOMS:
-        for path in (ROOT / room).rglob("*.py"):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            found = set()
-            for node in ast.walk(tree):
-                if isinstance(node, ast.ImportFrom) and node.module:
-                    found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-                elif isinstance(node, ast.Import):
-                    found |= {alias.name for alias in node.names}
-            edges[name] = found
-    edges = {name: found & set(edges) for name, found in edges.items()}
-    while leaves := [name for name, found in edges.items() if not found]:
-        for leaf in leaves:
-            del edges[leaf]
-        edges = {name: found - set(leaves) for name, found in edges.items()}
+    edges = modules()
+    while leaves := {name for name, imported in edges.items() if not imported & set(edges)}:
+        edges = {name: imported for name, imported in edges.items() if name not in leaves}
     assert not edges, f"these import each other in circles: {sorted(edges)}"

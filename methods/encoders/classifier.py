@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods import training
 from methods.base import Features, Head, nearest
-from methods.encoders import checkpoints, fusing, networks, preprocessing
-from methods.encoders.augmentation import random_crop, random_flip
 from methods.encoders.base import Encoder, Images, register
-from methods.encoders.inference import check_precision, inference
+from methods.encoders.images import preprocessing
+from methods.encoders.images.augmentation import random_crop, random_flip
+from methods.encoders.networks import checkpoints, cifar, fusing
+from methods.encoders.networks.inference import check_precision, inference
+from methods.training import loop
 
 AUGMENTATIONS = ("crop_flip", "crop", "none")
 
@@ -48,7 +49,7 @@ class Classifier(Encoder):
     held_out: float = 0.0
 
     def __post_init__(self) -> None:
-        networks.architecture(self.architecture)
+        cifar.architecture(self.architecture)
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"classifier: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
         if self.resolution < 8:
@@ -57,7 +58,7 @@ class Classifier(Encoder):
             raise ValueError(f"classifier: classes is at least 2, not {self.classes}")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"classifier: held_out is a share of the images, 0 or more, not {self.held_out}")
-        self._recipe = training.Recipe(
+        self._recipe = loop.Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
             optimizer="sgd",
@@ -67,8 +68,8 @@ class Classifier(Encoder):
             nesterov=True,
             schedule="cosine",
         )
-        self._network: networks.Network | None = None
-        self._fused: networks.Network | None = None
+        self._network: cifar.Network | None = None
+        self._fused: cifar.Network | None = None
         self._trained = False
         self.losses: list[float] = []
         self._device, self._precision = "cpu", "32"
@@ -81,7 +82,7 @@ class Classifier(Encoder):
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
-        return networks.architecture(self.architecture).stage_channels
+        return cifar.architecture(self.architecture).stage_channels
 
     @property
     def head(self) -> Head | None:
@@ -100,7 +101,7 @@ class Classifier(Encoder):
             return self
         state, header = checkpoints.read(weights)
         self._mean, self._std = checkpoints.own_normalisation(header, weights)
-        found = networks.classes_in(state)
+        found = cifar.classes_in(state)
         if self.classes is not None and found is not None and found != self.classes:
             raise ValueError(f"{weights} has {found} classes, not {self.classes}")
         self._network = self._build(found or self.classes or 2)
@@ -117,14 +118,14 @@ class Classifier(Encoder):
             fitted, _ = split(len(labels), self.held_out)
             pixels, labels = pixels[fitted], labels[fitted]
         self._mean, self._std = preprocessing.statistics(pixels)
-        with training.seeded(seed):
-            network = networks.build(self.architecture, self.classes or max(found, 2))
+        with loop.seeded(seed):
+            network = cifar.build(self.architecture, self.classes or max(found, 2))
         pixels, labels = preprocessing.to_train_on(pixels, device), labels.to(device)
 
         def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
             return functional.cross_entropy(model(self._augmented(pixels, rows, generator, device)), labels[rows])
 
-        self.losses = training.train(
+        self.losses = loop.train(
             network.to(memory_format=torch.channels_last),
             loss,
             len(labels),
@@ -169,14 +170,14 @@ class Classifier(Encoder):
         weights = checkpoints.trained_weights(state)
         self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
         self.losses = state["losses"].tolist()
-        self._network, self._trained = self._build(networks.classes_in(weights) or 2), True
+        self._network, self._trained = self._build(cifar.classes_in(weights) or 2), True
         self._network.load_state_dict(weights)
         return self
 
-    def _build(self, classes: int) -> networks.Network:
-        return self._place(networks.build(self.architecture, classes))
+    def _build(self, classes: int) -> cifar.Network:
+        return self._place(cifar.build(self.architecture, classes))
 
-    def _place(self, network: networks.Network) -> networks.Network:
+    def _place(self, network: cifar.Network) -> cifar.Network:
         network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._fused = None  # made of these weights at the first `encode`
         return network

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods import training
 from methods.base import Features, Head, nearest
-from methods.encoders import checkpoints, fusing, preprocessing, timm_models
-from methods.encoders.augmentation import random_flip
 from methods.encoders.base import Encoder, Images, register
-from methods.encoders.inference import check_precision, inference
+from methods.encoders.images import preprocessing
+from methods.encoders.images.augmentation import random_flip
+from methods.encoders.networks import checkpoints, fusing, timm_models
+from methods.encoders.networks.inference import check_precision, inference
+from methods.training import loop
 
 AUGMENTATIONS = ("flip", "none")
 
@@ -58,7 +59,7 @@ class Finetuned(Encoder):
             raise ValueError(f"finetuned: resolution is at least 16, not {self.resolution}")
         if self.classes is not None and self.classes < 2:
             raise ValueError(f"finetuned: classes is at least 2, not {self.classes}")
-        self._recipe = training.Recipe(
+        self._recipe = loop.Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
             optimizer="adamw",
@@ -130,7 +131,7 @@ class Finetuned(Encoder):
         if self.classes is not None and found > self.classes:
             raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
         network: Any
-        with training.seeded(seed):
+        with loop.seeded(seed):
             network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, self._start)
             network.reset_classifier(self.classes or max(found, 2))
         layer = timm_models.classifier(network, self.model)
@@ -149,7 +150,7 @@ class Finetuned(Encoder):
             logits = model(preprocessing.normalise(batch, self._mean, self._std))
             return functional.cross_entropy(logits, labels[rows])
 
-        self.losses = training.train(
+        self.losses = loop.train(
             network.to(memory_format=torch.channels_last),
             loss,
             len(labels),

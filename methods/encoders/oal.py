@@ -15,17 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods import training
 from methods.base import Features, nearest
-from methods.encoders import latents as latent_files
-from methods.encoders import outlier_loss, preprocessing
 from methods.encoders.base import Images, register
 from methods.encoders.classifier import Classifier, split
-from methods.encoders.inference import inference
-from methods.encoders.outlier_sources import Arm, Sources, Space
-from methods.encoders.outlier_student import Adapter, Student
-from methods.encoders.stages import Stages
-from methods.noise import derive
+from methods.encoders.images import preprocessing
+from methods.encoders.networks.inference import inference
+from methods.encoders.networks.stages import Stages
+from methods.encoders.outliers import latents as latent_files
+from methods.encoders.outliers import loss as outlier_loss
+from methods.encoders.outliers.sources import Arm, Sources, Space
+from methods.encoders.outliers.student import Adapter, Student
+from methods.training import loop
+from methods.vectors.noise import derive
 
 # a batch's rows -> what the student reads, and the features and logits of its teacher
 Batch = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
@@ -111,7 +112,7 @@ class OAL(Classifier):
             raise ValueError("oal: outliers: latents has OAL's own loss; leave out weight, distil and club")
         if self.latents is not None and Path(self.latents).is_file():
             self.latents_sha256 = sha256(Path(self.latents).read_bytes()).hexdigest()
-        self._tuning = training.Recipe(
+        self._tuning = loop.Recipe(
             epochs=self.tune_epochs,
             batch_size=self.batch_size,
             optimizer="sgd",
@@ -159,7 +160,7 @@ class OAL(Classifier):
         space = Space.of(embedding)
         trained_on, kept = self._outliers(space, embedding, labels, held_embedding, seed, stages)
         self.selection = {"accuracy_before": self._accuracy(held_embedding, held_labels)}
-        with training.seeded(derive(seed, 3)):
+        with loop.seeded(derive(seed, 3)):
             self._adapter = Adapter(space.mean, space.scale).to(device) if self.backbone == "frozen" else None
         terms = self._terms(trained_on, latents, held_embedding, seed)
         assert self._network is not None
@@ -177,7 +178,7 @@ class OAL(Classifier):
                 value = value + outlier_loss.KD_FEATURES * outlier_loss.distillation(before, features)
             return value + terms["outliers"](student, features, logits, generator) if "outliers" in terms else value
 
-        self.losses = training.train(
+        self.losses = loop.train(
             student,
             loss,
             len(labels),
@@ -243,7 +244,7 @@ class OAL(Classifier):
         with torch.no_grad():
             m_in, m_out = (float(self._energies(z).median()) for z in (held, outliers))
         rates = {"lr": self.tune_lr, "weight_decay": self.weight_decay}
-        with training.seeded(derive(seed, 4)):
+        with loop.seeded(derive(seed, 4)):
             if latents is not None:
                 return outlier_loss.published(outliers, latents, **rates)
             weight = outlier_loss.WEIGHTS[self.loss] if self.weight is None else self.weight

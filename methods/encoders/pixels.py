@@ -6,8 +6,8 @@ from typing import Self
 
 from torch import Tensor
 
-from methods.encoders import preprocessing
 from methods.encoders.base import Encoder, Images, register
+from methods.encoders.images import preprocessing
 
 
 @register("pixels")

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import nearest
-from methods.encoders import fusing, preprocessing, timm_models
 from methods.encoders.base import Encoder, Images, register
-from methods.encoders.inference import check_precision, inference
+from methods.encoders.images import preprocessing
+from methods.encoders.networks import fusing, timm_models
+from methods.encoders.networks.inference import check_precision, inference
 
 
 @register("pretrained")

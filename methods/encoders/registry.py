@@ -10,6 +10,8 @@ from methods.encoders.base import Encoder, check_settings, registered
 
 def _import_all() -> None:
     for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        if module.ispkg:
+            continue
         importlib.import_module(f"methods.encoders.{module.name}")
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods import training
 from methods.base import Features, nearest
-from methods.encoders import augmentation, checkpoints, fusing, networks, preprocessing
 from methods.encoders.base import Encoder, Images, register
-from methods.encoders.inference import check_precision, inference
+from methods.encoders.images import augmentation, preprocessing
+from methods.encoders.networks import checkpoints, cifar, fusing
+from methods.encoders.networks.inference import check_precision, inference
+from methods.training import loop
 
 AUGMENTATIONS = ("ssd", "digits")
 PROJECTED = 128  # numbers in what the loss compares
@@ -58,7 +59,7 @@ class SimCLR(Encoder):
     augment: Literal["ssd", "digits"] = "ssd"
 
     def __post_init__(self) -> None:
-        networks.architecture(self.architecture)
+        cifar.architecture(self.architecture)
         if self.augment not in AUGMENTATIONS:
             raise ValueError(f"simclr: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
         if self.resolution < 8:
@@ -72,7 +73,7 @@ class SimCLR(Encoder):
         if not self.temperature > 0:
             raise ValueError(f"simclr: temperature is above 0, not {self.temperature}")
         factor = self.temperature / BASE_TEMPERATURE
-        self._recipe = training.Recipe(
+        self._recipe = loop.Recipe(
             epochs=self.epochs + self.warmup_epochs,
             batch_size=self.batch_size,
             optimizer="sgd",
@@ -83,8 +84,8 @@ class SimCLR(Encoder):
             warmup_epochs=self.warmup_epochs,
             drop_last=True,  # so that every image is compared with as many others
         )
-        self._network: networks.Network | None = None
-        self._fused: networks.Network | None = None
+        self._network: cifar.Network | None = None
+        self._fused: cifar.Network | None = None
         self._trained = False
         self._device, self._precision = "cpu", "32"
         self._mean: tuple[float, ...] = ()
@@ -97,7 +98,7 @@ class SimCLR(Encoder):
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
-        return networks.architecture(self.architecture).stage_channels
+        return cifar.architecture(self.architecture).stage_channels
 
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """`<directory>/<checkpoint>.safetensors`, .pth or .th; None where there is none: it is trained."""
@@ -120,7 +121,7 @@ class SimCLR(Encoder):
         if len(pixels) < 2:
             raise ValueError("simclr: needs at least 2 training images, to be compared")
         self._mean, self._std = preprocessing.statistics(pixels)
-        with training.seeded(seed):
+        with loop.seeded(seed):
             network, width = _trunk(self.architecture)
             model = _Projected(network, width)
         pixels = preprocessing.to_train_on(pixels, device)
@@ -132,7 +133,7 @@ class SimCLR(Encoder):
             projected = model(preprocessing.normalise(views, self._mean, self._std))
             return nt_xent(projected, self.temperature)
 
-        self.losses = training.train(
+        self.losses = loop.train(
             model.to(memory_format=torch.channels_last),
             loss,
             len(pixels),
@@ -179,7 +180,7 @@ class SimCLR(Encoder):
         self._network, self._trained = self._place(network), True
         return self
 
-    def _place(self, network: networks.Network) -> networks.Network:
+    def _place(self, network: cifar.Network) -> cifar.Network:
         network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._fused = None  # made of these weights at the first `encode`
         return network
@@ -201,7 +202,7 @@ def nt_xent(projected: Tensor, temperature: float) -> Tensor:
 class _Projected(nn.Module):
     """A network with the head that the loss looks through; its output is not normalised yet."""
 
-    def __init__(self, network: networks.Network, width: int) -> None:
+    def __init__(self, network: cifar.Network, width: int) -> None:
         super().__init__()
         self.network = network
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTED))
@@ -211,9 +212,9 @@ class _Projected(nn.Module):
         return projected
 
 
-def _trunk(architecture: str) -> tuple[networks.Network, int]:
+def _trunk(architecture: str) -> tuple[cifar.Network, int]:
     """The network without its linear layer, and the width of its embedding."""
-    network = networks.build(architecture, 2)
+    network = cifar.build(architecture, 2)
     linear = network.head
     name = next(name for name, module in network.named_children() if module is linear)
     delattr(network, name)

@@ -8,7 +8,10 @@ import pytest
 import yaml
 
 import run_all
-from benchmark import jobs, measuring
+from benchmark.jobs.encoding import Encode, TrainEncoder
+from benchmark.jobs.fitting import FitMethod
+from benchmark.jobs.measuring import Measure
+from benchmark.jobs.scoring import Score
 from methods.encoders.classifier import Classifier
 from methods.encoders.pixels import Pixels
 
@@ -70,7 +73,7 @@ def trial(tmp_path):
 def counted(monkeypatch):
     """How often each kind of job is carried out, and how many images each encoder sees."""
     counts = Counter()
-    for job in (jobs.TrainEncoder, jobs.Encode, jobs.FitMethod, jobs.Score, measuring.Measure):
+    for job in (TrainEncoder, Encode, FitMethod, Score, Measure):
 
         def run(self, worker, before=job.run, name=job.__name__):
             counts[name] += 1

@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 
 import methods
 from methods.base import Features, Head
-from methods.encoders import networks, preprocessing
 from methods.encoders.classifier import Classifier
-from tests.methods.test_encoders_fusing import lived_in
+from methods.encoders.images import preprocessing
+from methods.encoders.networks import cifar
+from tests.methods.encoders.networks.test_fusing import lived_in
 
 SIZES = (16, 32, 64)  # channels of the stages of ResNet-20
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.2, 0.3)
@@ -37,7 +38,7 @@ ON_VECTORS = [name for name in methods.names() if name not in BLIND and "pixels"
 @functools.cache
 def checkpoint_and_pixels(folder):
     torch.manual_seed(0)
-    network = lived_in(networks.build("resnet20", 10))
+    network = lived_in(cifar.build("resnet20", 10))
     torch.nn.init.normal_(network.head.weight, 0, 0.3)
     path = folder / "resnet20.safetensors"
     save_file(network.state_dict(), path, metadata={"mean": str(list(MEAN)), "std": str(list(STD))})

@@ -8,8 +8,8 @@ import torch
 
 from methods.autoencoder import Autoencoder, Bottleneck
 from methods.base import Features
-from methods.layers import normalise
-from methods.noise import normal
+from methods.vectors.layers import normalise
+from methods.vectors.noise import normal
 
 SIZES = (4, 8)
 TINY: dict[str, Any] = {"blocks": 2, "width": 24, "epochs": 25, "batch_size": 32, "lr": 2e-3}

@@ -11,10 +11,11 @@ from diffusers import PNDMScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from methods import ddpm, training
+from methods import ddpm
 from methods.base import CannotRun, Features, hold_out
 from methods.ddpm import DDPM, unet
-from methods.noise import normal
+from methods.training import loop
+from methods.vectors.noise import normal
 
 TINY: dict[str, Any] = {"steps": 10, "skip": 4, "width": 8, "epochs": 3, "batch_size": 32, "lr": 5e-3}
 SIZE = 8
@@ -193,7 +194,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path, monkey
             raise KeyboardInterrupt
         return functional.mse_loss(*arguments)
 
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(ddpm, "functional", SimpleNamespace(mse_loss=stop_at_the_third))
         with pytest.raises(KeyboardInterrupt):

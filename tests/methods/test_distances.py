@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 import methods
-from methods import statistics
 from methods.base import CannotRun, Features, Head
 from methods.lowlevel import describe
+from methods.vectors import statistics
 
 WIDTH, CLASSES = 64, 10
 LABELS = torch.arange(500) % CLASSES

@@ -14,13 +14,13 @@ from torch import Tensor
 
 import methods
 from methods import dlsr as module
-from methods import training
 from methods.base import Features
-from methods.diffusion import alphas_cumprod
 from methods.dlsr import DLSR
-from methods.layers import check_layers, normalise
-from methods.noise import normal
-from methods.reconstruction import mfsim, mse
+from methods.training import loop
+from methods.vectors.diffusion import alphas_cumprod
+from methods.vectors.layers import check_layers, normalise
+from methods.vectors.noise import normal
+from methods.vectors.reconstruction import mfsim, mse
 
 SIZES = (6, 10, 8)
 TINY: dict[str, Any] = {"blocks": 2, "width": 32, "epochs": 30, "batch_size": 32, "lr": 2e-3}
@@ -237,8 +237,8 @@ class Interruption:
     """Ctrl-C in a given optimiser step."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-        self.steps, self.step, self.update = 0, step, training._Run.update
-        monkeypatch.setattr(training._Run, "update", lambda *a: self(*a))
+        self.steps, self.step, self.update = 0, step, loop._Run.update
+        monkeypatch.setattr(loop._Run, "update", lambda *a: self(*a))
 
     def __call__(self, *arguments: Any) -> None:
         self.steps += 1

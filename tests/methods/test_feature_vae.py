@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 from methods.base import Features
 from methods.feature_vae import VAE, FeatureVAE
-from methods.layers import normalise
+from methods.vectors.layers import normalise
 
 SIZES = (16, 24)
 TINY: dict[str, Any] = {"epochs": 40, "batch_size": 32, "lr": 3e-3}

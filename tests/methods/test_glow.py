@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods import glow, training
+from methods import glow
 from methods.base import CannotRun, Features
-from methods.complexity import compressed_bits
 from methods.glow import Glow, dequantise, in_bits
-from methods.glow_network import ActNorm, GlowNetwork, InvertibleConv, NormConv, Step, ZeroConv
-from methods.training import seeded
+from methods.networks.glow import ActNorm, GlowNetwork, InvertibleConv, NormConv, Step, ZeroConv
+from methods.pixels.complexity import compressed_bits
+from methods.training import loop
+from methods.training.loop import seeded
 
 SMALL: dict[str, Any] = {"levels": 2, "steps": 1, "width": 8, "lr": 0.01, "warmup_epochs": 0.5, "epochs": 3}
 
@@ -251,7 +252,7 @@ def test_samples_resemble_the_training_images() -> None:
 def test_resumed_training_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = images(128)
     undisturbed = fitted(pixels)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     calls = []
 
     def stop_at_the_fourth(*arguments: Any) -> Tensor:

@@ -9,8 +9,8 @@ from methods.base import Features
 from methods.cosine import Cosine
 from methods.knn import KNN
 from methods.layer_knn import LayerKNN
-from methods.layers import normalise, normalised
 from methods.mahalanobis import Mahalanobis
+from methods.vectors.layers import normalise, normalised
 
 SIZES = (7, 13)
 GENERATOR = torch.Generator().manual_seed(3)

@@ -8,8 +8,8 @@ import torch
 from sklearn.decomposition import PCA as Reference
 
 from methods.base import CannotRun, Features
-from methods.layers import normalise
 from methods.pca import PCA
+from methods.vectors.layers import normalise
 
 SIZES = (7, 13)
 GENERATOR = torch.Generator().manual_seed(0)

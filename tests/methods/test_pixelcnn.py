@@ -10,11 +10,11 @@ import torch
 from scipy.stats import kstest, logistic
 from torch import Tensor
 
-from methods import training
 from methods.base import Features
-from methods.complexity import compressed_bits
+from methods.networks.pixelcnn import PixelCNN, draw, log_likelihood, sample, to_unit
 from methods.pixelcnn import PixelCNNPlusPlus
-from methods.pixelcnn_network import PixelCNN, draw, log_likelihood, sample, to_unit
+from methods.pixels.complexity import compressed_bits
+from methods.training import loop
 
 TINY: dict[str, Any] = {"blocks": 1, "filters": 4, "mixtures": 2, "epochs": 1, "batch_size": 16, "lr": 2e-3}
 
@@ -274,8 +274,8 @@ def test_bad_settings(settings: dict[str, Any], message: str) -> None:
 def test_an_interrupted_fit_ends_in_the_same_weights(tmp_path: Path, monkeypatch: Any) -> None:
     settings = {**TINY, "epochs": 3, "ema": 0.9}
     whole = PixelCNNPlusPlus(**settings).fit(TRAIN, seed=5)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    real, steps = training._Run.update, []
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    real, steps = loop._Run.update, []
 
     def update(self: Any, *arguments: Any) -> None:
         steps.append(None)
@@ -283,9 +283,9 @@ def test_an_interrupted_fit_ends_in_the_same_weights(tmp_path: Path, monkeypatch
             raise KeyboardInterrupt
         real(self, *arguments)
 
-    monkeypatch.setattr(training._Run, "update", update)
+    monkeypatch.setattr(loop._Run, "update", update)
     with pytest.raises(KeyboardInterrupt):
         PixelCNNPlusPlus(**settings).fit(TRAIN, seed=5, workdir=tmp_path)
-    monkeypatch.setattr(training._Run, "update", real)
+    monkeypatch.setattr(loop._Run, "update", real)
     resumed = PixelCNNPlusPlus(**settings).fit(TRAIN, seed=5, workdir=tmp_path)
     assert all(torch.equal(value, resumed.state()[name]) for name, value in whole.state().items())

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from methods import complexity, training, vae
+from methods import vae
 from methods.base import Features
-from methods.noise import normal
+from methods.networks.vae import VAE, scaled
+from methods.pixels import complexity
+from methods.training import loop
 from methods.vae import LikelihoodRegret
-from methods.vae_network import VAE, scaled
+from methods.vectors.noise import normal
 
 SIZE, NZ = 8, 1
 DIMENSIONS = 3 * SIZE * SIZE
@@ -255,7 +257,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path, monkey
             raise InterruptedError
         return loss(*arguments)
 
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
     monkeypatch.setattr(vae, "_negative_elbo", killed)
     with pytest.raises(InterruptedError):
         LikelihoodRegret(**settings).fit(TRAIN, seed=1, workdir=tmp_path)

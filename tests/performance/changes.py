@@ -18,9 +18,11 @@ from safetensors.torch import save_file
 
 import methods
 from datasets.images import ImageSet
-from methods import knn, memory
+from methods import knn
 from methods.base import Features
-from methods.encoders import fusing, registry
+from methods.device import memory
+from methods.encoders import registry
+from methods.encoders.networks import fusing
 from tests.performance import loaders, paired
 
 LITE0 = "tf_efficientnet_lite0.in1k"

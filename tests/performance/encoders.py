@@ -1,7 +1,7 @@
 """The encoder's forward pass against the plain network in eval mode, on the same batch.
 
 plain: the network as timm, or our file, builds it, in eval mode and inference mode. fused: the same as encoders run it,
-batch norms folded, channels last. Both with the allocator as encoders set it (methods/memory.py); "as it comes" is the
+batch norms folded, channels last. Both with the allocator as encoders set it (methods/device/memory.py); "as it comes" is the
 plain network before that. The rate of the operations beside that of a plain matrix product shows how much is left.
 bf16: the fused network with `--precision bf16`, and how far its output is from float32's (2-norm, relative).
 """
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from methods import memory
-from methods.encoders import fusing, networks
+from methods.device import memory
+from methods.encoders.networks import cifar, fusing
 from tests.performance import paired
 
 REDUCED = {"tf_efficientnet_lite0": 32, "tf_efficientnet_b4": 8, "resnet18": 32, "densenet_bc_100_12": 32}
@@ -63,8 +63,8 @@ def main() -> None:
     with_memory_given_back = {}
     for name, batch in (FULL if given.full else REDUCED).items():
         torch.manual_seed(0)
-        small = name in networks.ARCHITECTURES
-        network = networks.build(name, 10) if small else timm.create_model(name, pretrained=False, num_classes=0)
+        small = name in cifar.ARCHITECTURES
+        network = cifar.build(name, 10) if small else timm.create_model(name, pretrained=False, num_classes=0)
         network.eval().to(given.device)
         x = torch.randn(batch, 3, 32, 32) if small else torch.randn(batch, 3, 224, 224)
         x = x.to(given.device)

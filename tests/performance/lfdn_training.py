@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 import methods
-from methods import memory
 from methods.base import Features
-from methods.lfdn import LFDN
+from methods.device import memory
+from methods.networks.lfdn import LFDN
 from tests.performance import paired
 
 BATCH = 128

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 import methods
-from benchmark.jobs import block_rows
+from benchmark.jobs.scoring import block_rows
 from methods.base import Features, Head
 from tests.performance import paired
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from benchmark import records
-from methods.encoders import networks
+from benchmark.records import records
+from methods.encoders.networks import cifar
 
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 Seconds = dict[str, list[float]]
@@ -74,7 +74,7 @@ def turns(rounds: int, names: Sequence[str]) -> Iterator[str]:
 def save_classifier(path: Path) -> Path:
     """A checkpoint of the project's ResNet-18 with random weights."""
     torch.manual_seed(0)
-    network = networks.build("resnet18", 10)
+    network = cifar.build("resnet18", 10)
     save_file(network.state_dict(), path, metadata={"mean": str(MEAN), "std": str(STD)})
     return path
 

@@ -32,17 +32,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 
-from benchmark import plan, records, suite
-from benchmark.inputs import Selection
-from benchmark.jobs import Encode
-from benchmark.measuring import Measure
-from benchmark.options import Options
-from benchmark.runner import Runner
-from benchmark.store import Store
-from benchmark.worker import Worker
+from benchmark.jobs.encoding import Encode
+from benchmark.jobs.inputs import Selection
+from benchmark.jobs.measuring import Measure
+from benchmark.jobs.worker import Worker
+from benchmark.planning import plan, suite
+from benchmark.planning.options import Options
+from benchmark.records import records
+from benchmark.running.runner import Runner
+from benchmark.store.entries import Store
 from datasets.loading import batches
-from methods.encoders import networks, preprocessing
 from methods.encoders.classifier import Classifier
+from methods.encoders.images import preprocessing
+from methods.encoders.networks import cifar
 from tests.performance import paired
 
 BATCH, K, DIM, DICE, ASH, REACT = 64, 50, 256, 90, 90, 90
@@ -87,7 +89,7 @@ class Table:
     def __init__(self, folder: Path, data: Path | None, device: str, limits: dict[str, int | None]) -> None:
         self.folder, self.data, self.device, self.limits = folder, data, device, limits
         self.weights = paired.save_classifier(folder / "resnet18.safetensors")
-        self.network = networks.build("resnet18", 10).eval()
+        self.network = cifar.build("resnet18", 10).eval()
         self.network.load_state_dict(load_file(self.weights))
         self.network.to(device)
         name = "digits" if data is None else "cifar10"

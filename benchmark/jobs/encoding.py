@@ -1,0 +1,170 @@
+"""From images to features: train an encoder, encode, and read what was encoded."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.jobs.base import BLOCK_BYTES, Job
+from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
+from benchmark.jobs.worker import Worker
+from benchmark.store.entries import Arrays, Store
+from datasets.loading import batches, in_memory
+from methods.base import CannotRun, Features, Head
+from methods.encoders import registry
+from methods.encoders.images import preprocessing
+
+CHUNK_IMAGES = 512  # a kill loses no more encoding than this and the batches at either end
+
+
+@dataclass(frozen=True, eq=False)
+class TrainEncoder(Job):
+    """Train an encoder on the ID training set."""
+
+    kind: ClassVar[str] = "fit"
+    use: EncoderUse
+
+    @property
+    def key(self) -> str:
+        return self.use.training_key
+
+    @property
+    def title(self) -> str:
+        return f"train {self.use.name}"
+
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        assert self.use.train is not None
+        if isinstance(self.use.start, EncoderUse):
+            return (TrainEncoder(self.use.start),)
+        return (Encode(self.use.base, self.use.train),) if self.use.base is not None else ()
+
+    def run(self, worker: Worker) -> None:
+        assert self.use.train is not None
+        started = time.perf_counter()
+        encoder = registry.create(self.use.kind, **self.use.settings)
+        encoder.open(None, device=worker.device, precision=self.use.precision)
+        if isinstance(self.use.start, EncoderUse):
+            encoder.load_state(worker.store.tensors("fit", self.use.start.training_key))
+        elif self.use.start is not None:
+            encoder.start_from(self.use.start)
+        if encoder.supervised and (self.use.train.labels < 0).any():
+            raise CannotRun(f"{self.use.name} needs labels; {self.use.train.images.title} has none")
+        if self.use.base is not None:
+            train = load_features((Encode(self.use.base, self.use.train),), worker.store, ("embedding", "labels"))
+        else:
+            train = Features(pixels=self._pixels(worker), labels=self.use.train.labels, index=self.use.train.rows)
+        encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
+        seconds = time.perf_counter() - started
+        worker.store.put("fit", self.key, tensors=encoder.state(), meta={"title": self.title, "seconds": seconds})
+
+    def _pixels(self, worker: Worker) -> Tensor:
+        """The training images as `encode` will get them: uint8 (N, H, W, 3) of their own size, or of the ID set's."""
+        assert self.use.train is not None
+        images, rows, size = self.use.train.images, self.use.train.rows, self.use.match
+        if size is None:
+            return in_memory(images, rows)
+        found = batches(images, rows, CHUNK_IMAGES)
+        return torch.cat([preprocessing.to_size(batch.images, size, worker.device).cpu() for batch in found])
+
+
+@dataclass(frozen=True, eq=False)
+class Encode(Job):
+    """One pass of one encoder over the images of one selection: everything that it offers, once."""
+
+    kind: ClassVar[str] = "encode"
+    use: EncoderUse
+    images: Selection
+
+    @cached_property
+    def key(self) -> str:
+        return encode_key(self.use, self.images)
+
+    @property
+    def title(self) -> str:
+        return f"encode {self.images.images.name} with {self.use.name}"
+
+    @cached_property
+    def needs(self) -> tuple[Job, ...]:
+        before: list[Job] = [TrainEncoder(self.use)] if self.use.trained_here else []
+        if self.use.base is not None:
+            before.append(Encode(self.use.base, self.images))
+        return tuple(before)
+
+    def run(self, worker: Worker) -> None:
+        started = time.perf_counter()
+        rows = self.images.rows
+        writer = worker.store.chunks("encode", self.key, len(rows))
+        waiting: list[Arrays] = []
+        with worker.progress(self.title, len(rows), writer.position) as bar:
+            for encoded in self._batches(worker, writer.position):
+                waiting.append(encoded)
+                count = len(next(iter(encoded.values())))
+                bar.update(count)
+                size = sum(values.nbytes for part in waiting for values in part.values())
+                images = sum(len(next(iter(part.values()))) for part in waiting)
+                if images >= CHUNK_IMAGES or size >= BLOCK_BYTES:
+                    writer.append(_joined(waiting))
+                    waiting = []
+        if waiting:
+            writer.append(_joined(waiting))
+        encoder = worker.open(self.use)
+        head = encoder.head
+        writer.finish(
+            arrays={"labels": self.images.labels.astype(np.int64), "index": rows.astype(np.int64)},
+            tensors={} if head is None else {"head.weight": head.weight.cpu(), "head.bias": head.bias.cpu()},
+            meta={
+                "title": self.title,
+                "seconds": time.perf_counter() - started,
+                "images": len(rows),
+                "layer_sizes": list(encoder.layer_sizes),
+            },
+        )
+
+    def _batches(self, worker: Worker, position: int) -> Iterator[Arrays]:
+        if self.use.base is not None:  # it reads features: no image is touched again
+            base = load_features((Encode(self.use.base, self.images),), worker.store, ("embedding",))
+            encoder = worker.open(self.use)
+            for block in base[position:].blocks(4096):
+                yield _on_cpu(encoder.encode(block.need("embedding").to(worker.device)))
+            return
+        before: dict[str, Tensor] | None = None
+        for batch in batches(self.images.images, self.images.rows[position:], worker.batch_size, keep=True):
+            if before is not None:  # fetched only now: a GPU was at work on it while this batch was loaded
+                yield _on_cpu(before)
+            before = worker.encode(self.use, batch.images)
+            worker.passes[self.use.name] = worker.passes.get(self.use.name, 0) + len(batch.rows)
+        if before is not None:
+            yield _on_cpu(before)
+
+
+def _on_cpu(features: Mapping[str, Tensor]) -> Arrays:
+    return {name: values.cpu().numpy() for name, values in features.items()}
+
+
+def _joined(parts: list[Arrays]) -> Arrays:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def encodes(use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
+    """The passes that give all that `use` offers: that of the encoder it stands on, then its own."""
+    return tuple(Encode(link, images) for link in use.chain)
+
+
+def load_features(passes: tuple[Encode, ...], store: Store, names: tuple[str, ...]) -> Features:
+    """The features `names` (and `index`) of one selection, memory-mapped."""
+    arrays: dict[str, Any] = {}
+    wanted = {*names, "labels", "index"}
+    sizes: tuple[int, ...] = ()
+    head = None
+    for job in passes:
+        arrays |= store.arrays("encode", job.key, wanted)
+        sizes = tuple(store.meta("encode", job.key)["layer_sizes"]) or sizes
+        tensors = store.tensors("encode", job.key)
+        head = Head(tensors["head.weight"], tensors["head.bias"]) if tensors else head
+    return Features(**arrays, layer_sizes=sizes if "layers" in arrays else (), head=head if "head" in names else None)

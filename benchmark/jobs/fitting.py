@@ -1,0 +1,62 @@
+"""What a method learns from the features of the ID training set."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import methods
+from benchmark.jobs.base import Job
+from benchmark.jobs.encoding import Encode, load_features
+from benchmark.jobs.worker import Worker
+from benchmark.store import keys
+from methods.base import Method, hyperparameters
+
+
+def _fit_settings(method: Method) -> dict[str, Any]:
+    """The hyper-parameters that a fit depends on."""
+    apart = {*method.score_only, *method.inert}
+    return {name: getattr(method, name) for name in hyperparameters(method) if name not in apart}
+
+
+@dataclass(frozen=True, eq=False)
+class FitMethod(Job):
+    """What a method learns from the ID training features; rows that differ in `score_only` fields share it."""
+
+    kind: ClassVar[str] = "fit"
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    train: tuple[Encode, ...]
+
+    @cached_property
+    def _method(self) -> Method:
+        return methods.create(self.method, **self.settings)
+
+    @cached_property
+    def key(self) -> str:
+        return keys.digest(
+            what="fit method",
+            method=self.method,
+            settings=_fit_settings(self._method),
+            seed=self.seed if self._method.random_fit else None,
+            train=[job.key for job in self.train],
+            source=keys.source(type(self._method).__module__),
+        )
+
+    @property
+    def title(self) -> str:
+        return f"fit {self.method} on {self.train[-1].use.name}"
+
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        return self.train
+
+    def run(self, worker: Worker) -> None:
+        started = time.perf_counter()
+        method = methods.create(self.method, **self.settings)
+        train = load_features(self.train, worker.store, (*method.reads, "labels"))
+        method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key))
+        seconds = time.perf_counter() - started
+        worker.store.put("fit", self.key, tensors=method.state(), meta={"title": self.title, "seconds": seconds})

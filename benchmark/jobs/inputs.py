@@ -1,0 +1,136 @@
+"""What jobs work on: images of a set, and encoders, each with all that its results depend on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.store import keys
+from datasets.loading import select, select_balanced
+from datasets.sources import ImageSet
+from methods.encoders import registry
+from methods.encoders.base import Encoder, settings
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Images of one split of a set: all, or the first `limit` of a fixed permutation (`balanced` over classes)."""
+
+    images: ImageSet
+    limit: int | None = None
+    balanced: bool = False
+
+    @cached_property
+    def rows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Their places in the whole split, ascending."""
+        if self.balanced:
+            return select_balanced(self.images.labels, self.limit)
+        return select(len(self.images), self.limit)
+
+    @property
+    def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        labels: np.ndarray[Any, np.dtype[np.int64]] = self.images.labels[self.rows]
+        return labels
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        whole = self.limit is None or self.limit >= len(self.images)
+        return {
+            "data": self.images.fingerprint,
+            "limit": None if whole else self.limit,
+            "balanced": self.balanced and not whole,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class EncoderUse:
+    """An encoder of the suite with everything that its features depend on but the images."""
+
+    name: str
+    kind: str
+    settings: Mapping[str, Any]
+    title: str
+    weights: Path | None = None
+    precision: str = "32"
+    match: int | None = None  # --resolution id: the size that every image is brought to first
+    base: "EncoderUse | None" = None  # whose embedding it reads in the place of images
+    train: Selection | None = None  # what it is trained on, where no file holds its weights
+    start: "Path | EncoderUse | None" = None  # a file or an encoder trained here, where not from random weights
+    seed: int = 0  # of the training
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """Not open: its settings, checked."""
+        return registry.create(self.kind, **self.settings)
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether its weights come out of a training on the ID set, not out of a file."""
+        return self.train is not None and self.weights is None
+
+    @property
+    def chain(self) -> tuple["EncoderUse", ...]:
+        """What it stands on, first what reads images, and it."""
+        return (*(self.base.chain if self.base is not None else ()), self)
+
+    @property
+    def random(self) -> bool:
+        """Whether its features differ from seed to seed: it, or what it stands on, is trained here on images."""
+        return self.trained_here if self.base is None else self.base.random
+
+    @cached_property
+    def training_key(self) -> str:
+        """The key of that training."""
+        assert self.train is not None
+        if isinstance(self.start, EncoderUse):
+            start: str | None = self.start.training_key
+        else:
+            start = None if self.start is None else _file_digest(self.start)
+        return keys.digest(
+            what="train encoder",
+            encoder=self._untrained,
+            train=self.train.identity,
+            base=None if self.base is None else encode_key(self.base, self.train),
+            start=start,
+            **({"seed": self.seed} if self.random else {}),
+        )
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that its features depend on but the images."""
+        return {**self._untrained, "trained": self.training_key if self.trained_here else None}
+
+    @cached_property
+    def _untrained(self) -> dict[str, Any]:
+        """What it is before any training: the same for every set of images."""
+        return {
+            "kind": self.kind,
+            "settings": {
+                name: list(value) if isinstance(value := getattr(self.encoder, name), tuple) else value
+                for name in settings(self.encoder)
+            },
+            "weights": None if self.weights is None else _file_digest(self.weights),
+            "precision": self.precision,
+            "match": self.match,
+            "source": keys.source(type(self.encoder).__module__),
+        }
+
+
+def encode_key(use: EncoderUse, images: Selection) -> str:
+    """The key of one encoder's pass over one selection."""
+    base = None if use.base is None else encode_key(use.base, images)
+    return keys.digest(what="encode", encoder=use.identity, images=images.identity, base=base)
+
+
+_digests: dict[tuple[Path, int, int], str] = {}
+
+
+def _file_digest(path: Path) -> str:
+    stat = path.stat()
+    at = (path, stat.st_size, stat.st_mtime_ns)
+    if at not in _digests:
+        _digests[at] = keys.file_digest(path)
+    return _digests[at]

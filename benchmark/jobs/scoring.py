@@ -1,0 +1,98 @@
+"""The scores of one row for the images of one selection, block by block."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import methods
+from benchmark.jobs.base import BLOCK_BYTES, Job
+from benchmark.jobs.encoding import Encode, load_features
+from benchmark.jobs.fitting import FitMethod
+from benchmark.jobs.worker import Worker
+from benchmark.store import keys
+from benchmark.store.entries import Store
+from methods.base import Features, Method, hyperparameters
+
+
+@dataclass(frozen=True, eq=False)
+class Score(Job):
+    """The scores of one row for the images of one selection."""
+
+    kind: ClassVar[str] = "score"
+    method: str
+    settings: Mapping[str, Any]
+    seed: int
+    fit: FitMethod | None
+    images: tuple[Encode, ...]
+
+    @cached_property
+    def key(self) -> str:
+        method = methods.create(self.method, **self.settings)
+        return keys.digest(
+            what="score",
+            method=self.method,
+            settings={name: getattr(method, name) for name in hyperparameters(method) if name not in method.inert},
+            fit=self.fit.key if self.fit else None,
+            images=[job.key for job in self.images],
+            source=keys.source(type(method).__module__),
+        )
+
+    @property
+    def title(self) -> str:
+        return f"score {self.images[-1].images.images.name} with {self.method} on {self.images[-1].use.name}"
+
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        return (*((self.fit,) if self.fit else ()), *self.images)
+
+    def run(self, worker: Worker) -> None:
+        started = time.perf_counter()
+        method = worker.fitted(self.method, self.settings, self.fit.key if self.fit else None)
+        x = load_features(self.images, worker.store, method.reads)
+        parts = []
+        with worker.progress(self.title, len(x)) as bar:
+            for block in x.blocks(block_rows(x)):
+                given = self._scored(method, block, worker)
+                if given.shape != (len(block),):
+                    raise ValueError(f"{self.method} gave scores of shape {tuple(given.shape)} for {len(block)} images")
+                parts.append(given.numpy())
+                bar.update(len(block))
+        scores = np.concatenate(parts)
+        if np.isnan(scores).any():
+            first = int(np.isnan(scores).argmax())
+            raise ValueError(
+                f"{self.method} scored NaN for {int(np.isnan(scores).sum())} of {len(scores)} images of "
+                f"{self.images[-1].images.images.name} (the first is image {int(x.index[first])}): check the method"
+            )
+        seconds = time.perf_counter() - started
+        worker.store.put("score", self.key, arrays={"scores": scores}, meta={"title": self.title, "seconds": seconds})
+
+    def _scored(self, method: Method, block: Features, worker: Worker) -> Tensor:
+        """Scores of one block on the CPU. Out of GPU memory: in halves, which changes no score."""
+        try:
+            return method.score(block.to(worker.device)).detach().cpu()
+        except torch.OutOfMemoryError:
+            if len(block) == 1:
+                raise RuntimeError(f"not enough memory on {worker.device} for one image: --device cpu") from None
+        torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
+        half = len(block) // 2
+        return torch.cat([self._scored(method, part, worker) for part in (block[:half], block[half:])])
+
+    def scores(self, store: Store) -> np.ndarray[Any, Any]:
+        return store.arrays("score", self.key)["scores"]
+
+
+def block_rows(x: Features) -> int:
+    """Rows of a block: 64 MiB of features at most, and at most 4,096 images, whose activations must fit too."""
+    bytes_per_row: int = sum(
+        values[:1].numel() * values.element_size()
+        for values in (x.embedding, x.logits, x.layers, x.pixels)
+        if values is not None
+    )
+    return max(1, min(4096, BLOCK_BYTES // max(1, bytes_per_row)))

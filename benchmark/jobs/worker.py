@@ -1,0 +1,106 @@
+"""What a job is carried out with: the store, the device, and the networks that are open."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import methods
+from benchmark.jobs.inputs import EncoderUse
+from benchmark.store import keys
+from benchmark.store.entries import Store
+from methods.base import Method
+from methods.encoders import registry
+from methods.encoders.base import Encoder
+from methods.encoders.images import preprocessing
+
+
+class Worker:
+    """The resources of one process. No job knows more of who runs it."""
+
+    def __init__(self, store: Store, *, device: str, batch_size: int) -> None:
+        self.store, self.device, self.batch_size = store, device, batch_size
+        torch.backends.cudnn.allow_tf32 = False  # precision 32 means 32, in convolutions too
+        self.passes: dict[str, int] = {}
+        """Images that went through each encoder in this process."""
+        self._encoders: dict[EncoderUse, Encoder] = {}
+        self._method: tuple[str, Method] | None = None
+
+    def say(self, line: str) -> None:
+        """A note for people, on stderr, that leaves progress bars whole."""
+        tqdm.write(line, file=sys.stderr)
+
+    @contextmanager
+    def progress(self, title: str, total: int, done: int = 0) -> Iterator["tqdm[Any]"]:
+        """A progress bar in images, for what takes longer than two seconds."""
+        with tqdm(
+            desc=title,
+            total=total,
+            initial=done,
+            unit="img",
+            delay=2,
+            leave=False,
+            dynamic_ncols=True,
+            position=1,
+        ) as bar:
+            yield bar
+
+    def open(self, use: EncoderUse) -> Encoder:
+        """The encoder, open and trained; the last one stays open, and those that it stands on."""
+        if use not in self._encoders:
+            below = use.chain  # others are closed before this one takes their place
+            self._encoders = {other: encoder for other, encoder in self._encoders.items() if other in below}
+            encoder = registry.create(use.kind, **use.settings)
+            encoder.open(use.weights, device=self.device, precision=use.precision)
+            if use.trained_here:
+                encoder.load_state(self.store.tensors("fit", use.training_key))
+            self._encoders[use] = encoder
+        return self._encoders[use]
+
+    def fitted(self, name: str, settings: Mapping[str, Any], fit: str | None) -> Method:
+        """The method with what the fit of that key learned; the last one stays in memory."""
+        key = keys.digest(name=name, settings=dict(settings), fit=fit)
+        if self._method is None or self._method[0] != key:
+            self._method = None
+            method = methods.create(name, **settings)
+            if fit is not None:
+                method.load_state(self.store.tensors("fit", fit), device=self.device)
+            self._method = (key, method)
+        return self._method[1]
+
+    def encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> dict[str, Tensor]:
+        """Features of one batch, on the device, which may still be at work on them.
+
+        Out of GPU memory: half the batch, from then on.
+        """
+        if len(images) <= self.batch_size:
+            try:
+                return self._encode(use, images)
+            except torch.OutOfMemoryError:
+                if len(images) == 1:
+                    raise RuntimeError(
+                        f"{use.name}: not enough memory on {self.device} for one image: --device cpu"
+                    ) from None
+            torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
+            self.batch_size = len(images) // 2
+            self.say(f"note: out of memory on {self.device}: going on with a batch size of {self.batch_size}")
+        size = self.batch_size
+        parts = [self.encode(use, images[start : start + size]) for start in range(0, len(images), size)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> dict[str, Tensor]:
+        encoder = self.open(use)
+        on_device = [self._sent(image) for image in images] if isinstance(images, list) else self._sent(images)
+        if use.match is not None:
+            on_device = preprocessing.to_size(on_device, use.match, self.device)
+        return encoder.encode(on_device)
+
+    def _sent(self, image: Tensor) -> Tensor:
+        """On the device. To a GPU from pinned memory, so that this process need not wait for it."""
+        if self.device.startswith("cuda"):
+            return image.pin_memory().to(self.device, non_blocking=True)
+        return image.to(self.device)

@@ -1,0 +1,35 @@
+"""The published numbers: `results/reference/*.csv`, one file a table; and what is wrong with some, `misprints.csv`."""
+
+import csv
+from pathlib import Path
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+_METRICS = {"AUROC": "auroc", "FPR95": "fpr95", "images_per_second": "images_per_second"}
+
+
+def published(tables: tuple[str, ...], id_name: str) -> dict[tuple[str, str, str], float]:
+    """(method, OOD set, metric) -> value as printed: percent, or images a second (OOD set ""). Names as published.
+
+    The first table that has a cell wins. ValueError where a table is not there.
+    """
+    cells: dict[tuple[str, str, str], float] = {}
+    for table in tables:
+        path = REFERENCE / f"{table}.csv"
+        if not path.is_file():
+            raise ValueError(f"no reference table {table!r} in {REFERENCE}")
+        with path.open(encoding="utf-8", newline="") as file:
+            for line in csv.DictReader(file):
+                if line["id"] == id_name and line["metric"] in _METRICS:
+                    cell = (line["method"], line["ood"], _METRICS[line["metric"]])
+                    cells.setdefault(cell, float(line["value"]))
+    return cells
+
+
+def misprints(tables: tuple[str, ...], id_name: str) -> dict[tuple[str, str, str], str]:
+    """(method, OOD set, metric) -> why the published cell cannot be right. Names as in `published`."""
+    with (REFERENCE / "misprints.csv").open(encoding="utf-8", newline="") as file:
+        return {
+            (line["method"], line["ood"], _METRICS[line["metric"]]): line["note"]
+            for line in csv.DictReader(file)
+            if line["table"] in tables and line["id"] == id_name
+        }

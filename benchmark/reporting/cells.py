@@ -1,0 +1,124 @@
+"""The cells of a table as strings, before any markup: figures, the best of a column, spreads, published numbers."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import pandas as pd
+
+from benchmark.metrics import METRICS
+from benchmark.records.frames import Record, View, frame
+from benchmark.records.shortcuts import separable
+from benchmark.reporting import footnotes
+
+NONE = "–"
+SEPARABLE, MISPRINT = "†", "‡"  # behind the name of a set, and behind a published number
+Rank = Literal["best", "second", ""]
+
+
+class Grid:
+    """A view's cells. columns: (OOD set or average, title, group or ""). encoders: title -> [(row, title)].
+
+    Near sets come before far ones, then the averages; within an encoder the rows that check the harness are
+    last.
+    """
+
+    def __init__(self, records: Iterable[Record], view: View) -> None:
+        records = list(records)
+        self.view = view
+        self.shown = [metric for metric in METRICS if metric.name in view.metrics]
+        self.directions = " / ".join(f"{metric.title} {metric.arrow}" for metric in self.shown)
+        table = frame(records, view)
+        self.below = [*footnotes.numbered(table, view), *footnotes.notes(records, view)]
+        self._numbers = footnotes.reasons(table)
+        lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]  # columns have names
+        self._lines = {(line["row"], line["ood"]): line for line in lines}
+        marked = separable(records)
+        self.columns = [
+            (name, f"{title} {SEPARABLE}" if name in marked else title, group)
+            for name, title, group in [*view.near_first(), *((ood, title, "") for ood, title in view.averages())]
+        ]
+        sanity = set(table.loc[table["sanity"], "row"])
+        self.encoders: dict[str, list[tuple[str, str]]] = {}
+        for row, title, encoder in sorted(view.rows, key=lambda line: line[0] in sanity):
+            self.encoders.setdefault(encoder, []).append((row, title))
+        compared = table[~table["sanity"]]
+        self._ranks = {
+            (ood, metric.name): _ranks(compared[compared["ood"] == ood][metric.name], metric.higher_is_better)
+            for ood, _, group in self.columns
+            for metric in self.shown
+            if group != "control"  # there is nothing to be best at: nobody should flag the ID set
+        }
+        self.has_accuracy = bool(table["accuracy"].notna().any())
+        self.has_speed = bool(table[["images_per_second", "published_images_per_second"]].notna().any(axis=None))
+
+    def figures(self, row: str, ood: str) -> list[tuple[str, Rank]] | None:
+        """The metrics of a cell, each with its rank where it is the first or second of its column; None without."""
+        line = self._lines[row, ood]
+        if line["status"] != "done":
+            return None
+        ranked = []
+        for metric in self.shown:
+            figure = format(line[metric.name], metric.format)
+            ranked.append((figure, "" if line["sanity"] else self._ranks.get((ood, metric.name), {}).get(figure, "")))
+        return ranked
+
+    def spread(self, row: str, ood: str) -> str:
+        """What stands behind the ± of the first metric: the standard deviation over seeds, or half its interval."""
+        line, metric = self._lines[row, ood], self.shown[0].name
+        std = line[f"{metric}_std"]
+        return number((line[f"{metric}_high"] - line[f"{metric}_low"]) / 2 if pd.isna(std) else std)
+
+    def mark(self, row: str, ood: str) -> str:
+        """What stands in a cell without numbers: its status and the number of the note that says why."""
+        line = self._lines[row, ood]
+        note = self._numbers.get((line["status"], line["reason"]))
+        return NONE if note is None else f"{line['status']} [{note}]"
+
+    def published(self, row: str, ood: str) -> str:
+        """The published metrics of a cell, as they are printed; "" where none is."""
+        figures = []
+        for metric in self.shown:
+            value = self._lines[row, ood].get(f"published_{metric.name}")
+            mark = f" {MISPRINT}" if (row, ood, metric.name) in self.view.misprints else ""
+            figures.append(NONE if value is None or pd.isna(value) else f"{value:.2f}".removesuffix("0") + mark)
+        return "" if set(figures) == {NONE} else " / ".join(figures)
+
+    def difference(self, row: str, ood: str) -> str:
+        """Ours less the published one, metric by metric; "" where there is nothing to subtract."""
+        line = self._lines[row, ood]
+        values = [line[metric.name] - line.get(f"published_{metric.name}", float("nan")) for metric in self.shown]
+        return "" if all(map(pd.isna, values)) else " / ".join(NONE if pd.isna(v) else f"{v:+.1f}" for v in values)
+
+    def accuracy(self, row: str) -> str:
+        return number(self._of_row(row, "accuracy"))
+
+    def speed(self, row: str) -> str:
+        return rate(self._of_row(row, "images_per_second"))
+
+    def published_speed(self, row: str) -> str:
+        """The published images per second; "" where there are none."""
+        published = rate(self._of_row(row, "published_images_per_second"))
+        return "" if published == NONE else published
+
+    def _of_row(self, row: str, column: str) -> float | None:
+        return self._lines[row, self.columns[0][0]][column]  # type: ignore[no-any-return]
+
+
+def _ranks(values: "pd.Series[float]", higher: bool) -> dict[str, Rank]:
+    """The best of a column as it is printed, and the second; neither where there are no two to compare."""
+    values = values.dropna()
+    if len(values) < 2:
+        return {}
+    printed = list(dict.fromkeys(number(value) for value in values.sort_values(ascending=not higher)))
+    return dict(zip(printed, ("best", "second"), strict=False))
+
+
+def number(percent: float | None) -> str:
+    """One decimal: the next is noise at the usual numbers of images (the intervals are +-0.2 to 0.6)."""
+    return NONE if percent is None or pd.isna(percent) else format(percent, ".1f")
+
+
+def rate(images_per_second: float | None) -> str:
+    if images_per_second is None or pd.isna(images_per_second):
+        return NONE
+    return format(images_per_second, ",.0f" if images_per_second >= 100 else ".1f")

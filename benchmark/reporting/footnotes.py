@@ -1,0 +1,174 @@
+"""What a reader must know beside the numbers of a table: generated from the records, never written by hand."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from benchmark.records.frames import ALL, COMMON, Record, View, results_of, speeds_of
+from benchmark.records.shortcuts import separable
+
+RESOLUTIONS = {
+    "native": "every image goes from its own size straight to the encoder's",
+    "id": "every image is first brought to the size of the ID images, so that size gives no set away",
+}
+
+
+def reasons(table: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """The number of each (status, reason) of the cells of `frames.frame` that have no numbers, from 1."""
+    unmeasured = table[table["status"].isin(["failed", "skipped", "interrupted"])]
+    pairs = dict.fromkeys(zip(unmeasured["status"], unmeasured["reason"], strict=True))
+    return {pair: number for number, pair in enumerate(pairs, start=1)}
+
+
+def numbered(table: pd.DataFrame, view: View) -> list[str]:
+    """The notes that cells point to, as `[1] skipped: why (which rows)`."""
+    sets = table[table["group"] != "average"]
+    lines = []
+    for (status, reason), number in reasons(table).items():
+        cells = sets[(sets["status"] == status) & (sets["reason"] == reason)]
+        rows: dict[tuple[str, ...], list[str]] = {}  # by the OOD sets that they lack
+        for row, of_row in cells.groupby("row", sort=False):
+            rows.setdefault(tuple(of_row["ood_title"]), []).append(str(row))
+        which = [
+            _who(of_sets, view) + ("" if len(titles) == len(view.ood) else f" against {', '.join(titles)}")
+            for titles, of_sets in rows.items()
+        ]
+        lines.append(f"[{number}] {status}: {reason or 'no reason given'} ({'; '.join(which)})")
+    return lines
+
+
+def _who(rows: Iterable[str], view: View) -> str:
+    """Rows by their titles, with the encoder where the view has several."""
+    of_encoder: dict[str, list[tuple[str, str]]] = {}
+    for row, title, encoder in view.rows:
+        of_encoder.setdefault(encoder, []).append((row, title))
+    wanted, parts = set(rows), []
+    for encoder, every in of_encoder.items():
+        titles = [title for row, title in every if row in wanted]
+        if titles:
+            names = "all rows" if len(titles) == len(every) > 1 else ", ".join(titles)
+            parts.append(f"{names} on {encoder}" if len(of_encoder) > 1 else names)
+    return "; ".join(parts)
+
+
+def notes(records: Iterable[Record], view: View) -> list[str]:
+    """Notes on sets, resolution, seeds, rows, speeds and published numbers, one line each."""
+    records = list(records)
+    cells = results_of(records, view)
+    every = [record for seeds in cells.values() for record in seeds]
+    done = [record for record in every if record["status"] == "done"]
+    return [
+        *_images(done),
+        *_shortcuts(records, view),
+        *(
+            f"Resolution {name}: {RESOLUTIONS.get(name, 'of images')}."
+            for name in dict.fromkeys(record["resolution"] for record in done)
+        ),
+        *_seeds(cells, view),
+        *map(_sentence, view.footnotes),
+        *_of_rows(done, view),
+        *_knn_accuracies(done),
+        *_speeds(records, view),
+        *_published(view),
+        *dict.fromkeys(f"‡ {note}" for note in view.misprints.values()),
+    ]
+
+
+def absent(view: View) -> list[str]:
+    """The OOD sets that are not there, each with how to get it."""
+    return [f"{title}: {how}" for title, how in view.absent]
+
+
+def _images(done: Sequence[Record]) -> list[str]:
+    sets: dict[str, Mapping[str, Any]] = {}
+    for record in done:
+        sets.setdefault(record["id"]["title"], {**record["id"], "role": "ID"})
+        sets.setdefault(record["ood"]["title"], {**record["ood"], "role": record["ood"]["group"]})
+    if not sets:
+        return []
+    counts, remarks = [], []
+    for title, about in sets.items():
+        part = f" of {about['of']:,}" if about["n"] < about["of"] else ""
+        counts.append(f"{title} ({about['split']}, {about['role']}) {about['n']:,}{part}")
+        stands_in_for = about.get("stands_in_for")
+        said = list(about["notes"])
+        if stands_in_for and not any(note.startswith("stands in for") for note in said):
+            said.insert(0, f"stands in for {stands_in_for}, and is not it")
+        if said:
+            remarks.append(_sentence(f"{title}: {'; '.join(said)}"))
+    sizes = sorted({(record["train"]["n"], record["train"].get("of")) for record in done})
+    how = dict.fromkeys(note for record in done for note in record["train"]["notes"])
+    fitted = " or ".join(f"{n:,} of {of:,}" if of and n < of else f"{n:,}" for n, of in sizes)
+    training = f"Fitted on {fitted} ID training images"
+    return [f"Images: {'; '.join(counts)}.", *remarks, _sentence("; ".join([training, *how]))]
+
+
+def _shortcuts(records: Sequence[Record], view: View) -> list[str]:
+    """The sets that are marked, and what marks them."""
+    marked = separable(records)
+    found = [f"{title} ({100 * marked[name]:.1f})" for name, title, _ in view.near_first() if name in marked]
+    how = "a Gaussian on low-level statistics of the pixels tells them from the ID set: AUROC of lowlevel"
+    return [f"† Separable without looking at what is in the image, {how}: {', '.join(found)}."] if found else []
+
+
+def _knn_accuracies(done: Sequence[Record]) -> list[str]:
+    of_encoder = {r["encoder_title"]: r["knn_accuracy"] for r in done if r.get("knn_accuracy") is not None}
+    return [
+        f"kNN accuracy of the embedding of {encoder} on the ID test set (k = 20, cosine): {100 * share:.1f} %."
+        for encoder, share in of_encoder.items()
+    ]
+
+
+def _seeds(cells: Mapping[tuple[str, str], Sequence[Record]], view: View) -> list[str]:
+    several: dict[int, list[str]] = {}
+    lost: dict[str, None] = {}
+    for row, _, _ in view.rows:
+        most = 0
+        for ood, _, _ in view.ood:
+            seeds = cells.get((row, ood), [])
+            measured = sum(record["status"] == "done" for record in seeds)
+            most = max(most, measured)
+            for record in seeds if measured else []:  # a cell without any number has a numbered note
+                if record["status"] != "done":
+                    why = f"{_who([row], view)}: seed {record['seed']} {record['status']}: {record['reason']}"
+                    lost[_sentence(why)] = None
+        several.setdefault(most, []).append(row)
+    counted = [f"n = {n}: {_who(rows, view)}" for n, rows in sorted(several.items()) if n > 1]
+    rest = "n = 1: all other rows" if counted else "n = 1 everywhere"
+    return [f"Seeds: {'; '.join([*counted, rest])}.", *lost] if set(several) - {0} else []
+
+
+def _of_rows(done: Sequence[Record], view: View) -> list[str]:
+    measured = {record["row"] for record in done}
+    rows: dict[str, set[str]] = {}
+    for record in done:
+        for note in record["footnotes"]:
+            rows.setdefault(note, set()).add(record["row"])
+    return [_sentence(note if of == measured else f"{_who(of, view)}: {note}") for note, of in rows.items()]
+
+
+def _sentence(words: str) -> str:
+    return words if words.endswith(".") else f"{words}."
+
+
+def _speeds(records: Sequence[Record], view: View) -> list[str]:
+    shown = {row for row, _, _ in view.rows}
+    how: dict[str, None] = {}
+    for row, record in speeds_of(records).items():
+        if row in shown:
+            speed = record["speeds"]["end_to_end"]
+            how[f"median of {speed['repeats']} x {speed['batch']} images on {record['device']}"] = None
+    return [f"Images/s: from stored bytes to score, {' or '.join(how)}."] if how else []
+
+
+def _published(view: View) -> list[str]:
+    if not view.published:
+        return []
+    lines = ["Published numbers are the papers' own: other weights, images or settings where a note says so."]
+    shown = set(view.over(ALL))
+    theirs = {(row, ood) for row, ood, metric in view.published if metric == "auroc"}
+    averaged = {row for row, ood in theirs if ood == ALL}
+    if any({ood for of, ood in theirs if of == row} - {ALL, COMMON} != shown for row in averaged):
+        lines.append("A published average is over the paper's own OOD sets, ours over the sets shown.")
+    return lines

@@ -1,0 +1,114 @@
+"""What a results folder shows: tables and figures from its records and scores, drawn again only where these changed."""
+
+from benchmark.planning.plan import Plan
+from benchmark.records import records, reference, resolutions
+from benchmark.records.frames import ALL, FAR, NEAR, View
+from benchmark.records.records import Record
+from benchmark.reporting import drawing
+from benchmark.store.files import write_atomically
+
+
+def text(plan: Plan) -> str:
+    """The table of what this run selected, for a terminal."""
+    from benchmark.reporting import tables
+
+    found, notes = _current(plan)
+    shown = view(plan, found, selected=True, notes=notes)
+    if not shown.ood:
+        return "\n".join(
+            ["There is no OOD set to measure against.", *(f"absent: {a}: {how}" for a, how in plan.absent)]
+        )
+    return tables.text(found, shown)
+
+
+def write(plan: Plan, *, redraw: bool = False) -> None:
+    """Tables, findings and figures of the whole results folder. What is drawn already stays, unless `redraw`."""
+    from benchmark.records import significance
+    from benchmark.reporting import tables
+    from benchmark.reporting.findings import findings
+
+    found, notes = _current(plan)
+    shown = view(plan, found, selected=False, notes=notes)
+    if not shown.ood:
+        return
+    compared = significance.of_folder(plan.folder, found, shown)
+    both = resolutions.pairs(found, resolutions.sibling(plan.folder), shown)
+    write_atomically(plan.folder / "table.md", tables.markdown(found, shown))
+    write_atomically(plan.folder / "table.csv", tables.csv(found, shown))
+    write_atomically(plan.folder / "table.tex", tables.latex(found, shown))
+    write_atomically(plan.folder / "findings.md", findings(found, shown, compared, both))
+    if compared is not None:
+        write_atomically(plan.folder / "significance.csv", compared.csv())
+    drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw)
+
+
+def _current(plan: Plan) -> tuple[list[Record], list[str]]:
+    """The records of the folder without those that the plan's rows no longer stand for, and a note on these."""
+    expected = {measure.path: measure.key for row in plan.rows for measure in row.measures.values()} | {
+        row.speed.path: row.speed.key for row in plan.rows if row.speed is not None
+    }
+    found: list[Record] = []
+    outdated: list[Record] = []
+    for record in records.read_all(plan.folder):
+        if record["kind"] == "speed":
+            path = records.speed_path(plan.folder, record["row"])
+        else:
+            path = records.path_of(plan.folder, record["row"], record["ood"]["name"], record["seed"])
+        stale = record["status"] == "done" and expected.get(path, record["key"]) != record["key"]
+        (outdated if stale and record["kind"] == "result" else found).append(record)
+    rows = sorted({record["row"] for record in outdated})
+    note = f"Left out, because what they depend on has changed since (run again): {', '.join(rows)}."
+    return found, [note] if rows else []
+
+
+def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -> View:
+    """Which rows and OOD sets a table of the plan shows, and the published numbers beside them."""
+    rows = {
+        row.spec.label: (row.spec.label, row.about["title"], row.about["encoder_title"])
+        for row in plan.rows
+        if row.selected or not selected
+    }
+    columns = {
+        column.name: (column.name, column.title, column.spec.group)
+        for column in plan.columns
+        if column.selected or not selected
+    }
+    results = [record for record in found if record["kind"] == "result"]
+    if not selected:  # what earlier runs measured beside the suite; not what none has measured yet
+        for record in results:
+            ood = record["ood"]
+            rows.setdefault(record["row"], (record["row"], record["title"], record["encoder_title"]))
+            columns.setdefault(ood["name"], (ood["name"], ood["title"], ood["group"]))
+        rows = {name: row for name, row in rows.items() if name in {record["row"] for record in results}}
+        there = {record["ood"]["name"] for record in results}
+        columns = {name: column for name, column in columns.items() if name in there}
+    return View(
+        name=plan.suite.name,
+        title=plan.suite.title,
+        id_title=results[0]["id"]["title"] if results else plan.suite.id.set,
+        rows=tuple(rows.values()),
+        ood=tuple(columns.values()),
+        published=_published(plan),
+        absent=plan.absent,
+        footnotes=tuple(notes),
+    )
+
+
+def _published(plan: Plan) -> dict[tuple[str, str, str], float]:
+    """(row, OOD set, metric) -> the published number, for rows and sets that are the published ones."""
+    where = plan.suite.published
+    if where is None:
+        return {}
+    cells = reference.published(where.tables, where.id)
+    sets = {spec.published: spec.set for spec in plan.suite.ood if spec.published is not None}
+    sets |= {"": ALL, "near": NEAR, "far": FAR}  # "": images a second
+    names: dict[str, list[str]] = {}
+    for row in plan.suite.rows:
+        if row.published is not None:
+            names.setdefault(row.published, []).append(row.label)
+    return {
+        (label, sets[ood], metric): value
+        for (method, ood, metric), value in cells.items()
+        if ood in sets
+        for label in names.get(method, [])
+    }

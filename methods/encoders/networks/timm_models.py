@@ -1,0 +1,165 @@
+"""timm's networks for the encoders that stand on them: where their weights are, and their maps pooled."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from methods.base import CannotRun, nearest
+from methods.encoders.networks import checkpoints
+
+HUB_FILE = "model.safetensors"
+HUB_TIMEOUT = 5.0  # seconds: the hub's client would retry for half a minute where there is no network
+
+
+def configuration(model: str, resolution: int) -> Any:
+    """timm's configuration of a model's weights; ValueError for an unknown model, tag, or impossible size."""
+    import timm
+
+    try:
+        config = timm.get_pretrained_cfg(model)
+    except RuntimeError:  # the architecture is there, the tag is not
+        architecture = model.split(".")[0]
+        tags = timm.list_models(f"{architecture}.*", pretrained=True)
+        raise ValueError(f"timm has no weights {model!r}; {nearest(model, tags)}") from None
+    if config is None or not timm.is_model(model):
+        raise ValueError(f"timm has no model {model!r}; {nearest(model, timm.list_models())}")
+    if config.fixed_input_size and resolution != config.input_size[-1]:
+        raise ValueError(
+            f"{model} reads images of {config.input_size[-1]} pixels only, not {resolution}: "
+            f"set resolution: {config.input_size[-1]}"
+        )
+    return config
+
+
+def find_weights(model: str, resolution: int, directory: Path | None, *, download: bool) -> Path:
+    """`<directory>/<model>.safetensors`, with the tag or without, then the Hugging Face cache, then the hub.
+
+    ValueError for a model that timm does not have, CannotRun where there are no weights.
+    """
+    import huggingface_hub
+
+    config = configuration(model, resolution)
+    stems = (model, f"{config.architecture}.{config.tag}", config.architecture)
+    if (path := checkpoints.find(directory, *stems)) is not None:
+        return path
+    where = f"put them at {directory or '<weights>'}/{model}.safetensors"
+    if config.hf_hub_id is None:
+        raise CannotRun(f"no weights of {model} are published: {where}")
+    file = config.hf_hub_filename or HUB_FILE
+    cached = huggingface_hub.try_to_load_from_cache(config.hf_hub_id, file)
+    if isinstance(cached, str):
+        return Path(cached)
+    remedy = f"{where}, or run `hf download {config.hf_hub_id} {file}` where there is a network"
+    if not download:
+        raise CannotRun(f"no weights of {model} here: {remedy}")
+    try:
+        # One try, with the client's own proxies, before the client's many.
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=HUB_TIMEOUT)
+        return Path(huggingface_hub.hf_hub_download(config.hf_hub_id, file))
+    except Exception as error:  # offline, proxy, gated, disk: of many libraries, and all mean the same here
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CannotRun(f"no weights of {model} here, and the download failed ({reason}): {remedy}") from error
+
+
+def pretrained(model: str, resolution: int, weights: Path) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    """The network without its classifier, on the CPU, and the mean and std that it was trained with.
+
+    These come from the file's header, else from timm's configuration. ValueError where the file does not fit.
+    """
+    import timm
+
+    config = configuration(model, resolution)
+    state, header = checkpoints.read(weights)
+    mean, std = checkpoints.normalisation(header, weights) or (tuple(config.mean), tuple(config.std))
+    network: nn.Module = timm.create_model(model, pretrained=False, num_classes=0)
+    checkpoints.load(network, _without_classifier(state, network, config.classifier), name=model, path=weights)
+    return network, mean, std
+
+
+def _without_classifier(
+    state: dict[str, Tensor], network: nn.Module, classifier: str | tuple[str, ...] | None
+) -> dict[str, Tensor]:
+    """A published file holds the classifier, which the network here is built without."""
+    heads = (classifier,) if isinstance(classifier, str) else classifier or ()
+    prefixes = tuple(f"{head}." for head in heads)
+    there = network.state_dict()
+    return {key: tensor for key, tensor in state.items() if key in there or not key.startswith(prefixes)}
+
+
+def classifier(network: Any, model: str) -> nn.Linear:
+    """The linear layer behind the embedding; ValueError for a model that classifies in another way."""
+    layer = network.get_classifier()
+    if not isinstance(layer, nn.Linear) or layer.bias is None:
+        raise ValueError(f"{model} does not end in one linear layer with a bias: choose another model")
+    return layer
+
+
+def map_names(network: nn.Module, model: str, modules: tuple[str, ...] | None = None) -> tuple[str, ...]:
+    """`modules`, None = those of all maps that timm lists. ValueError for modules that are not there."""
+    there = dict(network.named_modules())
+    listed = tuple(info["module"] for info in getattr(network, "feature_info", ()))
+    names = modules if modules is not None else listed
+    if not names:
+        raise ValueError(f"timm lists no feature maps for {model}: name modules in `layers`")
+    for name in names:
+        if name not in there:
+            raise ValueError(f"{model} has no module {name!r}; {nearest(name, listed or there)}")
+    return names
+
+
+class PooledMaps:
+    """The output of chosen modules (`map_names`), averaged over the image, after each forward pass of `network`.
+
+    side: each map is first resized (bilinear, align_corners=True) to side x side, None = not.
+    """
+
+    def __init__(
+        self, network: nn.Module, model: str, modules: tuple[str, ...] | None = None, *, side: int | None = None
+    ) -> None:
+        self._side = side
+        self._pooled: dict[str, Tensor] = {}
+        self.names = map_names(network, model, modules)
+        for name in self.names:
+
+            def keep(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
+                # Pooled at once: maps are not kept, and what a later layer does in place comes too late to matter.
+                maps = _as_map(output, network, name)
+                with torch.autocast(maps.device.type, enabled=False):
+                    self._pooled[name] = self._pool(maps.float())
+
+            network.get_submodule(name).register_forward_hook(keep)
+
+    def take(self) -> list[Tensor]:
+        """Of the last pass: (N, C) a module, float32. They are given once."""
+        taken = [self._pooled[name] for name in self.names]
+        self._pooled.clear()
+        return taken
+
+    def _pool(self, maps: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C)."""
+        if self._side is not None:
+            maps = functional.interpolate(maps, (self._side, self._side), mode="bilinear", align_corners=True)
+        return maps.mean((2, 3))
+
+
+def embed(network: Any, x: Tensor) -> Tensor:
+    """The vector (N, D) that the classifier of a timm network reads."""
+    embedding: Tensor = network.forward_head(network.forward_features(x), pre_logits=True)
+    return embedding
+
+
+def _as_map(output: Any, network: nn.Module, name: str) -> Tensor:
+    """A module's output as (N, C, H, W): channels last or tokens (N, L, C) are turned round."""
+    if isinstance(output, Tensor) and output.ndim == 4:
+        return output.permute(0, 3, 1, 2) if getattr(network, "output_fmt", "NCHW") == "NHWC" else output
+    if isinstance(output, Tensor) and output.ndim == 3:
+        tokens = output[:, getattr(network, "num_prefix_tokens", 0) :]
+        side = math.isqrt(tokens.shape[1])
+        if side * side == tokens.shape[1]:
+            return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+    shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+    raise ValueError(f"the output of {name} is no feature map ({shape}): choose other layers")

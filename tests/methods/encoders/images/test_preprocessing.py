@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from methods.encoders.images import preprocessing
+from methods.encoders.images.augmentation import random_crop, random_flip
+from methods.encoders.registry import create
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (300, 400), (48, 512), (224, 224), (500, 100)])
+def test_stretch_is_pils_bilinear(size: tuple[int, int]) -> None:
+    """PIL rounds to whole grey levels after each of its two passes, hence up to 1.5."""
+    image = noise(*size)
+    expected = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BILINEAR), dtype=float)
+    ours = preprocessing.stretch(torch.from_numpy(image)[None], 224, "cpu")
+    assert ours.shape == (1, 3, 224, 224)
+    np.testing.assert_allclose(ours[0].permute(1, 2, 0).numpy(), expected, atol=1.5)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (28, 28), (300, 401), (97, 60), (33, 32), (20, 51)])
+def test_resize_and_crop_is_torchvisions(size: tuple[int, int]) -> None:
+    image = noise(*size)
+    reference = transforms.Compose([transforms.Resize(32), transforms.CenterCrop(32)])
+    expected = np.asarray(reference(Image.fromarray(image)), dtype=float)
+    ours = preprocessing.resize_and_crop(torch.from_numpy(image)[None], 32, "cpu")
+    np.testing.assert_allclose(ours[0].permute(1, 2, 0).numpy(), expected, atol=1.5)
+
+
+def test_to_size_is_antialiased_bicubic() -> None:
+    rows, columns = np.mgrid[0:120, 0:90] / 120  # smooth: PIL clips between its passes, which noise would show
+    image = np.stack([rows, columns, (np.sin(9 * rows * columns) + 1) / 2], -1)
+    image = (image * 255).round().astype(np.uint8)
+    reference = transforms.Compose(
+        [transforms.Resize(32, transforms.InterpolationMode.BICUBIC), transforms.CenterCrop(32)]
+    )
+    expected = np.asarray(reference(Image.fromarray(image))).astype(int)
+    ours = preprocessing.to_size([torch.from_numpy(image)], 32, "cpu")
+    assert ours.dtype == torch.uint8
+    assert np.abs(ours[0].numpy() - expected).max() <= 1
+
+
+def test_pixels_of_the_right_size_are_unchanged_and_others_saturate_instead_of_wrapping() -> None:
+    encoder = create("pixels", resolution=8).open(None)
+    images = torch.from_numpy(np.stack([noise(8, 8, 1), noise(8, 8, 2)]))
+    assert torch.equal(encoder.encode(images)["pixels"], images)
+    edge = torch.zeros((1, 16, 16, 3), dtype=torch.uint8)
+    edge[:, :, 7:] = 255  # bicubic overshoots both ways at a step
+    row = encoder.encode(edge)["pixels"][0, 0, :, 0].int()
+    assert row[0] == 0
+    assert row[-1] == 255
+    assert (row.diff() >= 0).all()
+
+
+def test_images_of_many_sizes_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [(20, 30), (32, 32), (20, 30), (40, 16), (32, 32), (20, 30)]
+    images = [torch.from_numpy(noise(*size, seed=i)) for i, size in enumerate(sizes)]
+    one_by_one = torch.cat([preprocessing.stretch(image[None], 24, "cpu") for image in images])
+    torch.testing.assert_close(preprocessing.stretch(images, 24, "cpu"), one_by_one)
+    monkeypatch.setattr(preprocessing, "BLOCK_BYTES", 2 * 20 * 30 * 3 * 4)  # two images of 20 x 30 at once
+    torch.testing.assert_close(preprocessing.stretch(images, 24, "cpu"), one_by_one)
+    batch = torch.stack([images[0], images[2], images[5]])
+    torch.testing.assert_close(preprocessing.stretch(batch, 24, "cpu"), one_by_one[[0, 2, 5]])
+
+
+def test_normalise_by_hand() -> None:
+    pixels = torch.tensor([0.0, 127.5, 255.0]).view(1, 3, 1, 1)
+    out = preprocessing.normalise(pixels, (0.5, 0.25, 0.2), (0.5, 0.5, 0.1)).flatten()
+    torch.testing.assert_close(out, torch.tensor([-1.0, 0.5, 8.0]))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.zeros(2, 8, 8, 3),
+        torch.zeros((2, 3, 8, 8), dtype=torch.uint8),
+        torch.zeros((8, 8, 3), dtype=torch.uint8),
+        torch.zeros((1, 0, 8, 3), dtype=torch.uint8),
+        [torch.zeros((8, 8), dtype=torch.uint8)],
+    ],
+)
+def test_what_is_not_images_is_named(images: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="images are uint8"):
+        preprocessing.stretch(images, 8, "cpu")
+
+
+def test_random_crop_is_a_window_of_the_padded_image() -> None:
+    images = torch.arange(1, 2 * 3 * 6 * 6 + 1).view(2, 3, 6, 6).repeat(40, 1, 1, 1)
+    crops = random_crop(images, 2, torch.Generator().manual_seed(0))
+    padded = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    places = set()
+    for crop, whole in zip(crops, padded, strict=True):
+        windows = {(y, x): whole[:, y : y + 6, x : x + 6] for y in range(5) for x in range(5)}
+        matching = [place for place, window in windows.items() if torch.equal(window, crop)]
+        assert len(matching) == 1
+        places.add(matching[0])
+    assert len(places) > 15  # 80 draws of 25 places: 24.0 are expected
+    assert {y for y, _ in places} == {x for _, x in places} == set(range(5))
+
+
+def test_random_flip_mirrors_half_of_the_images() -> None:
+    images = torch.arange(2 * 3).view(1, 1, 2, 3).repeat(1000, 1, 1, 1)
+    out = random_flip(images, torch.Generator().manual_seed(0))
+    mirrored = (out == images.flip(3)).flatten(1).all(1)
+    assert (mirrored ^ (out == images).flatten(1).all(1)).all()
+    assert 440 < int(mirrored.sum()) < 560  # 500 +- 3.8 standard deviations
+
+
+def _pixels(seed, height, width):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_to_size_leaves_alone_what_fits():
+    images = torch.from_numpy(np.stack([_pixels(seed, 32, 32) for seed in range(3)]))
+    assert torch.equal(preprocessing.to_size(images, 32, "cpu"), images)
+
+
+def test_to_size_does_not_depend_on_the_batch():
+    sizes = [(64, 48), (64, 48), (30, 90)]
+    images = [torch.from_numpy(_pixels(seed, *size)) for seed, size in enumerate(sizes)]
+    together = preprocessing.to_size(images, 32, "cpu")
+    assert together.shape == (3, 32, 32, 3)
+    assert torch.equal(together[:2], preprocessing.to_size(torch.stack(images[:2]), 32, "cpu"))
+    for image, one in zip(images, together, strict=True):
+        assert torch.equal(preprocessing.to_size([image], 32, "cpu")[0], one)
