@@ -13,6 +13,15 @@ from methods.base import Features, Head, nearest
 Images = Tensor | Sequence[Tensor]  # uint8 (N, H, W, 3), or N images (H, W, 3) of their own sizes
 
 
+@dataclass(frozen=True)
+class HeadClasses:
+    """The outputs of a head: how many, their names in order where a file says them, and the set it was trained on."""
+
+    count: int
+    names: tuple[str, ...] | None = None
+    trained_on: str | None = None
+
+
 @dataclass
 class Encoder(ABC):
     """Turns images into features. Its dataclass fields are its settings; ValueError for a setting that cannot be.
@@ -21,12 +30,14 @@ class Encoder(ABC):
     Before `fit`, `find_start` and `start_from` where it does not start from random weights.
     `learns`: what `fit` reads ("pixels", "embedding"), "" where there is nothing to train.
     `supervised`: whether `fit` needs the labels too.
+    `keeps_head`: whether `fit` goes on with the head in the file that it starts from.
     """
 
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     learns: ClassVar[str] = ""
     supervised: ClassVar[bool] = True
+    keeps_head: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -50,6 +61,10 @@ class Encoder(ABC):
 
         CannotRun where it has to be there and is not.
         """
+        return None
+
+    def head_in(self, weights: Path) -> HeadClasses | None:
+        """The classes of the head in a file that was found; None without a head. ValueError where it does not fit."""
         return None
 
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:

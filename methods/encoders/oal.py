@@ -7,7 +7,6 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.base import Features, nearest
+from methods.device import tensors
 from methods.encoders.base import Images, register
 from methods.encoders.classifier import Classifier, split
 from methods.encoders.images import preprocessing
@@ -73,6 +73,8 @@ class OAL(Classifier):
     title = "OAL-feat"
     paper = "Gao et al., Enhancing OOD Detection Using Latent Diffusion, https://arxiv.org/abs/2406.16525"
 
+    keeps_head = True
+
     base: str = ""
     held_out: float = 0.1
     outliers: Arm = "diffusion"
@@ -110,8 +112,7 @@ class OAL(Classifier):
             raise ValueError("oal: outliers: latents and `latents`, the file that holds them, go together")
         if self.outliers == "latents" and (self.club or not self.distil or self.weight is not None):
             raise ValueError("oal: outliers: latents has OAL's own loss; leave out weight, distil and club")
-        if self.latents is not None and Path(self.latents).is_file():
-            self.latents_sha256 = sha256(Path(self.latents).read_bytes()).hexdigest()
+        self.latents_sha256 = None if self.latents is None else latent_files.sha256(Path(self.latents))
         self._tuning = loop.Recipe(
             epochs=self.tune_epochs,
             batch_size=self.batch_size,
@@ -189,7 +190,8 @@ class OAL(Classifier):
             workdir=stages.folder("tuning"),
             precision=self._precision,
         )
-        self._network, self._trained = self._place(self._network), True
+        self._trained = True
+        self._place(self._network)
         held_embedding = self._embed(held_pixels)
         self.selection["accuracy_after"] = self._accuracy(held_embedding, held_labels)
         if kept is not None:
@@ -319,14 +321,11 @@ class OAL(Classifier):
             return self
         super().load_state(state)
 
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
         self._adapter = None
-        if adapter := under("adapter."):
+        if adapter := tensors.under("adapter.", state):
             self._adapter = Adapter(adapter["mean"], adapter["scale"])
             self._adapter.load_state_dict(adapter)
             self._adapter.eval().to(self._device)
         self.losses, self.diffusion_losses = state["losses"].tolist(), state["diffusion_losses"].tolist()
-        self.selection = {name: float(value) for name, value in under("selection.").items()}
+        self.selection = {name: float(value) for name, value in tensors.under("selection.", state).items()}
         return self
