@@ -51,6 +51,14 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}, metadata
 
 
+def header(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, without its tensors; empty where there is none."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
+
+
 def normalisation(metadata: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
     """Mean and std a channel, from the lists `mean` and `std` of a header; None where it has neither."""
     if "mean" not in metadata and "std" not in metadata:
