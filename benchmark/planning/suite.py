@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from methods.base import nearest
 
@@ -97,6 +97,12 @@ class Suite(_Strict):
     calibrate: bool = False
     quick: Quick = Quick()
     published: Published | None = None
+    _folder: Path = PrivateAttr(SUITES)
+
+    @property
+    def folder(self) -> Path:
+        """Where the suite's file lies, and what it ships."""
+        return self._folder
 
     @field_validator("rows")
     @classmethod
@@ -131,6 +137,7 @@ def read(name: str) -> Suite:
         suite = Suite.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {_first_fault(error)}") from None
+    suite._folder = path.parent
     _check_names(suite, path)
     return _with_paths(suite, path.parent)
 

@@ -104,8 +104,8 @@ class OAL(Classifier):
                 raise ValueError(f"oal: {name} is at least {least}, not {getattr(self, name)}")
         if not self.held_out:
             raise ValueError("oal: held_out is above 0: distances and margins are taken on images that are new")
-        if self.base and self.checkpoint is not None:
-            raise ValueError("oal: it starts from `base` or from `checkpoint`, not from both")
+        if (self.base and self.checkpoint is not None) or self.shipped is not None:
+            raise ValueError("oal: it starts from `base` or from `checkpoint`, not from both, nor from `shipped`")
         if (self.outliers == "latents") != (self.latents is not None):
             raise ValueError("oal: outliers: latents and `latents`, the file that holds them, go together")
         if self.outliers == "latents" and (self.club or not self.distil or self.weight is not None):
@@ -134,7 +134,7 @@ class OAL(Classifier):
         return None
 
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        """The classifier's `checkpoint`, where its file is there; else that is trained too."""
+        """The classifier's `checkpoint`; without one, and without a base, the classifier is trained too."""
         return super().find_weights(directory, download=download)
 
     def start_from(self, weights: Path) -> Self:
