@@ -31,7 +31,8 @@ from methods.encoders.networks import checkpoints
 def main(name: str, encoder: str) -> None:
     suite = suites.read(name)
     spec = suite.encoders[encoder]
-    spec = spec.model_copy(update={"settings": {**spec.settings, "shipped": None}})
+    spec = spec.model_copy(update={"settings": {**spec.settings}})
+    spec.settings.pop("shipped", None)
     suite = suite.model_copy(update={"encoders": {**suite.encoders, encoder: spec}})
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
@@ -53,7 +54,7 @@ def main(name: str, encoder: str) -> None:
             "trained_on": images.name,
             "images": json.dumps(len(use.train.rows)),
             **({"without": WITHOUT} if use.train.calibration else {}),
-            "settings": json.dumps(dict(spec.settings)),
+            "settings": json.dumps(spec.settings),
             "seed": json.dumps(use.seed),
             "accuracy": json.dumps(accuracy((passed,), worker.store)),
             "command": " ".join([f"OMP_NUM_THREADS={machine['threads']}", "python", *sys.argv]),

@@ -1,5 +1,6 @@
 """What jobs work on: images of a set, and encoders, each with all that its results depend on."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmark.store import keys
+from datasets import catalogue
 from datasets.loading import select, select_balanced
 from datasets.sources import ImageSet
 from methods.base import hold_out
@@ -108,8 +110,8 @@ class EncoderUse:
     def may_know(self, images: Selection) -> bool:
         """Whether the file that it comes from may have been trained on these ID calibration images.
 
-        That it was not, a header says: another set under `trained_on`, or this one `without` the calibration images.
-        A public network, which has the name of its `model`, was trained on ImageNet.
+        That it was not, a header says: another set of the catalogue under `trained_on`, or `without` these images. A
+        public network, which has the name of its `model`, was trained on ImageNet.
         """
         if self.base is not None and self.base.may_know(images):
             return True
@@ -118,8 +120,8 @@ class EncoderUse:
             return file is not None and file.may_know(images)
         header = checkpoints.header(file)
         public = hasattr(self.encoder, "model") and getattr(self.encoder, "checkpoint", None) is None
-        name = "imagenet" if images.images.name.startswith("imagenet") else images.images.name
-        return header.get("trained_on", "imagenet" if public else name) == name and header.get("without") != WITHOUT
+        other = _catalogued(header.get("trained_on", "imagenet" if public else ""))
+        return other in (None, _catalogued(images.images.name)) and header.get("without") != WITHOUT
 
     @cached_property
     def training_key(self) -> str:
@@ -164,6 +166,17 @@ def encode_key(use: EncoderUse, images: Selection) -> str:
     """The key of one encoder's pass over one selection."""
     base = None if use.base is None else encode_key(use.base, images)
     return keys.digest(what="encode", encoder=use.identity, images=images.identity, base=base)
+
+
+def _catalogued(name: str) -> str | None:
+    """The set of the catalogue that is meant by a name such as "CIFAR-10"; None for others. ImageNet's parts are it."""
+    if _plain(name).startswith("imagenet"):
+        return "imagenet"
+    return next((there for there in catalogue.names() if _plain(there) == _plain(name)), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 _digests: dict[tuple[Path, int, int], str] = {}
