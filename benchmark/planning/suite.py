@@ -81,7 +81,11 @@ class Quick(_Strict):
 
 
 class Suite(_Strict):
-    """What to run. Read it with `read`."""
+    """What to run. Read it with `read`.
+
+    `calibrate`: calibration images are taken out of the training set before every fit and every training, and records
+    carry thresholds. Published protocols fit on all of it.
+    """
 
     name: str
     title: str
@@ -90,6 +94,7 @@ class Suite(_Strict):
     encoders: dict[str, EncoderSpec] = Field(min_length=1)
     rows: tuple[RowSpec, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = (0,)
+    calibrate: bool = False
     quick: Quick = Quick()
     published: Published | None = None
     _folder: Path = PrivateAttr(SUITES)

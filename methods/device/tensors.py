@@ -52,6 +52,17 @@ class _Refused(Exception):
     """Why a file that may be whole is not loaded."""
 
 
+def header(path: Path) -> dict[str, str]:
+    """What the header of a safetensors file says beside its tensors; nothing of another file, or a broken one."""
+    try:
+        with open_regular(path) as file:
+            length = int.from_bytes(file.read(8), "little")
+            found = json.loads(file.read(length)) if length <= HEADER_BYTES else {}
+            return {str(name): str(said) for name, said in found.get("__metadata__", {}).items()}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return {}
+
+
 def _safetensors(file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors.torch import load
 

@@ -29,7 +29,8 @@ class Classifier(Trainable[cifar.Network]):
     where no seeds are asked for and for seed 0. With neither the network is trained. classes: None = as many as the
     checkpoint or the labels have; names, in the order of its outputs, for a file that does not say them. augment: a
     random crop from the image padded with black by an eighth (4 pixels at 32), and a flip. held_out: a share of the
-    training images (`split`) that it is not trained on, for what starts from it and needs images that are new to it.
+    training images (`split`) that it is not trained on, for what starts from it and needs images that are new to it;
+    none where `validation` holds such images.
     The default recipe is OpenOOD's (v1.5: SGD, Nesterov .9, cosine, 100 epochs; baselines.md 1 D). Mean and std are
     those of the checkpoint's header, or of the training images. Images of another size: short side to `resolution`,
     centre crop, as in DICE.
@@ -115,7 +116,7 @@ class Classifier(Trainable[cifar.Network]):
         found = int(labels.max()) + 1
         if self.classes is not None and found > self.classes:
             raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
-        if self.held_out:
+        if self.held_out and train.validation is None:
             fitted, _ = split(len(labels), self.held_out)
             pixels, labels = pixels[fitted], labels[fitted]
         self._mean, self._std = preprocessing.statistics(pixels)
