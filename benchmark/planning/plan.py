@@ -163,8 +163,11 @@ class _Planner:
             if names.count(name) > 1:
                 raise UsageError(f"two OOD sets are called {name!r}: give one of the folders another name")
         wanted = {row.encoder for row in self.rows}
-        self.encoders = EncoderLookup(self.suite, options, self.train, self.size, wanted, download=download)
+        self.encoders = EncoderLookup(
+            self.suite, options, self.train, self.test.images, self.size, wanted, download=download
+        )
         self.absent += self.encoders.absent
+        self.broken += self.encoders.broken
 
     def _changed(self, suite: Suite) -> Suite:
         """The suite as --pretrained and --quick change it, with a footnote for each."""
@@ -249,7 +252,7 @@ class _Planner:
         use = self.encoders[spec.encoder]
         use = use if isinstance(use, str) else self.encoders.of_seed(use, seed)
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
-        of_encoder = [] if isinstance(use, str) else departures.of_encoder(use)
+        of_encoder = [] if isinstance(use, str) else [*departures.of_encoder(use), *([use.note] if use.note else [])]
         about = {
             "suite": self.suite.name,
             "row": spec.label,
@@ -266,25 +269,28 @@ class _Planner:
             "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
         }
         selected = spec in self.rows
-        lacking = set(method.reads) - {"labels"} - suites.offered(self.suite, spec.encoder)
+        offered = suites.offered(self.suite, spec.encoder)
+        no_head = "" if isinstance(use, str) else use.no_head
+        lacking = set(method.reads) - {"labels"} - (offered - {"logits", "head"} if no_head else offered)
         if lacking or isinstance(use, str):
             offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
+            offers += f": {no_head}" if no_head else ""
             return Row(spec, about, use if isinstance(use, str) else offers, selected, {}, None, ())
         fit = None
         if type(method).fit is not Method.fit:
-            fit = FitMethod(spec.method, settings, seed, encodes(use, self.train))
+            fit = FitMethod(spec.method, settings, seed, encodes(use, use.view(self.train)))
 
         def score(images: Selection) -> Score:
             return Score(spec.method, settings, seed, fit, encodes(use, images))
 
-        scored = score(self.test)
+        scored = score(use.view(self.test))
         measures = {
             column.name: Measure(
                 self.folder,
                 {**about, "ood": column.about},
                 scored,
                 score(column.images),
-                None if self.train.calibration is None else score(self.train.calibration),
+                None if self.train.calibration is None else score(use.view(self.train.calibration)),
             )
             for column in self.columns
         }
