@@ -82,7 +82,7 @@ class EncoderUse:
     settings: Mapping[str, Any]
     title: str
     weights: Path | None = None
-    shipped: Path | None = None  # its weights for seed 0, where others are trained here
+    shipped: "EncoderUse | None" = None  # the same as the suite ships it, for seed 0, where others are trained here
     precision: str = "32"
     match: int | None = None  # --resolution id: the size that every image is brought to first
     base: "EncoderUse | None" = None  # whose embedding it reads in the place of images

@@ -45,7 +45,9 @@ def of_head(head: HeadClasses, file: Path, id_set: ImageSet, given: tuple[str, .
     if not id_set.named:
         return Order(tuple(map(str, range(head.count))), False)
     if head.count != len(id_set.classes):
-        raise Differ(f"{file.name} does not name its {head.count} classes, and {id_set.title} has {len(id_set.classes)}")
+        raise Differ(
+            f"{file.name} does not name its {head.count} classes, and {id_set.title} has {len(id_set.classes)}"
+        )
     shown = id_set.classes if head.count <= _SHOWN else (*id_set.classes[:3], "...", id_set.classes[-1])
     note = f"{file.name} does not name its classes; taken as {id_set.title}'s in this order: {', '.join(shown)}"
     return Order(id_set.classes, True, note)
@@ -85,6 +87,14 @@ def places(images: ImageSet, order: Order) -> Places:
     if not images.named and images.split == "train" and occurring[0] > 0:
         raise Differ(f"the labels of {where} start at {occurring[0]}, those of the {count} classes at 0")
     return None if found == tuple(range(len(found))) else found
+
+
+def places_or_none(images: ImageSet, order: Order) -> Places:
+    """As `places`; a set whose classes cannot be matched has no labels."""
+    try:
+        return places(images, order)
+    except Differ:
+        return (-1,) * len(images.classes)
 
 
 def together(train: ImageSet, test: ImageSet) -> Order:
