@@ -42,6 +42,9 @@ class Encoder(ABC):
     def __post_init__(self) -> None:
         """Every setting is what its annotation says. An encoder that has more to say calls this first."""
         check_settings(self)
+        for name in settings(self):
+            if isinstance(value := getattr(self, name), list):  # as YAML has them
+                setattr(self, name, tuple(value))
 
     @property
     @abstractmethod

@@ -36,10 +36,8 @@ class Pretrained(Encoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layers is not None:
-            self.layers = tuple(self.layers)
-            if not self.layers:
-                raise ValueError("pretrained: layers is empty; leave it out for all of the model's maps")
+        if self.layers == ():
+            raise ValueError("pretrained: layers is empty; leave it out for all of the model's maps")
         self._network: nn.Module | None = None
         self._layer_sizes: tuple[int, ...] = ()
 

@@ -27,6 +27,9 @@ class Trainable(Encoder, Generic[N]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        names = self.class_names
+        if names is not None and not 1 < len(names) == len(set(names)):
+            raise ValueError(f"{self.title}: classes are at least 2 names, each of them once")
         self._network: N | None = None
         self._trained = False
         self.losses: list[float] = []
