@@ -98,6 +98,8 @@ class EncoderLookup:
             use = self._in_order(use, below) if below is not None else self._matched(use)
             if seeds and shipped is not None:
                 use = replace(use, shipped=self._matched(replace(use, weights=shipped, train=None, start=None)))
+        except UsageError:  # the suite's own fault, and no file's
+            raise
         except ValueError as error:
             return self._without(name, self.broken, error)
         if use.trained_here and use.encoder.keeps_head and (reason := use.no_head or (base and base.no_head)):
