@@ -4,20 +4,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import CannotRun, Features, Method, hold_out, nearest, register
+from methods.base import CannotRun, Count, Features, Method, Positive, Range, Share, hold_out, register
 from methods.training.loop import Recipe, seeded
 from methods.training.loop import train as train_network
 from methods.vectors.noise import derive, normal
 
 LEVELS = 1000  # of noise, 0 .. 999: diffusers' timesteps
 _CALL_PIXELS = 1 << 19  # that the network sees in one call: 512 images of 32 x 32; bounds the memory of a score
-_SAMPLERS = ("plms", "ddim")
 _PICTURES, _PICTURE_STEPS = 16, 100
 
 
@@ -29,8 +28,8 @@ class DDPM(Method):
     An image x in 0..1 (each `stretch`ed from its minimum to its maximum) is noised to level t of 1,000,
     sqrt(a[t]) x + sqrt(1 - a[t]) noise, and denoised by a U-Net that predicts the noise, with a sampler that
     has `steps` of the levels: x~, clamped to 0..1. e_t = mean (x - x~)^2 over pixels; z_t = (e_t - mean) / std
-    of held-out ID training images. The starts are every `skip`-th of the sampler's levels from its second on:
-    10, 170, .. 970 by default.
+    of the ID calibration images (`validation`; without it of a hold-out). The starts are every `skip`-th of the
+    sampler's levels from its second on: 10, 170, .. 970 by default.
 
     The released code leaves out the repeated first step of PLMS, carries its history from one start to the
     next, and ends at a[0]; here each start is on its own and ends at a = 1. The paper adds LPIPS, which needs
@@ -49,23 +48,18 @@ class DDPM(Method):
     random_fit: ClassVar[bool] = True
 
     sampler: Literal["plms", "ddim"] = "plms"
-    steps: int = 100
-    skip: int = 16
+    steps: Annotated[int, Range(2, LEVELS)] = 100
+    skip: Count = 16
     stretch: bool = True
-    width: int = 128
-    epochs: int = 300
-    lr: float = 2.5e-5
-    batch_size: int = 512
-    ema: float | None = None
+    width: Count = 128
+    epochs: Count = 300
+    lr: Positive = 2.5e-5
+    batch_size: Count = 512
+    ema: Share | None = None
 
     def __post_init__(self) -> None:
-        if self.sampler not in _SAMPLERS:
-            raise ValueError(f"ddpm: sampler {self.sampler!r}; {nearest(self.sampler, _SAMPLERS)}")
-        if not 2 <= self.steps <= LEVELS:
-            raise ValueError(f"ddpm: steps must be from 2 to {LEVELS}, not {self.steps}")
-        if self.skip < 1:
-            raise ValueError(f"ddpm: skip must be at least 1, not {self.skip}")
-        if self.width < 4 or self.width % 4:
+        super().__post_init__()
+        if self.width % 4:
             raise ValueError(f"ddpm: width must be a multiple of 4, not {self.width}")
         self._network: Any = None
         self._calibration: tuple[Tensor, Tensor] | None = None
@@ -76,19 +70,22 @@ class DDPM(Method):
         return tuple(reversed(_sampler_levels(self.steps)))[1 :: self.skip]
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        pixels = train.need("pixels")
-        kept, held = hold_out(len(pixels))
+        held = train.validation
+        if held is None:
+            kept, rows = hold_out(len(train))
+            train, held = train[kept], train[rows]
         if len(held) < 2:
-            raise CannotRun(f"needs 30 training images, to calibrate on 2 of them; there are {len(pixels)}")
+            raise CannotRun(f"needs 2 images to calibrate on, a hold-out of 30 training images; there are {len(held)}")
+        pixels = train.need("pixels")
         _check_size(pixels)
         self._seed = seed
-        self._held = Features(pixels=pixels[held].to(device), index=train.index[held].to(device))
+        self._held = Features(pixels=held.need("pixels"), index=held.index).to(device)
         self._calibration = None
-        pixels, kept = pixels.to(device), kept.to(device)
+        pixels = pixels.to(device)
         scheduler = _scheduler("ddim", LEVELS)
 
         def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            clean = _images(pixels[kept[rows]], self.stretch)
+            clean = _images(pixels[rows], self.stretch)
             level = torch.randint(LEVELS, rows.shape, generator=generator, device=clean.device)
             noise = torch.randn(clean.shape, generator=generator, device=clean.device)
             predicted = network(scheduler.add_noise(clean, noise, level), level, return_dict=False)[0]
@@ -99,7 +96,7 @@ class DDPM(Method):
         self.losses = train_network(
             self._network,
             loss,
-            len(kept),
+            len(pixels),
             Recipe(self.epochs, self.batch_size, "adam", self.lr, ema=self.ema),
             seed=seed,
             device=device,
@@ -282,4 +279,4 @@ def _bytes(images: Tensor) -> Tensor:
 def _check_size(pixels: Tensor) -> None:
     height, width = pixels.shape[1:3]
     if height % 4 or width % 4:
-        raise ValueError(f"ddpm halves its images twice: {height} x {width} are no multiples of 4; resize them")
+        raise CannotRun(f"ddpm halves its images twice: {height} x {width} are no multiples of 4; resize them")

@@ -1,10 +1,11 @@
 """A suite: one ID set, its OOD sets, encoders and rows, read from YAML and checked on reading."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from methods.base import nearest
 
@@ -81,7 +82,11 @@ class Quick(_Strict):
 
 
 class Suite(_Strict):
-    """What to run. Read it with `read`."""
+    """What to run. Read it with `read`.
+
+    `calibrate`: calibration images are taken out of the training set before every fit and every training, and records
+    carry thresholds. Published protocols fit on all of it.
+    """
 
     name: str
     title: str
@@ -90,8 +95,15 @@ class Suite(_Strict):
     encoders: dict[str, EncoderSpec] = Field(min_length=1)
     rows: tuple[RowSpec, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = (0,)
+    calibrate: bool = False
     quick: Quick = Quick()
     published: Published | None = None
+    _folder: Path = PrivateAttr(SUITES)
+
+    @property
+    def folder(self) -> Path:
+        """Where the suite's file lies, and what it ships."""
+        return self._folder
 
     @field_validator("rows")
     @classmethod
@@ -126,6 +138,7 @@ def read(name: str) -> Suite:
         suite = Suite.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {_first_fault(error)}") from None
+    suite._folder = path.parent
     _check_names(suite, path)
     return _with_paths(suite, path.parent)
 
@@ -208,12 +221,15 @@ def _with_paths(suite: Suite, folder: Path) -> Suite:
     """Folders of images that a suite names are meant from where the suite's file lies."""
 
     def resolve(name: str) -> str:
-        return str((folder / name).resolve()) if is_path(name) else name
+        return os.path.realpath(folder / name) if is_path(name) else name
+
+    def resolved(ood: OODSet) -> OODSet:
+        return ood.model_copy(update={"set": resolve(ood.set), "stand_in": ood.stand_in and resolve(ood.stand_in)})
 
     return suite.model_copy(
         update={
             "id": suite.id.model_copy(update={"set": resolve(suite.id.set)}),
-            "ood": tuple(ood.model_copy(update={"set": resolve(ood.set)}) for ood in suite.ood),
+            "ood": tuple(map(resolved, suite.ood)),
         }
     )
 

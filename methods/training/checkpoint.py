@@ -3,12 +3,13 @@
 import os
 import signal
 import threading
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from methods.device import tensors
 
 _TEMPORARY = ".tmp"
 
@@ -37,14 +38,14 @@ def save(path: Path, state: dict[str, Any]) -> None:
     write(path, lambda temporary: torch.save(state, temporary))
 
 
-def load(path: Path, identity: str) -> dict[str, Any] | None:
-    """What `save` wrote, on the CPU, if its `identity` is this one; None for any other file, or none."""
+def load(path: Path, identity: str, limit: int) -> dict[str, Any] | None:
+    """What `save` wrote, on the CPU, if its `identity` is this one and it unpacks to at most `limit` bytes.
+
+    None for any other file, or none.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
-            if archive.testzip() is not None:
-                return None
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # absent, torn or hostile: whatever the reader raises, it is no checkpoint of ours
+        state, _ = tensors.read(path, limit)
+    except (OSError, ValueError):  # absent, torn or hostile: it is no checkpoint of ours
         return None
     return state if isinstance(state, dict) and state.get("identity") == identity else None
 

@@ -182,6 +182,7 @@ class DenseNetBC(Network):
         return functional.relu(self.bn1(last)).mean((2, 3))
 
 
+HEADS = ("linear.weight", "fc.weight")  # the head, whatever the checkpoint calls it
 ARCHITECTURES: Mapping[str, tuple[type[Network], dict[str, Any]]] = {
     **{f"resnet{depth}": (CifarResNet, {"depth": depth}) for depth in (8, 20, 32, 44, 56)},
     "resnet18": (ResNet18, {}),
@@ -203,9 +204,3 @@ def build(name: str, classes: int) -> Network:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network
-
-
-def classes_in(state: Mapping[str, Tensor]) -> int | None:
-    """The number of classes of a checkpoint; None where it has no linear layer of either name."""
-    weight = state.get("linear.weight", state.get("fc.weight"))
-    return len(weight) if weight is not None and weight.ndim else None

@@ -222,8 +222,8 @@ def test_what_a_checkpoint_has_to_have(tmp_path: Path) -> None:
     network = save(tmp_path / "x.safetensors", "resnet20", 5)
     with pytest.raises(ValueError, match=r"x.safetensors has 5 classes, not 10"):
         create("classifier", architecture="resnet20", classes=10).open(tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match=r"x.safetensors does not fit resnet32: 72 missing"):
-        # 2 more blocks in each of 3 stages: 2 convolutions and 2 norms of 5 entries each
+    with pytest.raises(ValueError, match=r"x.safetensors does not fit resnet32: 60 missing"):
+        # 2 more blocks in each of 3 stages: 2 convolutions and 2 norms of 4 entries and a counter each
         create("classifier", architecture="resnet32").open(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"x.safetensors does not fit resnet18"):
         create("classifier", architecture="resnet18").open(tmp_path / "x.safetensors")

@@ -311,7 +311,8 @@ def test_where_it_starts_from(start: Path, tmp_path: Path, tuned: Callable[..., 
     encoder = create("oal", **TINY, checkpoint="toy")
     assert encoder.find_weights(start.parent) is None  # a file is where it starts, not what it ends with
     assert encoder.find_start(start.parent) == start
-    assert encoder.find_start(tmp_path) is None
+    with pytest.raises(CannotRun, match="no network toy in"):
+        encoder.find_start(tmp_path)
     assert create("oal", **TINY).find_start(start.parent) is None
     # the checkpoint is what it would have trained for itself: the same student comes out
     trained = create("oal", **{**TINY, "backbone": "frozen", **ARMS["CE+KD"]}).open(None).fit(toy(), seed=1)
