@@ -124,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images a batch (default: 64 on the CPU, 256 on a GPU); changes no score",
     )
+    how.add_argument("--pdf", action="store_true", help="figures as PDF as well")
     how.add_argument("--no-speed", action="store_true", help="do not measure images per second")
     how.add_argument("--strict", action="store_true", help="absent sets and skipped rows are failures")
     instead = parse.add_argument_group("instead of running")
@@ -175,6 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
             quick=given.quick,
             resolution=given.resolution,
             speed=not given.no_speed,
+            pdf=given.pdf,
             methods=tuple(given.methods),
             ood=tuple(given.ood),
             seeds=tuple(dict.fromkeys(given.seeds)),
@@ -217,12 +219,12 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(planned.describe(store))
         return 0
     if given.redraw:
-        report.write(planned, redraw=True)
+        report.write(planned, redraw=True, pdf=options.pdf)
         print(report.text(planned))
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
     outcome = Runner(planned, worker).run()
-    report.write(planned)
+    report.write(planned, pdf=options.pdf)
     print(report.text(planned))
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)

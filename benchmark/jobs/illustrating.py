@@ -1,16 +1,16 @@
 """What a training looks like: its loss curve, and image grids of what a generator makes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
 
-from benchmark.canvas import canvas
+from benchmark.canvas import MARGIN, SMALL, Layout, canvas, height, log_ticks, wrap
 from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import TrainEncoder, load_features
 from benchmark.jobs.fitting import FitMethod
@@ -22,6 +22,10 @@ from benchmark.store.entries import Store
 from benchmark.store.files import write_atomically
 
 SHOWN = 16  # images that a generator is given to reconstruct
+_NOTES = {  # what a grid holds, by the name that methods give it
+    "samples": "Images that the model drew, none of them from the data.",
+    "reconstructions": "ID test images, each followed by what the model makes of it.",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +38,7 @@ class Illustrate(Job):
     heading: str
     training: FitMethod | TrainEncoder
     score: Score | None = None  # of the row; None for an encoder
+    pdf: bool = False  # each figure as PDF as well
 
     @cached_property
     def key(self) -> str:
@@ -57,25 +62,37 @@ class Illustrate(Job):
     def _marker(self) -> Path:
         return self.folder / "figures" / "drawn" / f"{records.safe_name(self.name)}.json"
 
+    @property
+    def _endings(self) -> tuple[str, ...]:
+        return ("png", "pdf") if self.pdf else ("png",)
+
     def done(self, store: Store) -> bool:
         try:
             drawn = json.loads(self._marker.read_text(encoding="utf-8"))
-            return bool(drawn["key"] == self.key and all((self.folder / path).is_file() for path in drawn["paths"]))
+            files = [self.folder / f"{path}.{ending}" for path in drawn["paths"] for ending in self._endings]
+            return bool(drawn["key"] == self.key and all(path.is_file() for path in files))
         except (OSError, ValueError, KeyError, TypeError):
             return False
 
     def run(self, worker: Worker) -> None:
-        paths = []
+        figures = dict(self._figures(worker))
+        for path, draw in figures.items():
+            for ending in self._endings:
+                draw(self.folder / f"{path}.{ending}")
+        write_atomically(self._marker, json.dumps({"key": self.key, "paths": list(figures)}))
+
+    def _figures(self, worker: Worker) -> Iterator[tuple[str, Callable[[Path], None]]]:
+        """Paths below the results folder, without their ending, and how each is drawn."""
         for name, losses in worker.store.tensors("fit", self.training.key).items():
             if name.endswith("losses") and len(losses) > 1:
                 stage = name.removesuffix("losses").rstrip("_")  # of trainings one after another; "": the last
-                paths.append(f"figures/losses/{records.safe_name(self.name)}{f'.{stage}' if stage else ''}.png")
                 heading = f"{self.heading}: {stage}" if stage else self.heading
-                loss_curve(heading, losses.tolist(), self.folder / paths[-1])
+                path = f"figures/losses/{records.safe_name(self.name)}{f'.{stage}' if stage else ''}"
+                yield path, partial(loss_curve, heading, losses.tolist())
         for title, images in self._pictures(worker).items():
-            paths.append(f"figures/pictures/{records.safe_name(self.name)}.{records.safe_name(title)}.png")
-            image_grid(f"{self.heading}: {title}", images.cpu().numpy(), self.folder / paths[-1])
-        write_atomically(self._marker, json.dumps({"key": self.key, "paths": paths}))
+            path = f"figures/pictures/{records.safe_name(self.name)}.{records.safe_name(title)}"
+            heading, note = f"{self.heading}: {title}", _NOTES.get(title, "")
+            yield path, partial(image_grid, heading, images.cpu().numpy(), note=note)
 
     def _pictures(self, worker: Worker) -> Mapping[str, Tensor]:
         if self.score is None:
@@ -86,29 +103,33 @@ class Illustrate(Job):
 
 
 def loss_curve(title: str, losses: list[float], path: Path) -> None:
-    """Mean loss of each epoch; a logarithmic axis where all are above 0 and far apart."""
-    with canvas(path, (5.0, 3.2)) as figure:
-        axes = figure.subplots()
+    """Mean loss of each epoch; a logarithmic axis, in plain numbers, where all are above 0 and far apart."""
+    layout = Layout(title, [""], 1, (4.2, 2.3), left=0.75)
+    with canvas(path, layout.size) as figure:
+        (axes,) = layout.draw(figure)
         axes.plot(range(1, len(losses) + 1), losses, marker="." if len(losses) < 40 else "")
         axes.set_xlabel("epoch")
         axes.set_ylabel("mean training loss")
-        axes.set_title(title, fontweight="bold")
         axes.xaxis.get_major_locator().set_params(integer=True)
         if min(losses) > 0 and max(losses) / min(losses) > 5:
             axes.set_yscale("log")
+            log_ticks(axes.yaxis, *axes.get_ylim())
 
 
-def image_grid(title: str, images: np.ndarray[Any, Any], path: Path) -> None:
-    """uint8 (n, H, W, 3) in rows of eight, each pixel as it is."""
+def image_grid(title: str, images: np.ndarray[Any, Any], path: Path, note: str = "") -> None:
+    """uint8 (n, H, W, 3) in rows of eight, each pixel as it is; `note`: what they are, below."""
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
-    height, width = images.shape[1:3]
-    sheet = np.full((rows * (height + 2), columns * (width + 2), 3), 255, dtype=np.uint8)
+    tall, wide = images.shape[1:3]
+    sheet = np.full((rows * (tall + 2) - 2, columns * (wide + 2) - 2, 3), 255, dtype=np.uint8)
     for place, image in enumerate(images):
-        top, left = place // columns * (height + 2), place % columns * (width + 2)
-        sheet[top : top + height, left : left + width] = image
-    with canvas(path, (0.7 * columns + 0.4, 0.7 * rows * height / width + 0.5)) as figure:
-        axes = figure.subplots()
+        top, left = place // columns * (tall + 2), place % columns * (wide + 2)
+        sheet[top : top + tall, left : left + wide] = image
+    panel = 0.7 * columns, 0.7 * rows * tall / wide
+    note = wrap(note, max(panel[0], 4.0) - 0.2)
+    layout = Layout(title, [""], 1, panel, left=0.1, below_last=0.1, foot=height(note), least=4.0)
+    with canvas(path, layout.size) as figure:
+        (axes,) = layout.draw(figure)
         axes.imshow(sheet, interpolation="nearest")
         axes.set_axis_off()
-        axes.set_title(title, fontsize="medium")
+        figure.text(0.5, MARGIN / layout.size[1], note, ha="center", va="bottom", fontsize=SMALL, color="0.3")

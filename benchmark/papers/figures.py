@@ -7,15 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.canvas import canvas
+from benchmark.canvas import COLOURS, MARGIN, SMALL, TINY, WIDTH, Layout, canvas, height, legend, legend_size, wrap
 from benchmark.papers.reading import Bars, Distributions, Sweep
 from benchmark.papers.tables import folder_of, measured
 from benchmark.planning.options import Options
-from benchmark.records import records, reference
+from benchmark.records import reference, scores
 from benchmark.records.frames import Record
+from benchmark.records.scores import Cell
+from benchmark.reporting.figures import quantiles_note
 from datasets import catalogue
 
 FORMATS = ("png", "pdf")
+_SIDES = (COLOURS[0], "#b45f06")  # of a pair of bars: white figures are legible on both
 Draw = Callable[[Path], None]
 
 
@@ -32,47 +35,69 @@ def distributions(view: Distributions, options: Options) -> Draw:
             raise NotMeasured(_command(panel.row))
         suite, _, label = panel.row.partition("/")
         folder = folder_of(suite, options, view.pretrained)
-
-        def load(name: str, folder: Path = folder, label: str = label, seed: int = _first(of_row)) -> Any:
-            return np.load(records.scores_path(folder, label, name, seed))
-
-        shown = [name for name in _with_stand_ins(view.ood, of_row) if name in of_row]
-        about = of_row[shown[0]] if shown else next(iter(of_row.values()))
-        try:
-            ood = {of_row[name]["ood"]["title"]: load(name) for name in shown}
-            panels.append((f"{panel.title}, {about['encoder_title']}", about["id"], load(about["id"]["name"]), ood))
-        except OSError:
-            raise NotMeasured(
-                f"the scores of {panel.row} are not here (only its records): {_command(panel.row)}"
-            ) from None
+        seed = _first(of_row)
+        found = {name: of_row[name] for name in _with_stand_ins(view.ood, of_row) if name in of_row}
+        read = {
+            record["ood"]["title"]: scores.read(folder, {**record, "row": label})
+            for record in found.values()
+            if record["seed"] == seed
+        }
+        cells = {title: cell for title, cell in read.items() if cell is not None}
+        if not cells:
+            raise NotMeasured(f"the scores of {panel.row} are not here (only its records): {_command(panel.row)}")
+        about = next(iter(found.values()))
+        panels.append((f"{panel.title}, {about['encoder_title']}", f"{about['id']['title']} (ID)", cells))
     return partial(_draw_distributions, view.title, panels)
 
 
-def _draw_distributions(title: str, panels: Sequence[tuple[str, Any, Any, Mapping[str, Any]]], path: Path) -> None:
+def _draw_distributions(title: str, panels: Sequence[tuple[str, str, Mapping[str, Cell]]], path: Path) -> None:
+    names = list(dict.fromkeys(name for _, _, cells in panels for name in cells))
+    labels = [panels[0][1], *(wrap(name, 2.2, lines=2) for name in names)]
+    across = min(3.6, (WIDTH - 0.6) / len(panels))
+    columns, high = legend_size(labels, max(5.0, across * len(panels)))
+    note = quantiles_note(cell for _, _, cells in panels for cell in cells.values())
+    heads = [wrap(head, across) for head, _, _ in panels]
+    foot = high + height(note)
+    layout = Layout(title, heads, len(panels), (across, 2.7), left=0.22, foot=foot, least=5.4)
+    with canvas(path, layout.size) as figure:
+        for place, (axes, (_, _, cells)) in enumerate(zip(layout.draw(figure), panels, strict=True)):
+            _densities(axes, {name: cells[name] for name in names if name in cells}, names)
+            axes.set_xlabel("score (greater = more OOD)", fontsize=SMALL)
+            axes.set_ylabel("density" if place == 0 else "", fontsize=SMALL)
+            axes.set_yticks([])
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
+        lines = [Line2D([], [], **_line(number)) for number in range(len(names))]
+        legend(figure, [Patch(facecolor=(COLOURS[0], 0.4), edgecolor=COLOURS[0]), *lines], labels, columns)
+        y = (MARGIN + high) / layout.size[1]
+        figure.text(0.5, y, note, ha="center", va="bottom", fontsize=SMALL, color="0.3")
+
+
+def _line(number: int) -> dict[str, Any]:
+    """Of the OOD set with this number: another colour than its neighbours', and another dash once these repeat."""
+    others = COLOURS[1:]
+    return {"color": others[number % len(others)], "linestyle": ("-", "--", ":")[number // len(others) % 3]}
+
+
+def _densities(axes: Any, cells: Mapping[str, Cell], names: Sequence[str]) -> None:
     import seaborn
 
-    with canvas(path, (4.6 * len(panels) + 0.4, 4.2)) as figure:
-        every = np.concatenate([s for _, _, ids, ood in panels for s in (ids, *ood.values())])
-        low, high = np.quantile(every, [0.001, 0.999])
-        low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
-        grid = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axes, (head, about, ids, ood) in zip(grid, panels, strict=True):
-            seaborn.kdeplot(
-                ids, ax=axes, fill=True, color="C0", label=f"{about['title']} (ID)", alpha=0.4, clip=(low, high)
-            )
-            for number, (name, scores) in enumerate(ood.items(), start=1):
-                style = "-" if number < 6 else "--"
-                seaborn.kdeplot(scores, ax=axes, color=f"C{number}", label=name, linestyle=style, clip=(low, high))
-            axes.set_title(head, fontsize="medium")
-            axes.set_xlabel("score (greater = more OOD)")
-            axes.set_ylabel("density" if axes is grid[0] else "")
-            axes.set_xlim(low, high)
-            axes.set_yticks([])
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(
-            handles, labels, frameon=False, loc="outside lower center", ncols=min(3 * len(panels), len(labels))
-        )
-        figure.suptitle(title, fontweight="bold")
+    ids = next(iter(cells.values())).ids
+    every = np.concatenate([s[np.isfinite(s)] for s in (ids, *(cell.oods for cell in cells.values()))])
+    low, high = np.quantile(every, [0.005, 0.995]) if len(every) else (0.0, 1.0)
+    margin = 0.03 * (high - low) or 0.5  # of scores that are all one
+    low, high = low - margin, high + margin
+    style: dict[str, Any] = {"ax": axes, "clip": (low, high), "warn_singular": False}
+    drawn = [(ids, {"fill": True, "color": COLOURS[0], "alpha": 0.4})]
+    drawn += [(cell.oods, _line(names.index(name))) for name, cell in cells.items()]
+    for values, look in drawn:
+        values = values[np.isfinite(values)]
+        if np.ptp(values) > 0 if len(values) else False:
+            seaborn.kdeplot(values, **style, **look)
+        elif len(values):  # equal scores have no density: where they are
+            axes.axvline(values[0], **{k: v for k, v in look.items() if k in ("color", "linestyle")})
+    axes.set_xlim(low, high)
 
 
 def sweep(view: Sweep, options: Options) -> Draw:
@@ -88,21 +113,28 @@ def sweep(view: Sweep, options: Options) -> Draw:
 
 
 def _draw_sweep(view: Sweep, over: str, lines: Mapping[str, Sequence[tuple[int, float, float]]], path: Path) -> None:
-    with canvas(path, (8.4, 3.8)) as figure:
-        for column, (axes, name) in enumerate(zip(figure.subplots(1, 2), ("AUROC ↑", "FPR95 ↓"), strict=True), start=1):
+    measures = ("AUROC ↑", "FPR95 ↓")
+    labels = [wrap(title, 2.2) for title in lines]
+    columns, high = legend_size(labels, 6.8)
+    note = wrap(over, 7.2)
+    layout = Layout(
+        view.title, ["", ""], 2, (3.1, 2.4), left=0.55, gap=0.7, below_last=0.5, foot=high + height(note) + 0.05
+    )
+    with canvas(path, layout.size) as figure:
+        for column, (axes, name) in enumerate(zip(layout.draw(figure), measures, strict=True), start=1):
             for number, (title, points) in enumerate(lines.items()):
                 values = [point[0] for point in points]
-                axes.plot(values, [p[column] for p in points], marker="os^"[number % 3], label=title)
+                axes.plot(values, [p[column] for p in points], marker="os^"[number % 3], markersize=4.5, label=title)
             axes.set_xscale("log")
             axes.set_xticks(values, [str(value) for value in values])
             axes.minorticks_off()
-            axes.set_xlabel(view.axis)
-            axes.set_ylabel(f"average {name} (%)")
-            axes.set_ylim(0 if column == 2 else None, 100)
+            axes.set_xlabel(view.axis, fontsize=SMALL)
+            axes.set_ylabel(f"average {name} (%)", fontsize=SMALL)
+            axes.set_ylim(0 if column == 2 else None, 101)
             axes.axhline(50, color="0.7", linewidth=0.8, linestyle=":") if column == 1 else None
-        figure.legend(*axes.get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3)
-        figure.suptitle(f"{view.title}\n", fontweight="bold")
-        figure.text(0.5, 0.915, over, ha="center", va="top", fontsize="small")
+        legend(figure, axes.get_legend_handles_labels()[0], labels, columns)
+        y = (MARGIN + high) / layout.size[1]
+        figure.text(0.5, y, note, ha="center", va="bottom", fontsize=SMALL, color="0.3")
 
 
 def bars(view: Bars, options: Options) -> Draw:
@@ -127,36 +159,39 @@ def bars(view: Bars, options: Options) -> Draw:
 
 
 def _draw_bars(view: Bars, groups: Sequence[tuple[str, str, Sequence[tuple[str, Any, Any]]]], path: Path) -> None:
-    import textwrap
-
-    with canvas(path, (3.1 * len(groups) + 0.5, 4.2)) as figure:
-        grid = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
-        every = [value for _, _, found in groups for _, ours, theirs in found for value in (*ours, *theirs)]
-        low = max(0, 10 * np.floor(np.nanmin(every) / 10 - 0.5))
-        for axes, (name, over, found) in zip(grid, groups, strict=True):
+    across = min(3.0, (WIDTH - 0.7) / len(groups) - 0.15)
+    heads = [f"{wrap(name, across)}\n{wrap(over, across, TINY, lines=6)}" for name, over, _ in groups]
+    labels = ["last layer alone", "all layers", "published"]
+    columns, foot = legend_size(labels, 5.0)
+    layout = Layout(
+        view.title, heads, len(groups), (across, 2.4), left=0.5, below_last=0.3, foot=foot, head_points=TINY, least=5.4
+    )
+    with canvas(path, layout.size) as figure:
+        for axes, (_, _, found) in zip(grid := layout.draw(figure), groups, strict=True):
             for place, (_, ours, theirs) in enumerate(found):
                 for side in (0, 1):
-                    x = place + (side - 0.5) * 0.38
-                    label = ("last layer alone", "all layers")[side] if place == 0 else None
-                    axes.bar(x, ours[side], 0.36, color=f"C{side}", label=label, alpha=0.8)
+                    x = place + (side - 0.5) * 0.4
+                    axes.bar(x, ours[side], 0.38, color=_SIDES[side])
                     if not np.isnan(ours[side]):
-                        axes.text(
-                            x, ours[side] + 0.4, f"{ours[side]:.1f}", ha="center", va="bottom", fontsize="x-small"
-                        )
-                    axes.plot(
-                        x,
-                        theirs[side],
-                        "D",
-                        color="0.15",
-                        markersize=4,
-                        label="published" if place == side == 0 else None,
-                    )
+                        text = {
+                            "ha": "center",
+                            "va": "bottom",
+                            "fontsize": TINY,
+                            "color": "white",
+                            "fontweight": "bold",
+                        }
+                        axes.text(x, 2, f"{ours[side]:.1f}", **text)
+                    axes.plot(x, theirs[side], "D", color="0.1", markeredgecolor="white", markersize=5)
+            axes.axhline(50, color="0.7", linewidth=0.8, linestyle=":")
             axes.set_xticks(range(len(found)), [measure.removeprefix("DLSR-") for measure, _, _ in found])
-            axes.set_ylim(low, 104)
-            axes.set_title(f"{name}\n{textwrap.fill(over, 38)}", fontsize="small")
-        grid[0].set_ylabel("average AUROC (%)")
-        figure.legend(*grid[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3)
-        figure.suptitle(view.title, fontweight="bold")
+            axes.set_ylim(0, 104)  # bars begin where their length does
+            axes.tick_params(labelleft=axes is grid[0])
+        grid[0].set_ylabel("average AUROC (%)", fontsize=SMALL)
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
+
+        marks = [*(Patch(facecolor=colour) for colour in _SIDES), Line2D([], [], color="0.1", marker="D", linestyle="")]
+        legend(figure, marks, labels, columns)
 
 
 def _results(found: Iterable[Record], rows: Iterable[str]) -> dict[str, dict[str, Record]]:

@@ -1,7 +1,6 @@
 """Images that a row errs on, each with its score and the ID training images nearest to it: figures of a paper."""
 
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,16 +10,18 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from benchmark.canvas import canvas
+from benchmark.canvas import MARGIN, SMALL, TINY, Box, add, canvas, height, wrap
 from benchmark.jobs.encoding import encodes, load_features
 from benchmark.jobs.inputs import Selection
 from benchmark.jobs.scoring import Score
+from benchmark.metrics import threshold_at_tpr
 from benchmark.papers.figures import NotMeasured
 from benchmark.papers.reading import Gallery
 from benchmark.planning import plan as plans
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.store.entries import Store
+from datasets import catalogue
 from methods.base import Features
 from methods.vectors.layers import normalised
 
@@ -38,7 +39,11 @@ class Shown:
 
 
 def gallery(view: Gallery, options: Options) -> Callable[[Path], None]:
-    """Draws the gallery: the features and scores of the row must be in the cache. NotMeasured where they are not."""
+    """Draws the gallery: the features and scores of the row must be in the cache. NotMeasured where they are not.
+
+    Only images that the row errs on, at the threshold that accepts 95 % of the ID images; what the view names and is
+    not measured is said below the others.
+    """
     suite_name, _, label = view.row.partition("/")
     command = f"run_all.py --id {suite_name} --methods {label}"
     try:
@@ -47,30 +52,59 @@ def gallery(view: Gallery, options: Options) -> Callable[[Path], None]:
         raise NotMeasured(f"{' '.join(str(error).split())}; then {command}") from error
     row = next(row for row in planned.rows if row.spec.label == label)
     store = Store(options.cache)
-    jobs: list[Score] = []
-    for name, measure in row.measures.items():
-        if view.show == "id":
-            jobs = [measure.id]
-        elif name in view.show:
-            jobs.append(measure.ood)
-    if not jobs or not all(job.done(store) for job in jobs) or jobs[0].fit is None:
+    measures = {name: measure for name, measure in row.measures.items() if view.show == "id" or name in view.show}
+    measures = {name: measure for name, measure in measures.items() if measure.id.done(store)}
+    jobs = {name: measure.ood for name, measure in measures.items() if measure.ood.done(store)}
+    if view.show == "id":
+        jobs = {measure.id.images[-1].images.images.name: measure.id for measure in measures.values()}
+    if not jobs:
         raise NotMeasured(row.reason or f"its scores are not in {options.cache}: {command}")
-    train = jobs[0].fit.train[-1].images
-    vectors = _vectors(load_features(encodes(jobs[0].images[-1].use, train), store, ("layers", "embedding")))
-    worst = [shown for job in jobs for shown in _worst(job, store, view.show == "id", vectors, train)]
-    worst.sort(key=lambda shown: shown.score, reverse=view.show == "id")
+    accepted = next(iter(measures.values())).id
+    if accepted.fit is None:
+        raise NotMeasured(f"{view.row} is fitted on no images that could be near")
+    threshold = threshold_at_tpr(store.arrays("score", accepted.key)["scores"])
+    train = accepted.fit.train[-1].images
+    vectors = _vectors(load_features(encodes(accepted.images[-1].use, train), store, ("layers", "embedding")))
+    found = {name: _errors(job, store, view.show == "id", threshold, vectors, train) for name, job in jobs.items()}
+    shown = sorted((one for of_set in found.values() for one in of_set), key=lambda one: one.score)
+    if view.show == "id":
+        shown.reverse()
+    if not shown:
+        raise NotMeasured(f"{view.row} errs on none of the images at its threshold, {threshold:.4g}")
     heading = f"{view.title}\n{row.about['title']} on {row.about['encoder_title']}"
-    return partial(_draw, heading, worst[: 2 * SHOWN])
+    return partial(_draw, heading, shown[: 2 * SHOWN], _note(view, found, threshold))
 
 
-def _worst(job: Score, store: Store, highest: bool, train: torch.Tensor, images: Selection) -> list[Shown]:
-    """The images of one set with the highest or lowest scores, the worst first."""
+def _note(view: Gallery, found: Mapping[str, Sequence[Shown]], threshold: float) -> str:
+    """What the pictures are, and which sets have none."""
+    side = "above" if view.show == "id" else "at or below"
+    lines = [
+        f"In bold: the set and the score of an image, {side} the threshold that accepts 95 % of the ID images"
+        f" ({threshold:.4g}); beside it the ID training images nearest in the same features, with their cosines."
+    ]
+    if view.show != "id":
+        titles = {name: catalogue.get(name).title for name in view.show}
+        for what, names in (
+            ("No such image in", [name for name in view.show if name in found and not found[name]]),
+            ("Not measured", [name for name in view.show if name not in found]),
+        ):
+            lines += [f"{what}: {', '.join(titles[name] for name in names)}."] if names else []
+    return " ".join(lines)
+
+
+def _errors(
+    job: Score, store: Store, highest: bool, threshold: float, train: torch.Tensor, images: Selection
+) -> list[Shown]:
+    """The images of one set on the wrong side of the threshold, the worst first: flagged ones with `highest`."""
     scores = store.arrays("score", job.key)["scores"]
     order = np.argsort(scores, kind="stable")
     chosen = (order[::-1] if highest else order)[: 2 * SHOWN if highest else SHOWN]
+    chosen = chosen[(scores[chosen] > threshold) == highest]
+    if not len(chosen):
+        return []
     passes = encodes(job.images[-1].use, job.images[-1].images)
     features = load_features(passes, store, ("layers", "embedding"))[torch.from_numpy(chosen.copy())]
-    cosines, nearest = (_vectors(features) @ train.T).topk(NEIGHBOURS)
+    cosines, nearest = (_vectors(features) @ train.T).topk(min(NEIGHBOURS, len(train)))
     source = job.images[-1].images
     pixels = source.images.read(source.rows[chosen].tolist())
     found = []
@@ -88,28 +122,34 @@ def _vectors(features: Features) -> torch.Tensor:
     return normalize(torch.as_tensor(features.need("embedding")), dim=1)
 
 
-def _draw(title: str, shown: Sequence[Shown], path: Path) -> None:
-    columns = 2
-    rows = -(-len(shown) // columns)
-    with canvas(path, (8.2, 1.25 * rows + 0.9)) as figure:
-        grid = figure.subplots(
-            rows, columns * (1 + NEIGHBOURS) + 1, squeeze=False, width_ratios=[*[1] * 4, 0.3, *[1] * 4]
-        )
-        for axes in grid.ravel():
-            axes.set_axis_off()
-        for place, one in enumerate(shown):
-            line, side = place % rows, place // rows
-            first = side * (2 + NEIGHBOURS)
-            axes = grid[line, first]
-            axes.imshow(one.image, interpolation="nearest")
-            heading = f"{textwrap.fill(one.source, 18)}\n{one.score:.3f}"
-            axes.set_title(heading, fontsize="x-small", fontweight="bold", pad=2, loc="left")
+def _draw(title: str, shown: Sequence[Shown], note: str, path: Path) -> None:
+    """Two columns, each image with its neighbours beside it, read down."""
+    rows = -(-len(shown) // 2)
+    side, gap = 0.8, 0.12
+    wide = 2 * (1 + NEIGHBOURS) * (side + gap) + 0.4 + 2 * MARGIN
+    title = "\n".join(wrap(line, wide - 0.3, bold=True) for line in title.split("\n"))
+    note = wrap(note, wide - 0.3, TINY, lines=6)
+    names = [wrap(one.source, 2 * side, TINY, bold=True, lines=2) for one in shown]
+    head = max(height(f"{name}\n1", TINY) for name in names) + 0.06
+    step = side + head + 0.1
+    high = MARGIN + height(title) + 0.1 + rows * step + height(note, TINY) + MARGIN
+    with canvas(path, (wide, high)) as figure:
+        for place, (one, name) in enumerate(zip(shown, names, strict=True)):
+            line, column = place % rows, place // rows
+            x = MARGIN + column * (wide - MARGIN) / 2
+            y = high - MARGIN - height(title) - 0.1 - line * step - head - side
+            axes = _picture(figure, one.image, (x, y, side, side))
+            style = {"fontsize": TINY, "pad": 2, "loc": "left"}
+            axes.set_title(f"{name}\n{one.score:.3f}", fontweight="bold", **style)
             for number, (picture, cosine) in enumerate(one.neighbours, start=1):
-                axes = grid[line, first + number]
-                axes.imshow(picture, interpolation="nearest")
-                axes.set_title(f"{cosine:.2f}", fontsize="x-small", pad=2)
-        figure.suptitle(title, fontweight="bold", fontsize="medium")
-        figure.supxlabel(
-            "Bold: the image and its score; beside it the ID training images nearest in the same features.",
-            fontsize="x-small",
-        )
+                axes = _picture(figure, picture, (x + number * (side + gap), y, side, side))
+                axes.set_title(f"{cosine:.2f}", **style)
+        figure.suptitle(title, fontweight="bold", fontsize=SMALL, y=1 - MARGIN / high, va="top")
+        figure.text(0.5, MARGIN / high, note, ha="center", va="bottom", fontsize=TINY, color="0.3")
+
+
+def _picture(figure: Any, pixels: Any, box: Box) -> Any:
+    axes = add(figure, box)
+    axes.imshow(pixels, interpolation="nearest")
+    axes.set_axis_off()
+    return axes

@@ -21,6 +21,7 @@ class Options:
     quick: bool = False
     resolution: str = "native"
     speed: bool = True
+    pdf: bool = False  # figures as PDF as well
     methods: tuple[str, ...] = ()
     ood: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()

@@ -330,10 +330,11 @@ class _Planner:
         use = scored.images[-1].use
         found = []
         if use.trained_here:
-            found.append(Illustrate(self.folder, use.name, f"training of {use.title}", TrainEncoder(use)))
+            heading = f"training of {use.title}"
+            found.append(Illustrate(self.folder, use.name, heading, TrainEncoder(use), pdf=self.options.pdf))
         if scored.fit is not None:
             heading = f"{about['title']}, {use.title}"
-            found.append(Illustrate(self.folder, about["row"], heading, scored.fit, scored))
+            found.append(Illustrate(self.folder, about["row"], heading, scored.fit, scored, self.options.pdf))
         new = tuple(job for job in found if job.training.key not in self._illustrated)
         self._illustrated |= {job.training.key for job in new}
         return new

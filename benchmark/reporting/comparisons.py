@@ -1,17 +1,30 @@
 """Figures that compare rows: which differ significantly, and what image size is worth to each. PNG files."""
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.canvas import canvas
+from benchmark.canvas import (
+    COLOURS,
+    MARGIN,
+    SMALL,
+    TITLE,
+    WIDTH,
+    Layout,
+    add,
+    canvas,
+    height,
+    legend,
+    legend_size,
+    width,
+    wrap,
+)
 
-_CHARACTERS = 13  # that an inch of text holds, about
-_LINE = 0.17  # inches: the height of a line of text
-_AXIS, _BAR = 5.0, 0.09  # inches: the width between the labels, from bar to bar
-_LABEL = 3.4  # inches: the widest column of labels
+_BAR = 0.09  # inches: from bar to bar
+_LABEL = 2.4  # inches: the widest column of labels
+
+_SIZES = ("at the size of the ID images", "native")
 
 Span = tuple[float, float]
 
@@ -26,35 +39,37 @@ def critical_difference(rows: Sequence[tuple[str, float]], groups: Sequence[tupl
         raise ValueError("a comparison needs two rows at least")
     values = [value for _, value in rows]
     reach = 0.004 * (values[0] - values[-1]) or 0.1  # of a bar beyond its rows: seen where these are as good as one
-    width = min(_LABEL, max(len(title) + 7 for title, _ in rows) / _CHARACTERS)
-    labels = [textwrap.fill(f"{title}\u00a0\u00a0{value:.1f}", int(width * _CHARACTERS)) for title, value in rows]
+    labels = [f"{wrap(title, _LABEL - 0.4)}\u00a0\u00a0{value:.1f}" for title, value in rows]
+    wide = max(map(width, labels)) + 0.1
     half = math.ceil(len(rows) / 2)
     sides = {"right": range(half), "left": range(len(rows) - 1, half - 1, -1)}  # so that no leader crosses another
-    heights = [_LINE * (label.count("\n") + 1) + 0.03 for label in labels]
+    heights = [height(label) + 0.05 for label in labels]
     levels = _levels([(values[last] - reach, values[first] + reach) for first, last in groups], gap=3 * reach)
     bars = _BAR * (len(levels) + 2)
     depth = bars + max(sum(heights[place] for place in places) for places in sides.values())
-    with canvas(path, (2 * width + _AXIS, 0.9 + depth)) as figure:
-        axes = figure.subplots()
+    size = WIDTH, 0.75 + depth + MARGIN
+    with canvas(path, size) as figure:
+        title = "Rows joined by a bar do not differ significantly"
+        figure.suptitle(title, fontweight="bold", y=1 - MARGIN / size[1], va="top", fontsize=TITLE)
+        axes = add(figure, (wide, MARGIN, WIDTH - 2 * wide, depth))
         axes.set(xlim=(values[-1] - 9 * reach, min(values[0] + 9 * reach, 100)), ylim=(depth, 0), yticks=[])
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.spines["top"].set_visible(True)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
-        axes.set_xlabel("mean AUROC over OOD sets (%)")
+        axes.set_xlabel("mean AUROC over OOD sets (%)", fontsize=SMALL)
         for side, places in sides.items():
             y, edge = bars, axes.get_xlim()[side == "right"]
             for place in places:
                 middle = y + heights[place] / 2
                 axes.plot([values[place]] * 2 + [edge], [0, middle, middle], color="0.45", linewidth=0.8, clip_on=False)
                 offset = {"xytext": (4 if side == "right" else -4, 0), "textcoords": "offset points"}
-                align = {"ha": "left" if side == "right" else "right", "va": "center", "fontsize": "small"}
+                align = {"ha": "left" if side == "right" else "right", "va": "center", "fontsize": SMALL}
                 axes.annotate(labels[place], (edge, middle), annotation_clip=False, **offset, **align)
                 y += heights[place]
         for level, spans in enumerate(levels, start=1):
             for span in spans:
                 axes.plot(span, [level * _BAR] * 2, color="0.1", linewidth=3, solid_capstyle="butt", zorder=3)
-        figure.suptitle("Rows joined by a bar do not differ significantly", fontweight="bold")
 
 
 def _levels(spans: Sequence[Span], gap: float) -> list[list[Span]]:
@@ -80,30 +95,40 @@ def resolution_difference(rows: Mapping[str, Mapping[str, Span]], path: Path) ->
         raise ValueError("no set is measured at both resolutions")
     lines = math.ceil(len(rows) / 4)
     columns = math.ceil(len(rows) / lines)
-    names = [textwrap.fill(name, 26) for name in sets]
-    panel = 0.4 + 0.17 * sum(name.count("\n") + 1.3 for name in names)
-    margin = max(len(line) for name in names for line in name.split("\n")) / _CHARACTERS
-    with canvas(path, (margin + 0.3 + 2.3 * max(columns, 1.5), 1.1 + lines * (panel + 0.45))) as figure:
-        grid = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel())
-        for spare in grid[len(rows) :]:
-            spare.remove()
-        for place, (axes, (title, of_row)) in enumerate(zip(grid, rows.items(), strict=False)):
-            _dumbbells(axes, [(y, *of_row[name]) for y, name in enumerate(sets) if name in of_row])
-            axes.set_title(textwrap.fill(title, 30), fontsize="small")
-            axes.tick_params(labelbottom=place + columns >= len(rows))
-            axes.set_xlabel("AUROC (%)" if place + columns >= len(rows) else "")
-        grid[0].set_yticks(range(len(sets)), names)
-        grid[0].set_ylim(len(sets) - 0.4, -0.6)
-        handles, labels = grid[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=2)
-        figure.suptitle("What image size is worth", fontweight="bold")
+    names = [wrap(name, 1.7) for name in sets]
+    left = max(map(width, names)) + 0.15
+    panel = min(2.2, (WIDTH - left - 2 * MARGIN - 0.15 * (columns - 1)) / columns)
+    high = 0.2 + sum(height(name) + 0.06 for name in names)
+    legend_columns, foot = legend_size(_SIZES, 4.0)
+    layout = Layout(
+        "What image size is worth",
+        [wrap(title, panel) for title in rows],
+        columns,
+        (panel, high),
+        left=left,
+        foot=foot,
+        least=4.0,
+    )
+    with canvas(path, layout.size) as figure:
+        grid = layout.draw(figure)
+        low = min(50, *(value for of_row in rows.values() for pair in of_row.values() for value in pair))
+        for place, (axes, of_row) in enumerate(zip(grid, rows.values(), strict=True)):
+            handles = _dumbbells(axes, [(y, *of_row[name]) for y, name in enumerate(sets) if name in of_row])
+            axes.set(xlim=(low - 2, 102), ylim=(len(sets) - 0.4, -0.6))
+            axes.set_yticks(range(len(sets)), names)
+            axes.tick_params(labelbottom=layout.last(place), labelleft=place % columns == 0)
+            axes.set_xlabel("AUROC (%)" if layout.last(place) else "", fontsize=SMALL)
+        legend(figure, handles, _SIZES, legend_columns)
 
 
-def _dumbbells(axes: Any, ends: Sequence[tuple[int, float, float]]) -> None:
-    """ends: (line, native, ID resolution) of each set."""
+def _dumbbells(axes: Any, ends: Sequence[tuple[int, float, float]]) -> list[Any]:
+    """ends: (line, native, ID resolution) of each set. The dots, as _SIZES names them."""
     y, native, at_id = (list(values) for values in zip(*ends, strict=True))
     axes.hlines(y, native, at_id, color="0.6", linewidth=1.5, zorder=1)
-    axes.scatter(at_id, y, s=22, color="C0", label="at the size of the ID images", zorder=2)
-    axes.scatter(native, y, s=30, facecolor="none", edgecolor="C1", linewidth=1.3, label="native", zorder=3)
+    filled = axes.scatter(at_id, y, s=20, color=COLOURS[0], label=_SIZES[0], zorder=2)
+    hollow = axes.scatter(
+        native, y, s=30, facecolor="none", edgecolor=COLOURS[1], linewidth=1.3, label=_SIZES[1], zorder=3
+    )
     axes.axvline(50, color="0.8", linestyle=":", linewidth=1, zorder=0)
     axes.grid(axis="y", alpha=0.3)
+    return [filled, hollow]

@@ -1,20 +1,21 @@
 """Which figures a results folder has: each drawn from its records and scores, again only where these changed."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from benchmark.records import records
+from benchmark.records import records, scores
 from benchmark.records.frames import ALL, COUNTED, View, frame
 from benchmark.records.ranking import Ranking
 from benchmark.records.records import Record
 from benchmark.records.resolutions import Pairs
+from benchmark.records.scores import Cell
 from benchmark.records.significance import Significance
 from benchmark.store import keys
 from benchmark.store.files import write_atomically
@@ -24,7 +25,7 @@ DRAWN = "drawn.json"
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: its path below the results folder, the key of what it shows, and how it is drawn."""
+    """A figure: its path below the results folder without the ending, the key of what it shows, how it is drawn."""
 
     path: str
     key: str
@@ -32,18 +33,27 @@ class Figure:
 
 
 def draw(
-    folder: Path, found: list[Record], shown: View, compared: Significance | None, both: Pairs, *, redraw: bool
+    folder: Path,
+    found: list[Record],
+    shown: View,
+    compared: Significance | None,
+    both: Pairs,
+    *,
+    redraw: bool,
+    pdf: bool = False,
 ) -> None:
     """Draw the figures that are not there, or whose records changed since; with `redraw` all of them.
 
     compared: the tests of the rows, None without scores. both: AUROCs at both resolutions, empty without the other.
+    pdf: each as PDF as well.
     """
     drawn = {} if redraw else _read(folder / DRAWN)
     todo = [
-        figure
+        replace(figure, path=f"{figure.path}.{extension}")
         for figure in (*_Results(folder, found, shown).figures(), *_comparisons(Ranking(found, shown), compared, both))
-        if drawn.get(figure.path) != figure.key or not (folder / figure.path).is_file()
+        for extension in (("png", "pdf") if pdf else ("png",))
     ]
+    todo = [one for one in todo if drawn.get(one.path) != one.key or not (folder / one.path).is_file()]
     for figure in tqdm(todo, desc="draw", unit="figure", delay=2, leave=False):
         (folder / figure.path).parent.mkdir(parents=True, exist_ok=True)
         figure.draw(folder / figure.path)
@@ -67,20 +77,27 @@ def _comparisons(rows: Ranking, compared: Significance | None, both: Pairs) -> I
         means = [(_label(rows.view)[row], 100 * mean) for row, mean in compared.means.items()]
         place = {row: at for at, row in enumerate(compared.means)}
         groups = [(place[group[0]], place[group[-1]]) for group in compared.groups()]
-        path, key = "figures/critical_difference.png", keys.digest(content=[means, groups], source=source)
+        path, key = "figures/critical_difference", keys.digest(content=[means, groups], source=source)
         yield Figure(path, key, partial(comparisons.critical_difference, means, groups))
+    titles = _distinct(rows.title)
     shown = {
-        _label(rows.view)[row]: {rows.title[name]: both[row][name] for name in rows.sets if name in both[row]}
+        _label(rows.view)[row]: {titles[name]: both[row][name] for name in rows.sets if name in both[row]}
         for row in rows.main
         if row in both
     }
     if shown:
         key = keys.digest(content=list(shown.items()), source=source)
-        yield Figure("figures/resolution.png", key, partial(comparisons.resolution_difference, shown))
+        yield Figure("figures/resolution", key, partial(comparisons.resolution_difference, shown))
 
 
 def _label(shown: View) -> dict[str, str]:
-    return {name: f"{title}, {encoder}" for name, title, encoder in shown.rows}
+    return _distinct({name: f"{title}, {encoder}" for name, title, encoder in shown.rows})
+
+
+def _distinct(titles: Mapping[str, str]) -> dict[str, str]:
+    """Titles by name, with the name behind those that stand twice."""
+    twice = Counter(titles.values())
+    return {name: title if twice[title] == 1 else f"{title} ({name})" for name, title in titles.items()}
 
 
 class _Results:
@@ -92,50 +109,59 @@ class _Results:
         for record in found:
             if record["kind"] == "result" and record["status"] == "done":
                 self.done.setdefault(record["row"], []).append(record)
+        self.titles = _distinct({name: title for name, title, _ in shown.ood})
         self.rows = {name: label for name, label in _label(shown).items() if name in self.done}
 
     def figures(self) -> Iterator[Figure]:
-        if not self.rows:
-            return
-        of_row = {name: [label, sorted(r["key"] for r in self.done[name])] for name, label in self.rows.items()}
-        for name in self.rows:
-            path = f"figures/histograms/{records.safe_name(name)}.png"
-            yield Figure(path, self._key(of_row[name]), partial(self._histograms, name))
-        yield Figure("figures/roc.png", self._key(of_row), self._roc)
+        seen = {name: [self.rows[name], self._sources(name)] for name in self.rows}
+        seen = {name: about for name, about in seen.items() if about[1]}
+        for name in seen:
+            path = f"figures/histograms/{records.safe_name(name)}"
+            yield Figure(path, self._key(seen[name]), partial(self._histograms, name))
+        counted = {name for name, _, group in self.shown.ood if group in COUNTED}
+        if any(name in counted for _, sources in seen.values() for name, *_ in sources):
+            yield Figure("figures/roc", self._key(seen), partial(self._roc, list(seen)))
         points = self._points()
         if points:
-            yield Figure("figures/speed.png", self._key(points), partial(self._speed, points))
+            key = keys.digest(content=points, source=keys.source("benchmark.reporting.speeds"))
+            yield Figure("figures/speed", key, partial(self._speed, points))
 
     def _key(self, content: Any) -> str:
         return keys.digest(content=content, ood=self.shown.ood, source=keys.source("benchmark.reporting.figures"))
 
-    def _scores(self, row: str) -> tuple[Any, dict[str, Any]]:
-        """Scores of the ID set, and of each OOD set by its title, near sets first; of the first seed."""
+    def _first(self, row: str) -> dict[str, Record]:
+        """The records of a row's first seed by OOD set, near sets first."""
         seed = min(record["seed"] for record in self.done[row])
         there = {record["ood"]["name"]: record for record in self.done[row] if record["seed"] == seed}
+        return {name: there[name] for name, _, _ in self.shown.near_first() if name in there}
 
-        def load(name: str) -> Any:
-            return np.load(records.scores_path(self.folder, row, name, seed))
+    def _sources(self, row: str) -> list[list[str]]:
+        """What a row's figures are drawn from: of each set its name, the key of its record, scores or quantiles."""
+        found = ((name, record, scores.source(self.folder, record)) for name, record in self._first(row).items())
+        return [[name, record["key"], source] for name, record, source in found if source is not None]
 
-        id_name = next(iter(there.values()))["id"]["name"]
-        return load(id_name), {title: load(name) for name, title, _ in self.shown.near_first() if name in there}
+    def _cells(self, row: str) -> dict[str, Cell]:
+        """By the name of the OOD set, as far as they can be read."""
+        cells = {name: scores.read(self.folder, record) for name, record in self._first(row).items()}
+        return {name: cell for name, cell in cells.items() if cell is not None}
 
     def _histograms(self, row: str, path: Path) -> None:
         from benchmark.reporting import figures
 
-        id_scores, ood = self._scores(row)
-        groups = {title: group for _, title, group in self.shown.ood}
-        figures.histograms(self.rows[row], id_scores, ood, path, id_title=self.shown.id_title, groups=groups)
+        groups = {self.titles[name]: group for name, _, group in self.shown.ood}
+        if cells := {self.titles[name]: cell for name, cell in self._cells(row).items()}:
+            figures.histograms(self.rows[row], cells, path, id_title=self.shown.id_title, groups=groups)
 
-    def _roc(self, path: Path) -> None:
+    def _roc(self, rows: Sequence[str], path: Path) -> None:
         from benchmark.reporting import figures
 
-        curves = {}
-        counted = {title for _, title, group in self.shown.ood if group in COUNTED}  # as the averages in its legend
-        for row, label in self.rows.items():
-            id_scores, ood = self._scores(row)
-            curves[label] = {title: (id_scores, scores) for title, scores in ood.items() if title in counted}
-        figures.roc_curves({label: sets for label, sets in curves.items() if sets}, path)
+        counted = {name for name, _, group in self.shown.ood if group in COUNTED}  # as the averages in its legend
+        curves = {
+            self.rows[row]: {self.titles[name]: cell for name, cell in self._cells(row).items() if name in counted}
+            for row in rows
+        }
+        if any(curves.values()):
+            figures.roc_curves(curves, path)
 
     def _points(self) -> list[tuple[str, float, float, str]]:
         """(title, average AUROC, images a second, encoder) of every row that is timed and measured on all sets."""
@@ -149,6 +175,6 @@ class _Results:
         ]
 
     def _speed(self, points: list[tuple[str, float, float, str]], path: Path) -> None:
-        from benchmark.reporting import figures
+        from benchmark.reporting import speeds
 
-        figures.speed(points, path)
+        speeds.speed(points, path)

@@ -1,165 +1,241 @@
 """What people look at beside the tables: score histograms, ROC curves, AUROC against images per second."""
 
 import math
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmark.canvas import DPI, canvas
-from benchmark.metrics import Floats, Scores, auroc, fpr_at_tpr, threshold_at_tpr
+from benchmark.canvas import (
+    COLOURS,
+    GREY,
+    LINE,
+    MARGIN,
+    SMALL,
+    TINY,
+    Layout,
+    canvas,
+    grid,
+    height,
+    legend,
+    legend_size,
+    wrap,
+)
+from benchmark.metrics import Floats, Scores, threshold_at_tpr
+from benchmark.records.scores import Cell
 
-ID_COLOUR, OOD_COLOUR = 0, 1  # of seaborn's colour-blind-safe palette
-MOST_COLOURED = 6  # ROC curves that a reader can tell apart
+ID_COLOUR, OOD_COLOUR = COLOURS[:2]
 CURVE_POINTS = 500
-BINS = 60
 _REACH = 1.5  # a histogram's axis goes this many ID ranges beyond the ID scores at most
+_BINS = (4, 80)  # along the axis: at least, at most
+_TALLEST = 4  # times the ID scores' peak: higher ones leave the panel
+_DASHES: tuple[Any, ...] = (
+    "-",
+    "-",
+    "-",
+    (0, (5, 1.5)),
+    (0, (5, 1.5)),
+    (0, (1.5, 1)),
+)  # of the coloured rows, beside their colours
 
 
-def _wrap(words: str, inches: float, characters: float = 13) -> str:
-    """Words in lines of so many inches, at so many characters an inch."""
-    return textwrap.fill(words, int(characters * inches))
+def quantiles_note(cells: Iterable[Cell]) -> str:
+    """What a figure says where scores are not at hand."""
+    cells = list(cells)
+    points = {len(cell.ids) for cell in cells if not cell.whole}
+    if not points:
+        return ""
+    some = "" if len(cells) == sum(not cell.whole for cell in cells) else ", where scores are not at hand"
+    return f"Drawn from {min(points)} score quantiles a set{some}: shares are as fine as that."
 
 
-def _panels(figure: Any, n: int, xlabel: str, ylabel: str) -> list[Any]:
-    """n axes in a grid without holes but at its end; labels at its left and lower edges."""
-    rows, columns = _grid(n)
-    axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
-    for spare in axes[n:]:
-        spare.remove()
-    for place, panel in enumerate(axes[:n]):
-        panel.set_xlabel(xlabel if place + columns >= n else "")
-        panel.set_ylabel(ylabel if place % columns == 0 else "")
-    return axes[:n]
-
-
-def _grid(n: int) -> tuple[int, int]:
-    columns = min(4, math.ceil(math.sqrt(n)))
-    return math.ceil(n / columns), columns
+# Histograms
 
 
 def histograms(
-    title: str,
-    id_scores: Scores,
-    ood: Mapping[str, Scores],
-    path: Path,
-    *,
-    id_title: str = "ID",
-    groups: Mapping[str, str] | None = None,
+    title: str, ood: Mapping[str, Cell], path: Path, *, id_title: str = "ID", groups: Mapping[str, str] | None = None
 ) -> None:
-    """The score densities of one row: a panel for each OOD set (title -> scores), with the ID set overlaid.
+    """The score densities of one row: a panel for each OOD set (title -> cell), with the ID set overlaid.
 
-    `groups`: title -> near or far. The bins at both ends hold what lies beyond the axis, which is chosen so that the
-    ID scores stay legible whatever the outliers. ValueError for no OOD set, or scores that are NaN.
+    `groups`: title -> near or far. All panels have one axis, chosen so that the ID scores stay legible whatever the
+    outliers; the share that lies beyond it is written where it is 1 % or more. Bins are as wide as the number of a
+    set's images asks for. ValueError for no OOD set.
     """
     if not ood:
         raise ValueError(f"no OOD scores to draw for {title}")
-    ids = np.asarray(id_scores, dtype=np.float64)
-    threshold = threshold_at_tpr(ids)
-    rows, columns = _grid(len(ood))
-    width = 0.4 + 2.9 * columns
-    with canvas(path, (width, 0.9 + 2.1 * rows)) as figure:
-        panels = _panels(figure, len(ood), "score (greater = more OOD)", "density")
-        for axes, (name, scores) in zip(panels, ood.items(), strict=True):
-            group = (groups or {}).get(name)
-            head = _wrap(f"{name} ({group})" if group else name, 2.6)
-            head += f"\nAUROC {100 * auroc(ids, scores):.1f}, FPR95 {100 * fpr_at_tpr(ids, scores):.1f}"
-            axes.set_title(head, fontsize="medium")
-            _overlay(axes, ids, np.asarray(scores, dtype=np.float64), id_title)
-            line = axes.axvline(threshold, color="0.2", linestyle="--", linewidth=1)
-            line.set_label("95 % of ID accepted (left of it)")
-        handles, labels = panels[0].get_legend_handles_labels()
-        note = "The end bins hold what lies beyond the axis; a number says how much, where it is 1 % or more."
-        where = {"loc": "outside lower center", "ncols": 1 if len(ood) == 1 else len(labels)}
-        figure.legend(handles, labels, title=note if len(ood) > 1 else None, frameon=False, **where)
-        figure.suptitle(_wrap(title, width, 10), fontweight="bold")
+    _, columns = grid(len(ood))
+    panel = {1: (4.4, 2.2), 2: (3.2, 1.7), 3: (2.3, 1.35), 4: (1.72, 1.1)}[columns]
+    named = ((name, (groups or {}).get(name), cell) for name, cell in ood.items())
+    heads = [
+        wrap(f"{name} ({group})" if group else name, panel[0])
+        + f"\nAUROC {100 * cell.auroc:.1f}, FPR95 {100 * cell.fpr95:.1f}"
+        for name, group, cell in named
+    ]
+    inside = max(5.6, panel[0] * columns)
+    low, high = _axis(ood.values())
+    leaves = any(max(_beyond(scores, (low, high))) >= 1 for c in ood.values() for scores in (c.ids, c.oods))
+    beyond = "A number at an edge: the share beyond the axis, where it is 1 % or more." if leaves else ""
+    note = wrap(f"{beyond} {quantiles_note(ood.values())}", inside)
+    labels = [wrap(id_title, 2.4), "OOD", "95 % of ID accepted (left of it)"]
+    legend_columns, legend_height = legend_size(labels, inside)
+    foot = legend_height + height(note) + 0.03
+    layout = Layout(title, heads, columns, panel, left=0.22, foot=foot, least=5.9)
+    ids = _inner(next(iter(ood.values())).ids)
+    unit = (np.ptp(ids) if len(ids) else 0) or high - low  # what n images are enough for so many bins of
+    with canvas(path, layout.size) as figure:
+        for place, (axes, cell) in enumerate(zip(layout.draw(figure), ood.values(), strict=True)):
+            handles = _overlay(axes, cell, (low, high), (high - low) / unit)
+            handles.append(axes.axvline(threshold_at_tpr(cell.ids), color="0.2", linestyle="--", linewidth=1, zorder=3))
+            axes.tick_params(labelbottom=layout.last(place), pad=2)
+            axes.set_xlabel("score (greater = more OOD)" if layout.last(place) else "", fontsize=SMALL, labelpad=2)
+            axes.set_ylabel("density" if place % columns == 0 else "", fontsize=SMALL)
+        legend(figure, handles, labels, legend_columns)
+        _footnote(figure, note, legend_height)
 
 
-def _overlay(axes: Any, ids: Floats, oods: Floats, id_title: str) -> None:
-    edges = np.linspace(*_axis(ids, oods), BINS + 1)
-    width = edges[1] - edges[0]
-    peaks, tallest = [], 0.0
-    for scores, label, colour in ((ids, id_title, ID_COLOUR), (oods, "OOD", OOD_COLOUR)):
-        shown = np.histogram(np.clip(scores, edges[0], edges[-1]), edges)[0] / len(scores) / width
-        axes.stairs(shown, edges, fill=True, alpha=0.35, color=f"C{colour}", label=label)
-        axes.stairs(shown, edges, color=f"C{colour}", linewidth=1)
-        peaks.append(float(np.histogram(scores, edges)[0].max()) / len(scores) / width)
-        tallest = max(tallest, float(shown.max()))
-    # What lies beyond the axis, or a spike of equal OOD scores, must not flatten the ID scores: it leaves the panel.
-    axes.set_ylim(0, 1.15 * (min(max(peaks), 4 * peaks[0]) or tallest))
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_yticks([])
-    axes.locator_params(axis="x", nbins=5)
-    for scores, colour, height in ((ids, ID_COLOUR, 0.93), (oods, OOD_COLOUR, 0.82)):
-        for beyond, x, side in ((scores < edges[0], 0.02, "left"), (scores > edges[-1], 0.98, "right")):
-            if beyond.mean() >= 0.01:
-                arrow = f"{100 * beyond.mean():.0f} % →" if side == "right" else f"← {100 * beyond.mean():.0f} %"
-                text = {"transform": axes.transAxes, "ha": side, "va": "center", "fontsize": "small"}
+def _footnote(figure: Any, note: str, up: float) -> None:
+    figure.text(
+        0.5, (up + MARGIN) / figure.get_figheight(), note, ha="center", va="bottom", fontsize=SMALL, color="0.3"
+    )
+
+
+def _overlay(axes: Any, cell: Cell, span: tuple[float, float], units: float) -> list[Any]:
+    """Both sets of a panel: their densities over the axis and what lies beyond it. units: of the axis, in ID ranges."""
+    peaks, handles = [], []
+    for scores, colour, line in ((cell.ids, ID_COLOUR, 0.93), (cell.oods, OOD_COLOUR, 0.8)):
+        bins = (
+            int(np.clip(round(units * 2 * len(scores) ** (1 / 3)), *_BINS)) | 1
+        )  # Rice's rule; equal scores in the middle
+        edges = np.linspace(*span, bins + 1)
+        shown = np.histogram(scores, edges)[0] / len(scores) / (edges[1] - edges[0])
+        handles.append(axes.stairs(shown, edges, fill=True, facecolor=(colour, 0.35), edgecolor=colour, linewidth=1))
+        peaks.append(float(shown.max()))
+        for share, x, side in zip(_beyond(scores, span), (0.02, 0.98), ("left", "right"), strict=True):
+            if share >= 1:
+                arrow = f"{share:.0f} % →" if side == "right" else f"← {share:.0f} %"
+                text = {"transform": axes.transAxes, "ha": side, "va": "center", "fontsize": TINY, "zorder": 4}
                 text["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5}
-                axes.text(x, height, arrow, color=f"C{colour}", fontweight="bold", **text)
+                axes.text(x, line, arrow, color=colour, fontweight="bold", **text)
+    # A spike of equal OOD scores must not flatten the ID scores: it leaves the panel.
+    axes.set_ylim(0, 1.15 * (min(max(peaks), _TALLEST * peaks[0]) or max(peaks) or 1))
+    axes.set_xlim(*span)
+    axes.set_yticks([])
+    axes.locator_params(axis="x", nbins=4, prune="both")  # no label leaves the figure
+    return handles
 
 
-def _axis(ids: Floats, oods: Floats) -> tuple[float, float]:
-    """Where a histogram begins and ends: the inner 99 % of both sets, but not too far from the ID scores."""
-    ids, oods = ids[np.isfinite(ids)], oods[np.isfinite(oods)]
-    if not len(ids):
-        ids = oods if len(oods) else np.zeros(1)
-    (id_low, id_high), (low, high) = (np.percentile(x if len(x) else ids, [0.5, 99.5]) for x in (ids, oods))
-    reach = _REACH * (id_high - id_low) or math.inf  # of ID scores that are all one, the OOD scores decide
-    low, high = max(min(low, id_low), id_low - reach), min(max(high, id_high), id_high + reach)
+def _beyond(scores: Floats, span: tuple[float, float]) -> tuple[float, float]:
+    """Percent of the scores below and above an axis."""
+    return 100 * float((scores < span[0]).mean()), 100 * float((scores > span[1]).mean())
+
+
+def _inner(scores: Floats) -> Floats:
+    """The 0.5th and the 99.5th percentile of the finite scores, of few their ends; empty where there are none."""
+    scores = scores[np.isfinite(scores)]
+    if not len(scores):
+        return scores
+    return np.array([np.percentile(scores, 0.5, method="lower"), np.percentile(scores, 99.5, method="higher")])
+
+
+def _axis(cells: Iterable[Cell]) -> tuple[float, float]:
+    """Where a row's histograms begin and end: the inner 99 % of every set, but not too far from the ID scores."""
+    cells = list(cells)
+    ids, every = _inner(cells[0].ids), [_inner(scores) for cell in cells for scores in (cell.ids, cell.oods)]
+    low, high = (f((f(ends) for ends in every if len(ends)), default=0.0) for f in (min, max))
+    if len(ids):
+        reach = _REACH * (ids[1] - ids[0]) or math.inf  # of ID scores that are all one, the OOD scores decide
+        low, high = max(low, ids[0] - reach), min(high, ids[1] + reach)
     if high - low <= 1e-9 * max(abs(low), abs(high)):  # constant scores, or as good as
         margin = max(0.5, 0.01 * abs(high))
         return float(low - margin), float(high + margin)
     return float(low), float(high)
 
 
-def roc_curves(rows: Mapping[str, Mapping[str, tuple[Scores, Scores]]], path: Path) -> None:
-    """ROC curves: row title -> OOD title -> (ID scores, OOD scores); a panel for each OOD set.
+# ROC curves
 
-    The rows of the best mean AUROC are coloured, best first in the legend; all others are thin and grey. ValueError
+
+def roc_curves(rows: Mapping[str, Mapping[str, Cell]], path: Path) -> None:
+    """ROC curves: row title -> OOD title -> cell; a panel for each OOD set, its horizontal axis a square root.
+
+    The rows of the best mean AUROC are coloured, best first in the legend, with their AUROC in each panel; all others
+    are thin and grey. A set that all coloured rows tell apart is named instead, unless there is no other. ValueError
     for nothing to draw.
     """
-    curves = {row: {ood: _curve(*scores) for ood, scores in sets.items()} for row, sets in rows.items() if sets}
+    curves = {row: sets for row, sets in rows.items() if sets}
     sets = list(dict.fromkeys(ood for of_row in curves.values() for ood in of_row))
     if not sets:
         raise ValueError("no scores to draw ROC curves of")
-    means = {row: float(np.mean([auroc(*pair) for pair in rows[row].values()])) for row in curves}
+    means = {row: float(np.mean([cell.auroc for cell in of_row.values()])) for row, of_row in curves.items()}
     # A mean over fewer sets is no rival: the hard ones may be missing.
     ranked = sorted(curves, key=lambda row: (-len(curves[row]), -means[row]))
-    colours = {row: f"C{place}" for place, row in enumerate(ranked[:MOST_COLOURED])}
-    n_rows, n_columns = _grid(len(sets))
-    legend = 0.2 * (len(colours) + 3)
-    names = "ID images flagged", "OOD images flagged"
-    with canvas(path, (max(4.0, 0.4 + 2.6 * n_columns), 0.9 + 2.7 * n_rows + legend)) as figure:
-        for axes, ood in zip(_panels(figure, len(sets), *names), sets, strict=True):
-            axes.plot([0, 1], [0, 1], color="0.8", linewidth=0.8, zorder=0)
-            axes.axvline(0.05, color="0.2", linestyle=":", linewidth=1)
-            for row in reversed(ranked):  # the best on top
-                if ood in curves[row]:
-                    style = {"color": colours.get(row, "0.72"), "linewidth": 1.5 if row in colours else 0.7}
-                    axes.plot(*curves[row][ood], **style)
-            axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-            axes.set_title(_wrap(ood, 2.4), fontsize="medium")
-        _roc_legend(figure, ranked, colours, means)
-        figure.suptitle("ROC curves", fontweight="bold")
+    best = ranked[: len(COLOURS)]
+    done = [
+        ood for ood in sets if all(f"{100 * curves[r][ood].auroc:.1f}" == "100.0" for r in best if ood in curves[r])
+    ]
+    shown = [ood for ood in sets if ood not in done] or sets
+    _, columns = grid(len(shown))
+    side = {1: 3.6, 2: 2.7, 3: 2.15, 4: 1.6}[columns]
+    inside = max(4.6, side * columns)
+    note = f"Not shown, as all coloured rows have 100.0 there: {', '.join(done)}." if len(shown) < len(sets) else ""
+    note += f" {quantiles_note(cell for of_row in curves.values() for cell in of_row.values())}"
+    note = wrap(note, inside, lines=6)
+    entries = [f"{100 * means[row]:.1f}  {wrap(row, inside - 1.2)}" for row in best]
+    entries += [f"{len(ranked) - len(best)} other rows"] if len(ranked) > len(best) else []
+    entries += [wrap("5 % of ID images flagged: FPR95 is the rest of the OOD images", inside - 0.7)]
+    heading = "mean AUROC over OOD sets, and row"
+    below = sum(height(entry) + 0.035 for entry in (heading, *entries)) + 0.1
+    layout = Layout(
+        "ROC curves",
+        [wrap(ood, side) for ood in shown],
+        columns,
+        (side, side),
+        left=0.5,
+        gap=0.2,
+        foot=below + height(note) + 0.08,
+        least=4.9,
+    )
+    with canvas(path, layout.size) as figure:
+        for place, (axes, ood) in enumerate(zip(layout.draw(figure), shown, strict=True)):
+            _roc_panel(axes, [(row, curves[row][ood]) for row in ranked if ood in curves[row]], best)
+            axes.tick_params(labelbottom=layout.last(place), labelleft=place % columns == 0, labelsize=TINY, pad=2)
+            axes.set_xlabel("ID images flagged" if layout.last(place) else "", fontsize=SMALL, labelpad=2)
+            axes.set_ylabel("OOD images flagged" if place % columns == 0 else "", fontsize=SMALL, labelpad=2)
+        _roc_legend(figure, entries, heading, len(best), height(note) + 0.08)
+        _footnote(figure, note, 0)
 
 
-def _roc_legend(figure: Any, ranked: Sequence[str], colours: Mapping[str, str], means: Mapping[str, float]) -> None:
+def _roc_panel(axes: Any, cells: Sequence[tuple[str, Cell]], best: Sequence[str]) -> None:
+    chance = np.linspace(0, 1, 50)
+    axes.plot(chance, chance, color="0.85", linewidth=0.8, zorder=0)
+    axes.axvline(0.05, color="0.2", linestyle=":", linewidth=1)
+    for row, cell in reversed(cells):  # the best on top
+        place = best.index(row) if row in best else None
+        style: dict[str, Any] = {"color": GREY, "linewidth": 0.6}
+        if place is not None:
+            style = {"color": COLOURS[place], "linewidth": 1.5, "linestyle": _DASHES[place]}
+        axes.plot(*_curve(cell.ids, cell.oods), **style)
+    for line, place in enumerate(reversed([best.index(row) for row, _ in cells if row in best])):
+        cell = dict(cells)[best[place]]
+        text = {"transform": axes.transAxes, "ha": "right", "va": "bottom", "fontsize": TINY, "fontweight": "bold"}
+        text["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4}
+        up = 0.03 + line * LINE * TINY / 72 / (axes.get_position().height * axes.figure.get_figheight())
+        axes.text(0.97, up, f"{100 * cell.auroc:.1f}", color=COLOURS[place], **text)
+    axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+    marks = (0, 0.01, 0.05, 0.2, 0.5, 1)
+    axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
+    axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=(0, 0.5, 1))
+
+
+def _roc_legend(figure: Any, entries: Sequence[str], heading: str, coloured: int, up: float) -> None:
     from matplotlib.lines import Line2D
 
-    width = figure.get_figwidth() - 0.6
-    lines = [
-        Line2D([], [], color=colour, linewidth=1.5, label=_wrap(f"{100 * means[row]:.1f}  {row}", width))
-        for row, colour in colours.items()
-    ]
-    if len(ranked) > len(colours):
-        lines.append(Line2D([], [], color="0.72", linewidth=0.7, label=f"{len(ranked) - len(colours)} other rows"))
-    threshold = "5 % of ID images flagged: FPR95 is the rest of the OOD images"
-    lines.append(Line2D([], [], color="0.2", linestyle=":", linewidth=1, label=_wrap(threshold, width)))
-    style = {"loc": "outside lower center", "frameon": False, "alignment": "left"}
-    figure.legend(handles=lines, title="mean AUROC over OOD sets, and row", **style)
+    lines = [Line2D([], [], color=COLOURS[at], linestyle=_DASHES[at], linewidth=1.5) for at in range(coloured)]
+    lines += [Line2D([], [], color=GREY, linewidth=0.6)] * (len(entries) - coloured - 1)
+    lines += [Line2D([], [], color="0.2", linestyle=":", linewidth=1)]
+    drawn = legend(figure, lines, entries, 1, up=up)
+    drawn.set_title(heading)
+    drawn.set_alignment("left")
 
 
 def _curve(id_scores: Scores, ood_scores: Scores) -> tuple[Floats, Floats]:
@@ -168,93 +244,6 @@ def _curve(id_scores: Scores, ood_scores: Scores) -> tuple[Floats, Floats]:
     thresholds = np.unique(np.concatenate([ids, oods]))[::-1]
     flagged = [1 - np.searchsorted(scores, thresholds, "left") / len(scores) for scores in (ids, oods)]
     x, y = (np.concatenate([[0.0], share]) for share in flagged)
-    # Points at equal steps along the curve, not along one axis: the steep part is the one that matters.
-    keep = np.unique(np.searchsorted(x + y, np.linspace(0, 2, CURVE_POINTS)).clip(max=len(x) - 1))
+    # Points at equal steps along the curve as it is drawn: the steep part is the one that matters.
+    keep = np.unique(np.searchsorted(np.sqrt(x) + y, np.linspace(0, 2, CURVE_POINTS)).clip(max=len(x) - 1))
     return x[keep], y[keep]
-
-
-def speed(rows: Sequence[tuple[str, float, float, str]], path: Path) -> None:
-    """Mean AUROC in percent against images per second: rows of (title, AUROC, images per second, encoder title).
-
-    One colour and marker for each encoder. ValueError for no rows.
-    """
-    if not rows:
-        raise ValueError("no row has both an AUROC and a speed to draw")
-    encoders = list(dict.fromkeys(encoder for *_, encoder in rows))
-    with canvas(path, (7.0, 4.6 + 0.2 * len(encoders))) as figure:
-        axes = figure.subplots()
-        for place, encoder in enumerate(encoders):
-            points = [(rate, value) for _, value, rate, of in rows if of == encoder]
-            marker = "osD^vPX*<>"[place % 10]
-            axes.scatter(*zip(*points, strict=True), s=36, marker=marker, color=f"C{place % 10}", label=encoder)
-        axes.set_xscale("log")
-        axes.margins(0.12, 0.08)
-        axes.set(xlabel="images per second, from stored bytes to score", ylabel="mean AUROC over OOD sets (%)")
-        axes.grid(alpha=0.3)
-        _plain_ticks(axes)
-        figure.legend(loc="outside lower center", frameon=False, title="encoder" if len(encoders) > 1 else None)
-        figure.suptitle("AUROC against speed", fontweight="bold")
-        figure.draw_without_rendering()  # the layout is final from here on: labels are placed in its pixels
-        _label(axes, rows, encoders)
-
-
-def _plain_ticks(axes: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = axes.get_xlim()
-    decades = math.log10(high / low)
-    axes.xaxis.set_major_locator(
-        LogLocator(subs=(1,) if decades > 3 else (1, 2, 5) if decades > 1 else (1, 1.5, 2, 3, 4, 5, 7))
-    )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate:,.10g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _label(axes: Any, rows: Sequence[tuple[str, float, float, str]], encoders: Sequence[str]) -> None:
-    """Write each title where it covers no point and no other title, as near to its point as that allows."""
-    points = axes.transData.transform([(rate, value) for _, value, rate, _ in rows])
-    inside = axes.get_window_extent()
-    room = np.array([inside.x0, inside.y0, inside.x1, inside.y1])
-    pixel = DPI / 72
-    taken: list[Floats] = [np.concatenate([point - 4 * pixel, point + 4 * pixel]) for point in points]
-    for place in sorted(range(len(rows)), key=lambda i: -points[i][1]):
-        title, value, rate, encoder = rows[place]
-        text = axes.annotate(
-            title,
-            (rate, value),
-            xytext=(0, 0),
-            textcoords="offset pixels",
-            fontsize="small",
-            color=f"C{encoders.index(encoder) % 10}",
-            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
-        )
-        box = text.get_window_extent()
-        offset = _place(points[place], (box.width, box.height), taken, room, pixel)
-        text.set_position(tuple(offset))
-        corners = np.concatenate([points[place] + offset, points[place] + offset + [box.width, box.height]])
-        gap = np.maximum(0, np.maximum(corners[:2] - points[place], points[place] - corners[2:]))
-        text.arrow_patch.set_visible(bool(np.hypot(*gap) > 9 * pixel))  # a line to the point only where it is not near
-        taken.append(corners)
-
-
-def _place(point: Floats, size: tuple[float, float], taken: Sequence[Floats], room: Floats, pixel: float) -> Floats:
-    """The offset of a box's lower left corner from its point that covers least, then lies nearest."""
-    half = np.array(size) / 2
-    best: Floats = np.zeros(2)
-    least = math.inf
-    for distance in np.arange(6, 90, 6) * pixel:
-        for angle in np.arange(16) * math.pi / 8:
-            direction = np.array([math.cos(angle), math.sin(angle)])
-            offset: Floats = direction * (half + distance) - half
-            box = np.concatenate([point + offset, point + offset + size])
-            cost = sum(_overlap(box, other) for other in taken) + 10 * (size[0] * size[1] - _overlap(box, room))
-            if cost < least:
-                best, least = offset, cost
-            if cost == 0:
-                return offset
-    return best
-
-
-def _overlap(a: Floats, b: Floats) -> float:
-    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    return float(max(width, 0) * max(height, 0))

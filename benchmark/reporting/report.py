@@ -21,8 +21,11 @@ def text(plan: Plan) -> str:
     return tables.text(found, shown)
 
 
-def write(plan: Plan, *, redraw: bool = False) -> None:
-    """Tables, findings and figures of the whole results folder. What is drawn already stays, unless `redraw`."""
+def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
+    """Tables, findings and figures of the whole results folder. What is drawn already stays, unless `redraw`.
+
+    pdf: figures as PDF as well.
+    """
     from benchmark.records import significance
     from benchmark.reporting import tables
     from benchmark.reporting.findings import findings
@@ -39,7 +42,7 @@ def write(plan: Plan, *, redraw: bool = False) -> None:
     write_atomically(plan.folder / "findings.md", findings(found, shown, compared, both))
     if compared is not None:
         write_atomically(plan.folder / "significance.csv", compared.csv())
-    drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw)
+    drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf)
 
 
 def _current(plan: Plan) -> tuple[list[Record], list[str]]:

@@ -9,6 +9,7 @@ import yaml
 from PIL import Image
 
 import run_all
+from benchmark.metrics import threshold_at_tpr
 from benchmark.papers import reading, tables, views
 from benchmark.papers.lacking import lacking
 from benchmark.planning import suite
@@ -217,6 +218,39 @@ def test_figures_are_drawn_as_png_and_pdf(options):
         assert drawn.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """The matplotlib figures that have been written, laid out."""
+    from matplotlib.figure import Figure
+
+    kept, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *given, **more: (kept.append(self), save(self, *given, **more)))
+    return kept
+
+
+def test_densities_name_the_encoder_that_they_show_and_can_come_from_quantiles(options, drawn):
+    for row in ("dlsr-mfsim-first@imagenet", "dlsr-mfsim@imagenet"):
+        write(options, "cifar10", row, "textures", 0.9, scores=False)
+        path = records.path_of(results_folder("cifar10", options), row, "textures", 0)
+        kept = {"id": list(np.linspace(0, 1, 200)), "ood": list(np.linspace(1, 2, 200))}
+        records.write(path, {**records.read(path), "quantiles": kept})
+    assert "wrote" in views.show("figure3", options)
+    figure = drawn[0]
+    assert [axes.get_title() for axes in figure.axes] == ["first epoch, a stand-in", "last epoch, a stand-in"]
+    assert "EfficientNet" not in figure.get_suptitle()
+    assert "200 score quantiles" in " ".join(text.get_text() for text in figure.texts)
+
+
+def test_bars_begin_at_zero(options, drawn):
+    for pair in reading.read("figure5").groups[1].bars.values():
+        for row in pair:
+            write(options, "cifar100-dlsr", row.partition("/")[2], "isun", 0.7)
+    views.show("figure5", options)
+    for axes in drawn[0].axes:
+        assert axes.get_ylim()[0] == 0
+        assert all(bar.get_y() == 0 for bar in axes.patches)
+
+
 def test_a_figure_without_its_records_or_scores_says_what_to_run(options):
     for name in ("figure3", "figure4", "figure5", "figure10"):
         said = views.show(name, options)
@@ -228,11 +262,11 @@ def test_a_figure_without_its_records_or_scores_says_what_to_run(options):
     assert not results_folder("papers", options).exists()
 
 
-def test_a_gallery_has_the_images_that_a_row_errs_on(trial, monkeypatch, capsys):
+def test_a_gallery_has_the_images_that_a_row_errs_on(trial, monkeypatch, capsys, drawn):
     monkeypatch.setattr(suite, "SUITES", trial.folder)
     monkeypatch.setattr(reading, "PAPERS", trial.folder / "papers")
     (trial.folder / "papers").mkdir()
-    for name, shown in (("figure1", "id"), ("figure2", ["halves", "letters"])):
+    for name, shown in (("figure1", "id"), ("figure2", ["halves", "letters", "svhn"])):
         view = {"kind": "gallery", "title": "Errors", "row": "mini/sim@net", "show": shown}
         (trial.folder / "papers" / f"{name}.yaml").write_text(yaml.safe_dump(view))
     arguments = ["--results", str(trial.results), "--limit", "30", "--limit-train", "60", "--device", "cpu"]
@@ -241,8 +275,19 @@ def test_a_gallery_has_the_images_that_a_row_errs_on(trial, monkeypatch, capsys)
     trial.run("--methods", "sim@net")
     for name in ("figure1", "figure2"):
         assert run_all.main([*arguments, "--paper", name]) == 0
-        drawn = trial.results / "papers+limit=30+limit-train=60" / f"{name}.png"
-        assert min(Image.open(drawn).size) > 300
+        path = trial.results / "papers+limit=30+limit-train=60" / f"{name}.png"
+        assert min(Image.open(path).size) > 300
+    ids = np.load(records.scores_path(trial.results / "mini+limit=30+limit-train=60", "sim@net", "digits", 0))
+    flagged, accepted = drawn[0], drawn[2]
+
+    def scores_in(figure):
+        return [float(t.split("\n")[-1]) for axes in figure.axes if "\n" in (t := axes.get_title(loc="left"))]
+
+    threshold = threshold_at_tpr(ids)
+    np.testing.assert_allclose(scores_in(flagged), np.sort(ids[ids > threshold])[::-1], atol=1e-3)
+    assert scores_in(accepted)
+    assert all(score <= threshold + 1e-3 for score in scores_in(accepted))
+    assert "Not measured: SVHN." in " ".join(" ".join(text.get_text() for text in accepted.texts).split())
 
 
 def test_lacking_names_sets_and_weights(tmp_path):

@@ -1,10 +1,12 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmark.records import records
 from benchmark.records.frames import View
 from benchmark.records.significance import Pair, Significance
-from benchmark.reporting import comparisons, drawing
+from benchmark.reporting import comparisons, drawing, figures
 
 SETS = (("dolls", "Dolls", "near"), ("birds", "Birds", "far"))
 CRITICAL, RESOLUTION = "figures/critical_difference.png", "figures/resolution.png"
@@ -44,9 +46,10 @@ def draw(tmp_path, monkeypatch):
     monkeypatch.setattr(drawing._Results, "figures", lambda self: iter(()))
     rows = [("knn", "kNN", "net"), ("msp", "MSP", "other net")]
 
-    def run(compared=None, both=None, *, redraw=False):
+    def run(compared=None, both=None, **more):
         found = [*done("knn", 0.9), *done("msp", 0.8)]
-        drawing.draw(tmp_path, found, View("toy", "Toy", "Toys", rows, SETS), compared, both or {}, redraw=redraw)
+        view = View("toy", "Toy", "Toys", rows, SETS)
+        drawing.draw(tmp_path, found, view, compared, both or {}, **{"redraw": False, **more})
 
     return run
 
@@ -85,3 +88,67 @@ def test_a_figure_is_drawn_again_only_where_its_numbers_changed(draw, drawn, tmp
     assert len(drawn) == 4
     draw(compared(), both, redraw=True)
     assert len(drawn) == 6
+
+
+def test_pdf_beside_png_where_it_is_asked_for(draw, drawn, tmp_path):
+    draw(compared())
+    draw(compared(), pdf=True)
+    assert [name for name, *_ in drawn] == ["critical_difference.png", "critical_difference.pdf"]  # the PNG is there
+
+
+def test_titles_that_stand_twice_are_told_apart():
+    assert drawing._distinct({"a": "Photos", "b": "Photos", "c": "Birds"}) == {
+        "a": "Photos (a)",
+        "b": "Photos (b)",
+        "c": "Birds",
+    }
+
+
+@pytest.fixture
+def single(monkeypatch):
+    """What the figures of single rows were given."""
+    calls = []
+
+    def histograms(title, ood, path, **_):
+        calls.append((path.name, title, ood))
+        path.touch()
+
+    def roc_curves(rows, path):
+        calls.append((path.name, rows))
+        path.touch()
+
+    monkeypatch.setattr(figures, "histograms", histograms)
+    monkeypatch.setattr(figures, "roc_curves", roc_curves)
+    return calls
+
+
+def test_figures_are_drawn_from_scores_else_from_quantiles_else_not(single, tmp_path):
+    scored, kept, bare = (
+        [{**record, "id": {"n": 5, "name": "toys"}} for record in done(row, 0.75)] for row in ("scored", "kept", "bare")
+    )
+    for record in kept:
+        record["quantiles"] = {"id": [0.0] * 200, "ood": [1.0] * 200}
+    values = np.arange(5.0)
+    for record in scored:
+        for name in ("toys", record["ood"]["name"]):
+            path = records.scores_path(tmp_path, "scored", name, 0)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, values)
+    view = View("toy", "Toy", "Toys", [(row, row, "net") for row in ("scored", "kept", "bare")], SETS)
+
+    def run():
+        single.clear()
+        drawing.draw(tmp_path, [*scored, *kept, *bare], view, None, {}, redraw=False)
+        return list(single)
+
+    first, second, roc = run()
+    assert [first[0], second[0], roc[0]] == ["scored.png", "kept.png", "roc.png"]
+    assert list(roc[1]) == ["scored, net", "kept, net"]
+    assert all(cell.whole and cell.ids.tolist() == values.tolist() for cell in first[2].values())
+    assert all(not cell.whole and len(cell.oods) == 200 and cell.auroc == 0.75 for cell in second[2].values())
+    assert run() == []
+    for name in ("toys", "dolls", "birds"):  # scores come to what was drawn from quantiles
+        path = records.scores_path(tmp_path, "kept", name, 0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, values)
+    assert [name for name, *_ in run()] == ["kept.png", "roc.png"]

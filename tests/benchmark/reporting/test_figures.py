@@ -1,12 +1,16 @@
+import itertools
 import math
+import warnings
 
 import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.canvas import COLOURS, WIDTH
 from benchmark.metrics import auroc, fpr_at_tpr, threshold_at_tpr
-from benchmark.reporting import figures
+from benchmark.records.scores import Cell
+from benchmark.reporting import figures, speeds
 
 SETS = ["SVHN", "CIFAR-100", "Tiny ImageNet", "LSUN (crop)", "LSUN (resize)", "iSUN", "Textures", "Places365"]
 SETS += ["MNIST", "Fashion-MNIST", "KMNIST", "Omniglot", "notMNIST", "A set with a title that is quite long indeed"]
@@ -27,9 +31,24 @@ def drawn(monkeypatch):
     return kept
 
 
+def cell(ids, oods, **more):
+    ids, oods = np.asarray(ids, dtype=np.float64), np.asarray(oods, dtype=np.float64)
+    return Cell(ids, oods, auroc(ids, oods), fpr_at_tpr(ids, oods), **more)
+
+
 def scores(seed, shift=1.5, n=400, m=300):
+    """A cell: one ID set, and an OOD set of its own."""
     rng = np.random.default_rng(seed)
-    return rng.normal(size=n), rng.normal(shift, 1.3, m)
+    return cell(np.random.default_rng(99).normal(size=n), rng.normal(shift, 1.3, m))
+
+
+def quantiles(whole):
+    """A cell as a record keeps it: 200 quantiles at the levels i/199, four significant digits."""
+
+    def kept(values):
+        return [float(f"{value:.4g}") for value in np.quantile(values, np.arange(200) / 199)]
+
+    return Cell(np.array(kept(whole.ids)), np.array(kept(whole.oods)), whole.auroc, whole.fpr95, whole=False)
 
 
 def one(drawn):
@@ -38,11 +57,24 @@ def one(drawn):
 
 
 def densities(axes):
-    """The shares that each set's bars add up to, and the bars' edges."""
+    """Of the ID and of the OOD set: the share that the bars add up to, and their edges."""
     from matplotlib.patches import StepPatch
 
-    data = [patch.get_data() for patch in axes.patches if isinstance(patch, StepPatch) and patch.get_fill()]
-    return [float((d.values * np.diff(d.edges)).sum()) for d in data], data[0].edges
+    data = [patch.get_data() for patch in axes.patches if isinstance(patch, StepPatch)]
+    return [float((d.values * np.diff(d.edges)).sum()) for d in data], [d.edges for d in data]
+
+
+def stated(axes):
+    """The shares that a panel says lie beyond its axis, by the colour of the set."""
+    found = {figures.ID_COLOUR: 0, figures.OOD_COLOUR: 0}
+    for text in axes.texts:
+        found[text.get_color()] += int(text.get_text().strip("←→ %")) / 100
+    return list(found.values())
+
+
+def within(figure):
+    canvas, tight = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+    return canvas.x0 <= tight.x0 <= tight.x1 <= canvas.x1 and canvas.y0 <= tight.y0 <= tight.y1 <= canvas.y1
 
 
 # Histograms
@@ -50,60 +82,89 @@ def densities(axes):
 
 @pytest.mark.parametrize("n", [1, 2, 4, 14])
 def test_a_panel_for_each_set(tmp_path, drawn, n):
-    ids, _ = scores(0)
-    ood = {name: scores(i, i / 4)[1] for i, name in enumerate(SETS[:n])}
+    ood = {name: scores(i, i / 4) for i, name in enumerate(SETS[:n])}
     groups = {name: "near" if i % 2 else "far" for i, name in enumerate(ood)}
     path = tmp_path / "new" / "row.png"
-    figures.histograms("KNN, ResNet-18", ids, ood, path, id_title="CIFAR-10", groups=groups)
+    figures.histograms("KNN, ResNet-18", ood, path, id_title="CIFAR-10", groups=groups)
     figure = one(drawn)
     assert len(figure.axes) == n
     for axes, (name, values) in zip(figure.axes, ood.items(), strict=True):
         title = " ".join(axes.get_title().split())
-        figured = f"AUROC {100 * auroc(ids, values):.1f}, FPR95 {100 * fpr_at_tpr(ids, values):.1f}"
+        ids, oods = values.ids, values.oods
+        figured = f"AUROC {100 * auroc(ids, oods):.1f}, FPR95 {100 * fpr_at_tpr(ids, oods):.1f}"
         assert title == f"{name} ({groups[name]}) {figured}"
-        assert densities(axes)[0] == pytest.approx([1, 1])
         (line,) = axes.lines
         assert line.get_xdata()[0] == threshold_at_tpr(ids)
         assert line.get_linestyle() == "--"
     assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == ["CIFAR-10", "OOD"]
     assert figure.get_suptitle() == "KNN, ResNet-18"
+    assert figure.get_layout_engine() is None
+    assert figure.get_figwidth() <= WIDTH + 0.1
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.size == tuple(int(150 * inches) for inches in figure.get_size_inches())
         assert len(image.convert("RGB").getcolors(10**6)) > 50  # not blank
 
 
-def test_nothing_is_clipped(tmp_path, drawn):
-    ood = {"A set with a title far longer than any panel of this figure is wide": scores(1)[1]}
-    figures.histograms("A row with a title " * 5, scores(0)[0], ood, tmp_path / "a.png", id_title="A long ID title")
-    rows = {f"a row {i} with a title that goes on and on and on, on an encoder": {"x": scores(i)} for i in range(9)}
+@pytest.mark.parametrize("n", [1, 2, 13])
+def test_nothing_is_clipped(tmp_path, drawn, n):
+    ood = {f"{i} A set with a title far longer than any panel": scores(i, i, 5, 5) for i in range(n)}
+    figures.histograms("A row with a title " * 9, ood, tmp_path / "a.png", id_title="A long ID title")
+    rows = {f"a row {i} with a title that goes on and on and on, on an encoder": ood for i in range(9)}
     figures.roc_curves(rows, tmp_path / "b.png")
-    for figure in drawn:
-        canvas, tight = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
-        assert canvas.x0 <= tight.x0 <= tight.x1 <= canvas.x1
-        assert canvas.y0 <= tight.y0 <= tight.y1 <= canvas.y1
+    figures.histograms("constant", dict.fromkeys(ood, cell([0.0] * 5, [0.0] * 5)), tmp_path / "c.png")
+    assert all(map(within, drawn))
 
 
-def test_outliers_do_not_flatten_the_histogram(tmp_path, drawn):
-    ids, oods = scores(0)
+def test_all_panels_have_one_axis_and_the_same_id_bars(tmp_path, drawn):
+    ood = {"near": scores(1, 0.5), "far": scores(2, 6.0), "beyond": scores(3, 1e6), "few": scores(4, 1, m=5)}
+    figures.histograms("row", ood, tmp_path / "a.png")
+    panels = one(drawn).axes
+    assert len({axes.get_xlim() for axes in panels}) == 1
+    bars = [axes.patches[0].get_data() for axes in panels]
+    for other in bars[1:]:
+        np.testing.assert_array_equal(other.values, bars[0].values)
+        np.testing.assert_array_equal(other.edges, bars[0].edges)
+    # by Rice's rule the number of bins goes with the cube root of the number of images: (300 / 5) ** (1 / 3) is 3.9
+    many, few = (len(densities(panels[place])[1][1]) for place in (0, 3))
+    assert 3 < many / few < 5
+
+
+def test_densities_and_what_is_stated_beyond_the_axis_make_one(tmp_path, drawn):
+    base = scores(0)
+    oods = base.oods.copy()
     oods[:30] = 1e6
-    figures.histograms("row", ids, {"x": oods}, tmp_path / "a.png")
-    (axes,) = one(drawn).axes
-    assert axes.get_xlim()[1] < 20
-    assert densities(axes)[0] == pytest.approx([1, 1])  # the outliers are in the last bin
-    assert [text.get_text() for text in axes.texts] == ["10 % →"]
-    tops = [axes.get_ylim()[1] / d for d in np.histogram(ids, densities(axes)[1], density=True)[0].max(keepdims=True)]
-    assert tops[0] < 3
+    sets = {"x": cell(base.ids, oods), "y": cell(base.ids, base.ids + 1e9), "z": cell(base.ids, base.ids - 1e9)}
+    figures.histograms("row", sets, tmp_path / "a.png")
+    some, above, below = one(drawn).axes
+    assert [axes.texts[0].get_text() for axes in (some, above, below)] == ["10 % →", "100 % →", "← 100 %"]
+    for axes in (some, above, below):
+        # below 1 % at each of two ends nothing is stated, and a stated share is rounded
+        np.testing.assert_allclose(np.add(densities(axes)[0], stated(axes)), 1, atol=0.02)
+        assert axes.get_xlim()[1] < 20
+        assert np.ptp(np.percentile(base.ids, [0.5, 99.5])) > 0.2 * np.ptp(axes.get_xlim())
+        assert axes.patches[0].get_data().values.max() > 0.2 * axes.get_ylim()[1]
 
 
-def test_a_set_far_beyond_leaves_the_id_scores_legible(tmp_path, drawn):
-    ids, _ = scores(0)
-    figures.histograms("row", ids, {"x": ids + 1e9, "y": ids - 1e9}, tmp_path / "a.png")
-    above, below = one(drawn).axes
-    assert above.texts[0].get_text() == "100 % →"
-    assert below.texts[0].get_text() == "← 100 %"
-    for axes in (above, below):
-        assert np.ptp(np.percentile(ids, [0.5, 99.5])) > 0.3 * np.ptp(axes.get_xlim())
+def test_drawn_from_quantiles_a_histogram_has_the_shares_to_one_point(tmp_path, drawn):
+    sets = {name: scores(i, i, n=3000, m=2000) for i, name in enumerate(SETS[:3])}
+    figures.histograms("row", sets, tmp_path / "a.png")
+    figures.histograms("row", {name: quantiles(one) for name, one in sets.items()}, tmp_path / "b.png")
+    for whole, kept, name in zip(drawn[0].axes, drawn[1].axes, sets, strict=True):
+        assert whole.get_title() == kept.get_title()  # AUROC and FPR95 are the record's
+        for number, values in enumerate((sets[name].ids, sets[name].oods)):
+            data = kept.patches[number].get_data()
+            shares = data.values * np.diff(data.edges)
+            exact = np.histogram(values, data.edges)[0] / len(values)
+            assert np.abs(np.cumsum(shares) - np.cumsum(exact)).max() < 2 / 199
+    notes = ["score quantiles" in " ".join(text.get_text() for text in figure.texts) for figure in drawn]
+    assert notes == [False, True]
+    curves = [np.array(figures._curve(one.ids, one.oods)) for one in (sets[SETS[1]], quantiles(sets[SETS[1]]))]
+    at = np.linspace(0.005, 1, 50)
+    exact, coarse = (np.interp(at, *curve) for curve in curves)
+    wide = np.interp(at + 1 / 199, *curves[0]) + 1 / 199, np.interp(at - 1 / 199, *curves[0]) - 1 / 199
+    assert (coarse <= wide[0] + 1e-3).all()
+    assert (coarse >= wide[1] - 1e-3).all()
 
 
 @pytest.mark.parametrize(
@@ -120,33 +181,32 @@ def test_a_set_far_beyond_leaves_the_id_scores_legible(tmp_path, drawn):
     ],
 )
 def test_odd_scores_are_drawn(tmp_path, drawn, ids, oods):
-    figures.histograms("row", ids, {"x": oods}, tmp_path / "a.png")
+    figures.histograms("row", {"x": cell(ids, oods)}, tmp_path / "a.png")
     (axes,) = one(drawn).axes
-    assert densities(axes)[0] == pytest.approx([1, 1])
+    np.testing.assert_allclose(np.add(densities(axes)[0], stated(axes)), 1, atol=0.02)
     assert np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all()
     assert axes.get_ylim()[1] > 0
 
 
 def test_inputs_are_not_modified(tmp_path):
-    ids, oods = scores(0)
-    for array in (ids, oods):
+    given = scores(0)
+    for array in (given.ids, given.oods):
         array.setflags(write=False)
-    figures.histograms("row", ids, {"x": oods}, tmp_path / "a.png")
-    figures.roc_curves({"row": {"x": (ids, oods)}}, tmp_path / "b.png")
+    figures.histograms("row", {"x": given}, tmp_path / "a.png")
+    figures.roc_curves({"row": {"x": given}}, tmp_path / "b.png")
 
 
 def test_bad_scores_are_errors(tmp_path):
     path = tmp_path / "a.png"
     with pytest.raises(ValueError, match="no OOD scores to draw for row"):
-        figures.histograms("row", [1.0], {}, path)
-    with pytest.raises(ValueError, match="ood_scores holds 1 NaN"):
-        figures.histograms("row", [1.0], {"x": [math.nan]}, path)
-    with pytest.raises(ValueError, match="id_scores holds 1 NaN"):
-        figures.roc_curves({"row": {"x": ([math.nan], [1.0])}}, path)
+        figures.histograms("row", {}, path)
+    for ids, oods, message in (([1.0], [math.nan], "OOD scores.*1 are NaN"), ([], [1.0], "ID scores to draw: 0")):
+        with pytest.raises(ValueError, match=message):
+            Cell(np.array(ids), np.array(oods), 0.5, 1.0)
     with pytest.raises(ValueError, match="no scores"):
         figures.roc_curves({"row": {}}, path)
     with pytest.raises(ValueError, match="no row"):
-        figures.speed([], path)
+        speeds.speed([], path)
     assert not list(tmp_path.iterdir())
 
 
@@ -155,13 +215,14 @@ def test_bad_scores_are_errors(tmp_path):
 
 @pytest.mark.parametrize("decimals", [0, 1, 12])
 def test_a_curve_is_short_and_has_its_area(decimals):
-    ids, oods = (np.round(values, decimals) for values in scores(3, n=5000, m=8000))
+    whole = scores(3, n=5000, m=8000)
+    ids, oods = np.round(whole.ids, decimals), np.round(whole.oods, decimals)
     x, y = figures._curve(ids, oods)
     assert len(x) <= figures.CURVE_POINTS
     assert (x[0], y[0], x[-1], y[-1]) == (0, 0, 1, 1)
     assert (np.diff(x) >= 0).all()
     assert (np.diff(y) >= 0).all()
-    assert np.trapezoid(y, x) == pytest.approx(auroc(ids, oods), abs=1e-3)
+    assert np.trapezoid(y, x) == pytest.approx(auroc(ids, oods), abs=2e-3)
 
 
 def test_a_curve_by_hand():
@@ -172,19 +233,62 @@ def test_a_curve_by_hand():
 
 def test_the_best_rows_are_coloured_the_others_grey(tmp_path, drawn):
     rows = {f"row {i}": {name: scores(0, i / 5) for name in SETS[:3]} for i in range(9)}
-    rows["easy set only"] = {SETS[0]: ([0.0, 1.0], [2.0, 3.0])}  # 100, but of one set
+    rows["easy set only"] = {SETS[0]: cell([0.0, 1.0], [2.0, 3.0])}  # 100, but of one set
     rows["not measured"] = {}
     figures.roc_curves(rows, tmp_path / "roc.png")
     figure = one(drawn)
     assert [axes.get_title() for axes in figure.axes] == SETS[:3]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert [text.split("  ")[1] for text in legend[:6]] == [f"row {i}" for i in (8, 7, 6, 5, 4, 3)]
-    mean = 100 * np.mean([auroc(*rows["row 8"][name]) for name in SETS[:3]])
-    assert legend[0].startswith(f"{mean:.1f}  ")
+    values = [auroc(rows["row 8"][name].ids, rows["row 8"][name].oods) for name in SETS[:3]]
+    assert legend[0].startswith(f"{100 * np.mean(values):.1f}  ")
     assert legend[6] == "4 other rows"
     assert [len(axes.lines) for axes in figure.axes] == [2 + 10, 2 + 9, 2 + 9]  # chance, the threshold, the rows
-    colours = {line.get_color() for line in figure.axes[0].lines if line.get_linewidth() == 1.5}
-    assert len(colours) == 6
+    lines = [line for line in figure.axes[0].lines if line.get_linewidth() == 1.5]
+    assert len({line.get_color() for line in lines}) == 6
+
+
+def test_a_panel_shows_what_lies_below_a_tenth_and_the_aurocs(tmp_path, drawn):
+    rows = {"a": {"x": scores(0, 2), "y": scores(1, 1)}, "b": {"x": scores(2, 1), "y": scores(3, 0.5)}}
+    figures.roc_curves(rows, tmp_path / "roc.png")
+    for axes, name in zip(one(drawn).axes, "xy", strict=True):
+        left, tenth, right = axes.transData.transform([(0, 0), (0.1, 0), (1, 0)])[:, 0]
+        assert (tenth - left) / (right - left) == pytest.approx(math.sqrt(0.1))
+        shown = {text.get_color(): text.get_text() for text in axes.texts}
+        pairs = {COLOURS[place]: rows[row][name] for place, row in enumerate("ab")}
+        assert shown == {colour: f"{100 * auroc(one.ids, one.oods):.1f}" for colour, one in pairs.items()}
+
+
+def test_a_set_on_which_all_coloured_rows_are_perfect_is_named_instead(tmp_path, drawn):
+    far = cell(np.arange(50.0), 100 + np.arange(50.0))
+    rows = {f"row {i}": {"far": far, "near": scores(i)} for i in range(3)}
+    figures.roc_curves(rows, tmp_path / "a.png")
+    figures.roc_curves({"row": {"far": far}}, tmp_path / "b.png")
+    assert [[axes.get_title() for axes in figure.axes] for figure in drawn] == [["near"], ["far"]]
+    assert "100.0 there: far." in " ".join(" ".join(text.get_text() for text in drawn[0].texts).split())
+
+
+def luminance_and_chroma(colour):
+    """CIELAB of an sRGB colour (D65), as CIE 15 has it."""
+    rgb = np.array(matplotlib.colors.to_rgb(colour)) if isinstance(colour, str) else colour
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
+    x, y, z = np.cbrt(xyz / [0.9505, 1, 1.089])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+# Machado et al. 2009, severity 1
+PROTAN = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
+DEUTAN = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
+
+
+@pytest.mark.parametrize("seen", [np.eye(3), np.array(PROTAN), np.array(DEUTAN)])
+def test_colours_can_be_told_apart(seen):
+    rgb = [(seen @ matplotlib.colors.to_rgb(colour)).clip(0, 1) for colour in COLOURS]
+    labs = [luminance_and_chroma(colour) for colour in rgb]
+    for (a, one), (b, other) in itertools.combinations(enumerate(labs), 2):
+        if figures._DASHES[a] == figures._DASHES[b]:
+            assert np.linalg.norm(one - other) > 20, (COLOURS[a], COLOURS[b])
 
 
 def test_a_figure_of_one_set_and_of_many(tmp_path, drawn):
@@ -196,28 +300,41 @@ def test_a_figure_of_one_set_and_of_many(tmp_path, drawn):
 # Speed
 
 
-def test_labels_do_not_overlap(tmp_path, drawn):
+def boxes_of(axes):
+    return [matplotlib.text.Text.get_window_extent(text) for text in axes.texts]  # without the leader
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_the_front_is_named_the_rest_numbered_and_nothing_collides(tmp_path, drawn, clustered):
     rng = np.random.default_rng(4)
+    encoders = ("B4", "ResNet-18", "DenseNet", "ViT-S/16", "pixels")
     rows = [
-        (f"Method {i} (variant)", 90 + 8 * rng.random(), base * (1 + rng.random()), encoder)
-        for encoder, base in (("B4", 20), ("ResNet-18", 500))
-        for i in range(10)
+        (f"Method {i} (variant)", (96 if clustered else 60) + 3 * rng.random(), 20 * 2**e * (1 + rng.random()), name)
+        for e, name in enumerate(encoders)
+        for i in range(8)
     ]
-    figures.speed(rows, tmp_path / "speed.png")
+    beaten = {i for i, (_, a, s, _) in enumerate(rows) if any(b > a and t > s for _, b, t, _ in rows)}
+    assert set(speeds.front(rows)) == set(range(40)) - beaten
+    speeds.speed(rows, tmp_path / "speed.png")
     figure = one(drawn)
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
-    boxes = [matplotlib.text.Text.get_window_extent(text) for text in axes.texts]  # without the leader
-    assert [
-        text.get_text()
-        for text in sorted(axes.texts, key=lambda t: rows.index(next(r for r in rows if r[1] == t.xy[1])))
-    ] == [row[0] for row in rows]
+    at = {text.xy: text.get_text() for text in axes.texts}
+    assert len(at) == 40
+    listed = "\n".join(text.get_text() for text in figure.texts).split("\n")
+    for place, (title, value, rate, encoder) in enumerate(rows):
+        text = at[rate, value]
+        if place in beaten:
+            assert f"{text}  {title}, {encoder}  {value:.1f}" in listed
+        else:
+            assert " ".join(text.split()) == title
     points = axes.transData.transform([(rate, value) for _, value, rate, _ in rows])
+    boxes = boxes_of(axes)
     for i, box in enumerate(boxes):
-        assert not any(box.overlaps(other) for other in boxes[:i])
+        assert not any(box.shrunk(0.9, 0.9).overlaps(other.shrunk(0.9, 0.9)) for other in boxes[:i])
         assert not any(box.contains(*point) for point in points)
-        assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["B4", "ResNet-18"]
+    assert within(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(encoders)
     offsets = np.concatenate([collection.get_offsets() for collection in axes.collections])
     assert sorted(map(tuple, offsets)) == sorted((rate, value) for _, value, rate, _ in rows)
 
@@ -227,15 +344,15 @@ def test_labels_do_not_overlap(tmp_path, drawn):
     [((1.2, 4), ["1.5", "2", "3"]), ((900, 45000), ["1,000", "2,000", "5,000", "10,000"]), ((0.2, 30), ["0.5", "1"])],
 )
 def test_speeds_are_written_as_numbers(tmp_path, drawn, rates, expected):
-    figures.speed([(f"row {rate}", 90.0, rate, "e") for rate in rates], tmp_path / "a.png")
+    speeds.speed([(f"row {rate}", 90.0, rate, "e") for rate in rates], tmp_path / "a.png")
     axis = one(drawn).axes[0].xaxis
     assert set(expected) <= {label.get_text() for label in axis.get_ticklabels()}
 
 
 def test_one_row_and_equal_rows(tmp_path, drawn):
-    figures.speed([("A", 50.0, 0.25, "e")], tmp_path / "a.png")
-    figures.speed([("A", 50.0, 10.0, "e"), ("B", 50.0, 10.0, "e")], tmp_path / "b.png")
-    first, second = (matplotlib.text.Text.get_window_extent(text) for text in drawn[1].axes[0].texts)
+    speeds.speed([("A", 50.0, 0.25, "e")], tmp_path / "a.png")
+    speeds.speed([("A", 50.0, 10.0, "e"), ("B", 50.0, 10.0, "e")], tmp_path / "b.png")
+    first, second = boxes_of(drawn[1].axes[0])
     assert not first.overlaps(second)
 
 
@@ -254,7 +371,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", fail)
     with pytest.raises(OSError, match="no space"):
-        figures.speed([("A", 50.0, 1.0, "e")], path)
+        speeds.speed([("A", 50.0, 1.0, "e")], path)
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -263,22 +380,37 @@ def test_a_file_is_replaced_not_rewritten(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"before")
     with path.open("rb") as reader:
-        figures.speed([("A", 50.0, 1.0, "e")], path)
+        speeds.speed([("A", 50.0, 1.0, "e")], path)
         assert reader.read() == b"before"  # who reads while we write sees the old file whole
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_names_are_not_formulas(tmp_path, drawn):
-    ids, oods = scores(0)
-    figures.histograms(r"costs $5 or $\frac{6$", ids, {r"$\x_{$": oods}, tmp_path / "a.png")
-    figures.roc_curves({r"$\x_{$": {r"$\x_{$": (ids, oods)}}, tmp_path / "b.png")
-    figures.speed([(r"$\x_{$", 50.0, 1.0, r"$\x_{$")], tmp_path / "c.png")
-    assert drawn[0].get_suptitle() == r"costs $5 or $\frac{6$"
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "name", [r"costs $5 or $\frac{6$", "数据集 данные مجموعة", "a\tb\nc\udce9\x1b[31m", "x" * 5000, "$$" * 9]
+)
+def test_a_name_from_outside_breaks_nothing(tmp_path, drawn, name):
+    figures.histograms(name, {name: scores(0), "b": scores(1)}, tmp_path / "a.png", id_title=name)
+    figures.roc_curves({name: {name: scores(0), "b": scores(1)}}, tmp_path / "b.png")
+    speeds.speed([(name, 50.0, 1.0, name), ("b", 40.0, 0.5, name)], tmp_path / "c.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # measuring, here, the boxes of a script that no font has
+        assert all(map(within, drawn))
+    if len(name) < 30 and name.isprintable():
+        assert [drawn[0].get_suptitle(), drawn[0].axes[0].get_title().split("\n")[0]] == [name, name]
+
+
+def test_a_pdf_has_what_the_png_has(tmp_path, drawn):
+    for ending in ("png", "pdf"):
+        speeds.speed([("A", 50.0, 1.0, "e"), ("B", 40.0, 0.5, "e")], tmp_path / f"a.{ending}")
+    assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
+    png, pdf = ([text.get_text() for text in figure.axes[0].texts] for figure in drawn)
+    assert png == pdf
 
 
 def test_global_state_stays(tmp_path):
     from matplotlib import pyplot
 
     before = dict(matplotlib.rcParams), pyplot.get_fignums()
-    figures.histograms("row", scores(0)[0], {"x": scores(1)[1]}, tmp_path / "a.png")
+    figures.histograms("row", {"x": scores(1)}, tmp_path / "a.png")
     assert (dict(matplotlib.rcParams), pyplot.get_fignums()) == before
