@@ -1,8 +1,10 @@
 """What a results folder shows: tables and figures from its records and scores, drawn again only where these changed."""
 
+from math import comb
+
 from benchmark.planning.plan import Plan
 from benchmark.records import records, reference, resolutions
-from benchmark.records.frames import ALL, FAR, NEAR, View
+from benchmark.records.frames import ALL, FAR, NEAR, View, is_sanity
 from benchmark.records.records import Record
 from benchmark.reporting import drawing
 from benchmark.store.files import write_atomically
@@ -74,6 +76,7 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         if column.selected or not selected
     }
     results = [record for record in found if record["kind"] == "result"]
+    compared = {row.spec.label for row in plan.rows} | {record["row"] for record in results}
     if not selected:  # what earlier runs measured beside the suite; not what none has measured yet
         for record in results:
             ood = record["ood"]
@@ -91,6 +94,7 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         published=_published(plan),
         absent=plan.absent,
         footnotes=tuple(notes),
+        tests=comb(sum(not is_sanity(row) for row in compared), 2),
     )
 
 
