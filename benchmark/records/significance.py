@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,17 @@ def holm(p_values: Sequence[float], tests: int = 0) -> list[float]:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.maximum.accumulate(np.asarray(p_values)[order] * factors)
     return [float(p) for p in adjusted.clip(max=1)]
+
+
+def above(auroc: float, low: float, bound: float) -> float:
+    """One-sided p-value for an AUROC above `bound`, from the lower end of its 95 % interval; all fractions.
+
+    On the arcsine scale, on which the width of an interval hardly depends on its place; .025 where `low` is `bound`.
+    """
+    value, low, bound = (math.asin(math.sqrt(min(max(share, 0), 1))) for share in (auroc, low, bound))
+    if value == low:
+        return float(value <= bound)
+    return 1 - NormalDist().cdf(NormalDist().inv_cdf(0.975) * (value - bound) / (value - low))
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,7 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         published=_published(plan),
         absent=plan.absent,
         footnotes=tuple(notes),
+        remarks=reference.remarks(row.published for row in plan.suite.rows if row.published and row.label in rows),
         tests=comb(sum(not is_sanity(row) for row in compared), 2),
     )
 
