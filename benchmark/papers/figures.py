@@ -215,4 +215,3 @@ def _over(there: Sequence[str], wanted: Sequence[str], results: Mapping[str, Map
     ]
     n = next(record["ood"]["n"] for of_row in results.values() for record in of_row.values())
     return f"mean over {', '.join(titles)}; up to {n:,} images each"
-

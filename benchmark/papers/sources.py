@@ -1,4 +1,4 @@
-"""Where the records of a view are: in the results of the same flags, else in committed ones; and what to run for them."""
+"""Where the records of a view are: in results of the same flags, else in committed ones; and what to run for them."""
 
 from collections.abc import Iterable
 from dataclasses import replace

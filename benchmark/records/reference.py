@@ -1,4 +1,4 @@
-"""The published numbers: `results/reference/*.csv`, one file a table; what is wrong with some, and how some were made."""
+"""The published numbers: `results/reference/*.csv`, one file a table; what is wrong with some, how some were made."""
 
 import csv
 from collections.abc import Iterable

@@ -1,8 +1,9 @@
 """Which rows differ by more than the noise of test images and trainings: paired tests on mean AUROC, Holm-corrected.
 
-The family of tests is named before anything is measured: all pairs of the suite's rows. What is not measured counts in it.
+The family of tests is named before anything is measured: all pairs of the suite's rows, measured or not.
 """
 
+import csv
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from benchmark.records import records
 from benchmark.records.frames import ALL, Record, View, is_sanity, results_of
 
 LEVEL = 0.05  # of the whole family of tests
+TESTS = "significance.csv"
 Group = tuple[str, ...]
 Seed = int | None  # None: of a row that every seed gives alike
 
@@ -234,7 +236,8 @@ def of_folder(folder: Path, found: Sequence[Record], view: View) -> Significance
     """The comparison of a results folder's rows by their scores; None where there are not two to compare.
 
     A row takes part where its records are there for every OOD set of the view's average, with their scores, on the
-    images that most rows are measured on. Rows that check the harness do not.
+    images that most rows are measured on. Rows that check the harness do not. A committed folder has no scores, but the
+    p-values that came from them.
     """
     complete = dict(_complete(found, view))
     images = {row: _images(next(iter(seeds.values()))) for row, seeds in complete.items()}
@@ -242,12 +245,51 @@ def of_folder(folder: Path, found: Sequence[Record], view: View) -> Significance
     rows: dict[str, dict[Seed, Placements]] = {}
     for row, seeds in complete.items():
         if images[row] == common[0][0]:
-            drawn = len(seeds) > 1 or any(record.get("random_fit") for of_seed in seeds.values() for record in of_seed)
             try:
-                rows[row] = {seed if drawn else None: _placed(folder, of_seed) for seed, of_seed in seeds.items()}
+                rows[row] = {
+                    seed if _drawn(seeds) else None: _placed(folder, of_seed) for seed, of_seed in seeds.items()
+                }
             except (OSError, ValueError, EOFError):  # committed folders have records alone; a file may be cut short
                 continue
-    return compare(rows, view.tests) if len(rows) > 1 else None
+    if rows or not (folder / TESTS).is_file():
+        return compare(rows, view.tests) if len(rows) > 1 else None
+    return _as_tested(folder / TESTS, complete, view.tests)
+
+
+def _as_tested(path: Path, complete: Mapping[str, Mapping[int, Sequence[Record]]], tests: int) -> Significance:
+    """The comparison that is written there, whose scores are gone: the p-values stay, and are corrected anew."""
+    with path.open(encoding="utf-8", newline="") as file:
+        p_values = {(line["row_a"], line["row_b"]): float(line["p"]) for line in csv.DictReader(file)}
+    aurocs = {
+        row: {
+            seed: np.array([record["metrics"]["auroc"] for record in of_seed])
+            for seed, of_seed in complete[row].items()
+        }
+        for row in complete
+        if any(row in pair for pair in p_values)
+    }
+    mirrored = {
+        b: a
+        for a, b in combinations(aurocs, 2)
+        if all(seed in aurocs[b] and np.allclose(one + aurocs[b][seed], 1) for seed, one in aurocs[a].items())
+    }
+    means = {row: float(np.mean(list(aurocs[row].values()))) for row in aurocs if row not in mirrored}
+    means = {row: means[row] for row in sorted(means, key=lambda row: -means[row])}
+    found = [(a, b, p_values.get((a, b), p_values.get((b, a)))) for a, b in combinations(means, 2)]
+    pairs = [(a, b, p) for a, b, p in found if p is not None]
+    corrected = zip(pairs, holm([p for _, _, p in pairs], tests), strict=True)
+    return Significance(
+        means,
+        tuple(Pair(a, b, means[a] - means[b], p, p_holm) for (a, b, p), p_holm in corrected),
+        max(tests, len(pairs)),
+        {row: len(complete[row]) for row in means if _drawn(complete[row])},
+        mirrored,
+    )
+
+
+def _drawn(seeds: Mapping[int, Sequence[Record]]) -> bool:
+    """Whether another seed would give the row other scores."""
+    return len(seeds) > 1 or any(record.get("random_fit") for of_seed in seeds.values() for record in of_seed)
 
 
 def _complete(found: Sequence[Record], view: View) -> Iterator[tuple[str, dict[int, list[Record]]]]:

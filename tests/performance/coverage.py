@@ -1,7 +1,7 @@
-"""How often the 95 % intervals of AUROC and FPR95 hold the true value: simulated, `python -m tests.performance.coverage`.
+"""How often the 95 % intervals of AUROC and FPR95 hold the true value: `python -m tests.performance.coverage`.
 
-Worlds with a true value that is known: two Gaussians of equal and of unequal spread, exponential scores, and a mixture in
-which a few OOD images cannot be told from ID images at all, which few images do not show.
+Simulated, with a true value that is known: two Gaussians of equal and of unequal spread, exponential scores, and a
+mixture in which a few OOD images cannot be told from ID images at all, which few images do not show.
 """
 
 import math

@@ -1,6 +1,7 @@
 import csv
 import io
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -10,7 +11,17 @@ import scipy.stats
 from benchmark.metrics import auroc, delong_test
 from benchmark.records import records
 from benchmark.records.frames import View
-from benchmark.records.significance import Pair, Significance, compare, holm, mean, of_folder, paired_test, placements
+from benchmark.records.significance import (
+    Pair,
+    Significance,
+    above,
+    compare,
+    holm,
+    mean,
+    of_folder,
+    paired_test,
+    placements,
+)
 
 
 def scores(seed, n, shift=0.0, ties=False):
@@ -269,3 +280,30 @@ def test_nothing_to_compare(tmp_path, measured):
     assert of_folder(tmp_path, measured("a"), view("a")) is None
     controls = View("toy", "Toy", "Toys", [("a", "a", "net")], SETS[2:])
     assert of_folder(tmp_path, measured("a"), controls) is None
+
+
+def test_a_committed_folder_has_the_tests_that_were_made_of_its_scores(tmp_path, measured):
+    """Scores are not committed: p-values stay, and are corrected for the family that is named now."""
+    aurocs = {"a": (0.9, 0.8), "bb": (0.7, 0.9), "minus": (0.3, 0.1)}
+    found = []
+    for name, (near, far) in aurocs.items():
+        for record in measured(name, sets=("near", "far")):
+            found.append({**record, "metrics": {"auroc": near if record["ood"]["name"] == "near" else far}})
+    for path in tmp_path.glob("scores/*/*.npy"):
+        path.unlink()
+    assert of_folder(tmp_path, found, view(*aurocs)) is None
+    (tmp_path / "significance.csv").write_text(
+        "row_a,row_b,auroc_difference,p,p_holm\na,bb,5.00,0.01,0.01\na,minus,65.00,1e-9,1e-9\n"
+    )
+    compared = of_folder(tmp_path, found, replace(view(*aurocs), tests=4))
+    assert list(compared.means) == ["a", "bb"]
+    assert compared.mirrored == {"minus": "bb"}
+    assert [(pair.a, pair.b, pair.p, pair.p_holm) for pair in compared.pairs] == [("a", "bb", 0.01, 0.04)]
+
+
+def test_above_is_at_its_level_where_the_interval_ends():
+    assert above(0.6, 0.5, 0.5) == pytest.approx(0.025)
+    assert above(0.5, 0.4, 0.5) == pytest.approx(0.5)
+    assert above(1.0, 0.99, 0.9) < 1e-6
+    assert above(1.0, 1.0, 0.9) == 0
+    assert above(0.9, 0.9, 0.9) == 1
