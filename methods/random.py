@@ -7,16 +7,21 @@ from typing import Self
 from torch import Tensor
 
 from methods.base import Features, Method, register
-from methods.vectors.noise import uniform
+from methods.vectors.noise import hashed, uniform
 
 
 @register("random")
 @dataclass
 class Random(Method):
-    """Uniform in (0, 1), a function of the seed and the image's index alone."""
+    """Uniform in (0, 1), a function of the seed and of the image's pixels alone.
+
+    Not of its index: two sets of one size would get the same scores, and an AUROC of exactly .5 whatever the harness
+    did with them. Images that are the same, pixel for pixel, get one score.
+    """
 
     title = "Random"
     paper = "control: AUROC .5 up to noise"
+    reads = ("pixels",)
     fitted = ("seed",)
     random_fit = True
 
@@ -25,4 +30,4 @@ class Random(Method):
         return self
 
     def score(self, x: Features) -> Tensor:
-        return uniform(x.index, seed=int(self.seed))
+        return uniform(hashed(x.need("pixels")), seed=int(self.seed))

@@ -38,7 +38,9 @@ class ViM(Method):
         dim = self.dim or (1000 if size >= 2048 else 512 if size >= 768 else size // 2)
         if dim >= size:
             raise CannotRun(f"dim is {dim}; it must be below the embedding's {size}")
-        self.origin: Tensor = -torch.linalg.pinv(weight) @ bias
+        # weights are of float32: what is smaller than its rounding, or a float64 tolerance, would count as a direction
+        rtol = max(weight.shape) * torch.finfo(torch.float32).eps
+        self.origin: Tensor = -torch.linalg.pinv(weight, rtol=rtol) @ bias
         variances, directions = torch.linalg.eigh(covariance(z, self.origin[None], device=device))
         self.residual = directions[:, : size - dim].contiguous()  # eigh sorts upwards
         if variances[: size - dim].sum() <= variances[-1] * size * torch.finfo(variances.dtype).eps:

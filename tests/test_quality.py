@@ -28,7 +28,7 @@ FLOORS = (
     ("benchmark.planning",),
     ("benchmark.running", "benchmark.reporting"),
     ("benchmark.papers",),
-    ("benchmark.listing",),
+    ("benchmark.listing", "benchmark.publishing"),
     ("run_all",),
 )
 JOBS = ("inputs", "worker", "base")  # inside benchmark.jobs: these first, then the rest

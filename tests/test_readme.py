@@ -9,6 +9,7 @@ import pytest
 
 import methods
 import run_all
+from benchmark import publishing
 from methods import base
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -62,3 +63,29 @@ def test_every_file_that_the_readme_names_is_there():
                 assert (ROOT / name).exists(), name
             else:
                 assert (ROOT / folder / name).exists(), name
+
+
+@pytest.mark.parametrize("page", publishing.PAGES, ids=lambda page: page.name)
+def test_the_tables_are_those_of_the_committed_records(page):
+    """If this fails: `python -m benchmark.publishing`."""
+    text = page.read_text(encoding="utf-8")
+    assert "<!-- table: " in text
+    assert publishing.filled(text) == text
+
+
+def test_a_figure_of_a_table_is_rounded_once():
+    (row,) = (line for line in publishing.dlsr().splitlines() if line.startswith("| DLSR (MFsim) "))
+    cells = publishing._cells(publishing.SHORT)
+    auroc, fpr95 = cells["dlsr-mfsim@imagenet", "cifar100"]
+    assert row.split(" | ")[1] == f"{auroc:.1f} / {fpr95:.1f}"
+    counted = [name for (name, _) in cells if name == "dlsr-mfsim@imagenet"]
+    assert len(counted) - 2 == 11  # the two controls are in no average
+    average = sum(auroc for (name, ood), (auroc, _) in cells.items() if name == "dlsr-mfsim@imagenet"
+                  and ood not in ("blurred", "enlarged")) / 11  # fmt: skip
+    assert row.split(" | ")[6].startswith(f"{average:.1f} / ")
+
+
+def test_every_page_that_the_readme_links_to_is_there():
+    for page in (ROOT / "README.md", ROOT / "results" / "DLSR.md", ROOT / "results" / "PAPERS.md"):
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmark.canvas import COLOURS, MARGIN, SMALL, TINY, WIDTH, Layout, canvas, height, legend, legend_size, wrap
 from benchmark.papers.reading import Bars, Distributions, Sweep
-from benchmark.papers.tables import folder_of, measured
+from benchmark.papers.sources import borrowed, command, folder_of, measured
 from benchmark.planning.options import Options
 from benchmark.records import reference, scores
 from benchmark.records.frames import Record
@@ -32,7 +32,7 @@ def distributions(view: Distributions, options: Options) -> Draw:
     for panel in view.panels:
         of_row = _results(measured(options, [panel.row], view.pretrained), [panel.row])[panel.row]
         if not of_row:
-            raise NotMeasured(_command(panel.row))
+            raise NotMeasured(command(options, [panel.row], view.pretrained))
         suite, _, label = panel.row.partition("/")
         folder = folder_of(suite, options, view.pretrained)
         seed = _first(of_row)
@@ -44,7 +44,9 @@ def distributions(view: Distributions, options: Options) -> Draw:
         }
         cells = {title: cell for title, cell in read.items() if cell is not None}
         if not cells:
-            raise NotMeasured(f"the scores of {panel.row} are not here (only its records): {_command(panel.row)}")
+            raise NotMeasured(
+                f"the scores of {panel.row} are not here (only its records): {command(options, [panel.row], view.pretrained)}"
+            )
         about = next(iter(found.values()))
         panels.append((f"{panel.title}, {about['encoder_title']}", f"{about['id']['title']} (ID)", cells))
     return partial(_draw_distributions, view.title, panels)
@@ -104,12 +106,13 @@ def sweep(view: Sweep, options: Options) -> Draw:
     """Average AUROC and FPR95 of each line over the setting, over the sets that every row is measured on."""
     rows = [row for line in view.lines for row in line.rows.values()]
     results = _results(measured(options, rows, None), rows)
-    there = _measured_everywhere(view.ood, results)
+    there = _measured_everywhere(view.ood, results, options)
     lines = {
         line.title: [(value, *_average(results[row], there)) for value, row in sorted(line.rows.items())]
         for line in view.lines
     }
-    return partial(_draw_sweep, view, _over(there, view.ood, results), lines)
+    over = " ".join([f"{_over(there, view.ood, results)}.", *borrowed(options, rows, None)])
+    return partial(_draw_sweep, view, over, lines)
 
 
 def _draw_sweep(view: Sweep, over: str, lines: Mapping[str, Sequence[tuple[int, float, float]]], path: Path) -> None:
@@ -145,16 +148,21 @@ def bars(view: Bars, options: Options) -> Draw:
         results = _results(measured(options, rows, None), rows)
         cells = reference.published((view.reference,), group.id)
         there = [
-            name for name in _with_stand_ins(group.ood, *results.values()) if all(name in results[r] for r in rows)
+            name
+            for name in _with_stand_ins(group.ood, *results.values())
+            if any(results.values()) and all(name in of_row for of_row in results.values() if of_row)
         ]
         found = []
         for name, pair in group.bars.items():
-            ours = [_average(results[row], there)[0] if there else float("nan") for row in pair]
-            theirs = [cells.get((f"{name}|{setting}", "average", "auroc"), float("nan")) for setting in view.settings]
+            ours = [_average(results[row], there)[0] if there and results[row] else float("nan") for row in pair]
+            printed = name.partition(" ")[0]  # of a measure that has two rows, as LR with either sign
+            theirs = [cells.get((f"{printed}|{each}", "average", "auroc"), float("nan")) for each in view.settings]
             found.append((name, ours, theirs))
-        groups.append((group.id, _over(there, group.ood, results) if there else "not measured here", found))
+        over = _over(there, group.ood, results) if there else "not measured here"
+        groups.append((group.id, " ".join([f"{over}.", *borrowed(options, rows, None)]), found))
     if all(np.isnan(ours).all() for _, _, found in groups for _, ours, _ in found):
-        raise NotMeasured(_command(*(row for group in view.groups for pair in group.bars.values() for row in pair)))
+        every = [row for group in view.groups for pair in group.bars.values() for row in pair]
+        raise NotMeasured(command(options, every))
     return partial(_draw_bars, view, groups)
 
 
@@ -216,13 +224,15 @@ def _with_stand_ins(ood: Sequence[str], *rows: Mapping[str, Record]) -> list[str
     return list(dict.fromkeys([*ood, *stand_ins]))
 
 
-def _measured_everywhere(ood: Sequence[str], results: Mapping[str, Mapping[str, Record]]) -> list[str]:
+def _measured_everywhere(
+    ood: Sequence[str], results: Mapping[str, Mapping[str, Record]], options: Options
+) -> list[str]:
     missing = [row for row, of_row in results.items() if not of_row]
     there = [
         name for name in _with_stand_ins(ood, *results.values()) if all(name in of_row for of_row in results.values())
     ]
     if missing or not there:
-        raise NotMeasured(_command(*(missing or results)))
+        raise NotMeasured(command(options, missing or results))
     return there
 
 
@@ -241,11 +251,3 @@ def _over(there: Sequence[str], wanted: Sequence[str], results: Mapping[str, Map
     ]
     n = next(record["ood"]["n"] for of_row in results.values() for record in of_row.values())
     return f"mean over {', '.join(titles)}; up to {n:,} images each"
-
-
-def _command(*rows: str) -> str:
-    suites: dict[str, list[str]] = {}
-    for row in dict.fromkeys(rows):
-        suite, _, label = row.partition("/")
-        suites.setdefault(suite, []).append(label)
-    return "; ".join(f"run_all.py --id {suite} --methods {' '.join(labels)}" for suite, labels in suites.items())

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 
 from benchmark.papers.reading import Part, Row, Table
-from benchmark.planning import suite as suites
-from benchmark.planning.options import Options, results_folder
-from benchmark.records import records, reference
+from benchmark.papers.sources import borrowed, command, measured
+from benchmark.planning.options import Options
+from benchmark.records import reference
 from benchmark.records.frames import ALL, COMMON, FAR, NEAR, Record, View, results_of
-from benchmark.reporting import tables
+from benchmark.reporting import caveats, tables
 from datasets import catalogue
 from datasets.sources import present
 
@@ -47,32 +45,29 @@ def _csv(found: list[Page]) -> str:
     return str(pd.concat(frames).to_csv(index=False, float_format="%.2f", lineterminator="\n"))
 
 
-def measured(options: Options, rows: Iterable[str], pretrained: str | None) -> list[Record]:
-    """The records of rows named `suite/row`, from the results folders of these options, under these names."""
-    found: list[Record] = []
-    wanted = set(rows)
-    for suite in dict.fromkeys(row.partition("/")[0] for row in wanted):
-        for record in records.read_all(folder_of(suite, options, pretrained)):
-            name = f"{suite}/{record['row']}"
-            if name in wanted or record.get("method") == "lowlevel":  # what marks a set as separable
-                found.append({**record, "row": name})
-    return found
-
-
-def folder_of(suite: str, options: Options, pretrained: str | None = None) -> Path:
-    """Where a suite's results are; `pretrained` goes before the options', and means nothing to some suites."""
-    stands_in = (pretrained or options.pretrained) if _stands_on_timm(suite) else None
-    return results_folder(suite, replace(options, pretrained=stands_in))
-
-
-@cache
-def _stands_on_timm(suite: str) -> bool:
-    return any(spec.kind == "pretrained" for spec in suites.read(suite).encoders.values())
+def summary(name: str, table: Table, options: Options) -> str:
+    """How much of the paper's cells is measured: as the paper has it, or with something that stands in."""
+    cells = measured_so = stand_ins = 0
+    for part, (found, view) in zip(table.parts, pages(name, table, options), strict=False):
+        own = {row.row for row in part.rows} - {None}
+        titles = {catalogue.get(name).title: name for name in part.ood}
+        of_cell: dict[tuple[str, str], bool] = {}  # whether it is as the paper has it
+        for (row, ood), seeds in results_of(found, view).items():
+            done = [record for record in seeds if record["status"] == "done"]
+            ood = ood if ood in part.ood else titles.get(seeds[0]["ood"]["stands_in_for"], ood)
+            if done and row in own:
+                as_published = not any(True for record in done for _ in caveats.made_otherwise(record))
+                of_cell[row, ood] = of_cell.get((row, ood), False) or as_published
+        cells += len(own) * len(part.ood)
+        measured_so += sum(of_cell.values())
+        stand_ins += len(of_cell) - sum(of_cell.values())
+    return f"{measured_so} of {cells} cells at the paper's setting, {stand_ins} with a stand-in"
 
 
 def _page(name: str, table: Table, part: Part, options: Options) -> Page:
     named = [(row.row or f"published/{row.published}", row) for row in part.rows]
-    found = measured(options, [key for key, row in named if row.row is not None], part.pretrained)
+    rows = [key for key, row in named if row.row is not None]
+    found = measured(options, rows, part.pretrained)
     results = [record for record in found if record["kind"] == "result"]
     about = {record["row"]: record for record in results}
     view = View(
@@ -95,7 +90,8 @@ def _page(name: str, table: Table, part: Part, options: Options) -> Page:
         published=_published(part, named),
         misprints={cell: note for cell, note in misprints.items() if cell[2] in table.metrics},
         absent=_absent(part, results, options),
-        footnotes=_unmeasured(named, about),
+        footnotes=[*borrowed(options, rows, part.pretrained), *_unmeasured(named, about, options, part.pretrained)],
+        remarks=reference.remarks(row.published for row in part.rows if row.published is not None),
     )
     return found, _with_common(view, found)
 
@@ -108,7 +104,7 @@ def _overall(name: str, table: Table, parts: list[Page]) -> Page:
     columns: list[tuple[str, str, str]] = []
     for part, (records_of, view) in zip(table.parts, parts, strict=True):
         titles = {row: title for row, title, _ in view.rows}
-        names = {row.published for row in part.rows} - {None}
+        names = {title: row.published for row, (_, title, _) in zip(part.rows, view.rows, strict=True) if row.published}
         columns += [(f"{part.id} {ood}", f"{part.id} → {printed}", "") for ood, printed in part.ood.items()]
         rows |= {title: (title, title, encoder) for _, title, encoder in view.rows if title in names}
         for record in records_of:
@@ -124,8 +120,8 @@ def _overall(name: str, table: Table, parts: list[Page]) -> Page:
         for title in rows:
             for pair, printed in pairs.items():
                 for metric in table.metrics:
-                    if (title, printed, metric) in cells:
-                        published[title, pair, metric] = cells[title, printed, metric]
+                    if (names.get(title), printed, metric) in cells:
+                        published[title, pair, metric] = cells[names[title], printed, metric]
     ids = " and ".join(part.id for part in table.parts)
     view = View(name, f"{table.title}: all pairs", ids, list(rows.values()), columns, published, metrics=table.metrics)
     return found, _with_common(view, found)
@@ -189,22 +185,18 @@ def _published(part: Part, named: list[tuple[str, Row]]) -> Mapping[tuple[str, s
 def _absent(part: Part, results: list[Record], options: Options) -> list[tuple[str, str]]:
     there = {record["ood"]["name"] for record in results}
     return [
-        (printed, catalogue.get(name).how_to_get.replace("DATA/", f"{options.data}/"))
+        (printed, catalogue.get(name).how_to_get)
         for name, printed in part.ood.items()
         if name not in there and not present(name, options.data, "test")
     ]
 
 
-def _unmeasured(named: list[tuple[str, Row]], about: Mapping[str, Record]) -> list[str]:
+def _unmeasured(
+    named: list[tuple[str, Row]], about: Mapping[str, Record], options: Options, pretrained: str | None
+) -> list[str]:
     """What there is to run, and what the project does not build."""
-    notes = []
-    commands: dict[str, list[str]] = {}
-    for key, row in named:
-        if row.row is not None and key not in about:
-            suite, _, label = row.row.partition("/")
-            commands.setdefault(suite, []).append(label)
-    for suite, labels in commands.items():
-        notes.append(f"Not measured: run_all.py --id {suite} --methods {' '.join(labels)}")
+    missing = [key for key, row in named if row.row is not None and key not in about]
+    notes = [f"Not measured: {command(options, missing, pretrained)}"] if missing else []
     foreign = [row.published for _, row in named if row.row is None and row.published is not None]
     if foreign:
         notes.append(f"As published alone: {', '.join(foreign)}")

@@ -36,10 +36,11 @@ def show(name: str, options: Options) -> str:
 def _write(name: str, folder: Path, options: Options) -> str:
     view = reading.read(name)
     if view.kind == "table":
-        rendered = tables.render(tables.pages(name, view, options))
+        rendered, measured = tables.render(tables.pages(name, view, options)), tables.summary(name, view, options)
+        rendered["md"] += f"\n{measured}.\n"
         for extension in ("md", "csv", "tex"):
             write_atomically(folder / f"{name}.{extension}", rendered[extension])
-        return rendered["txt"] + f"\nwrote {folder / name}.md, .csv, .tex"
+        return f"{rendered['txt']}\nwrote {folder / name}.md, .csv, .tex\n{measured}"
     try:
         draw = FIGURES[view.kind](view, options)
     except NotMeasured as why:
@@ -54,16 +55,4 @@ def _state(name: str, folder: Path, options: Options) -> str:
     view = reading.read(name)
     if view.kind != "table":
         return f"{view.title}: {'drawn' if (folder / f'{name}.png').is_file() else 'not measured'}"
-    done = cells = 0
-    for records, page in tables.pages(name, view, options):
-        own = {row for row, _, _ in page.rows if not row.startswith("published/")}
-        sets = set(page.over("average"))
-        cells += len(own) * len(sets)
-        done += len(
-            {
-                (r["row"], r["ood"]["name"])
-                for r in records
-                if r["kind"] == "result" and r["status"] == "done" and r["row"] in own and r["ood"]["name"] in sets
-            }
-        )
-    return f"{view.title}: {done} of {cells} cells measured"
+    return f"{view.title}: {tables.summary(name, view, options)}"

@@ -209,10 +209,15 @@ class _Planner:
             self.folder,
             tuple(rows),
             tuple(self.columns),
-            tuple(self.absent),
+            tuple((what, self._portable(how)) for what, how in self.absent),
             tuple(self.broken),
             tuple(self.footnotes),
         )
+
+    def _portable(self, words: str) -> str:
+        """Without the folders of this machine: what is told also stands in tables that are committed."""
+        options = self.options
+        return words.replace(f"{options.data}", "DATA").replace(f"{options.weights}", "WEIGHTS")
 
     def _ood(self) -> list[OODSet]:
         """The suite's OOD sets, and those that --ood names beside them."""
@@ -299,7 +304,8 @@ class _Planner:
         if lacking or isinstance(use, str):
             offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
             offers += f": {no_head}" if no_head else ""
-            return Row(spec, about, use if isinstance(use, str) else offers, selected, {}, None, ())
+            reason = self._portable(use if isinstance(use, str) else offers)
+            return Row(spec, about, reason, selected, {}, None, ())
         fit = None
         if type(method).fit is not Method.fit:
             fit = FitMethod(spec.method, settings, seed, encodes(use, use.view(self.train)))

@@ -247,14 +247,22 @@ def quickened(suite: Suite) -> Suite:
     )
 
 
+_MAPS = {"resnet50": ["layer1", "layer2", "layer3"]}  # that the DLSR paper reads of other networks (Tables 6 and 7)
+
+
 def with_pretrained(suite: Suite, model: str) -> Suite:
-    """The suite with another timm model in the place of its pretrained encoder, with that model's own maps."""
+    """The suite with another timm model in the place of its pretrained encoder, with that model's own maps.
+
+    Of a network of the DLSR paper the maps that it reads; of others all that timm lists.
+    """
+    maps = _MAPS.get(model.partition(".")[0])
     replaced = {
         name: spec.model_copy(
             update={
                 "settings": {
                     **{key: value for key, value in spec.settings.items() if key != "layers"},
                     "model": model,
+                    **({} if maps is None else {"layers": maps}),
                 },
                 "title": None,
             }

@@ -26,7 +26,8 @@ class View:
     rows: (row, title, encoder title). ood: (set, title, one of GROUPS). published: (row, set or average, metric) ->
     percent for auroc and fpr95; (row, "average", "images_per_second") -> images a second. misprints: what is wrong
     with a published cell. metrics: what a cell shows. common: the sets that COMMON is over, where it is shown.
-    absent: (title, how to get it). A row without records is shown with what is published of it; the published
+    absent: (title, how to get it). remarks: on how published numbers were made. tests: pairs of rows that the suite
+    names, whatever of them is measured. A row without records is shown with what is published of it; the published
     cells of sets that are not shown tell what a published average is over.
     """
 
@@ -41,6 +42,8 @@ class View:
     common: Sequence[str] = ()
     absent: Sequence[tuple[str, str]] = ()
     footnotes: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    tests: int = 0
 
     def near_first(self) -> list[tuple[str, str, str]]:
         """The OOD sets, near before far, then those that no average counts."""

@@ -1,5 +1,6 @@
 """The rows of a view by mean AUROC: what sentences and figures that compare rows speak of."""
 
+import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
@@ -49,6 +50,16 @@ class Ranking:
 
     def auroc(self, row: str, ood: str) -> float:
         return float(self.lines[row, ood]["auroc"])
+
+    def low(self, row: str, ood: str) -> float:
+        """The lower end of the AUROC's 95 % interval over images and, where there are several, trainings."""
+        line = self.lines[row, ood]
+        reach, seeds = line["auroc"] - line["auroc_low"], int(line["seeds"])
+        if seeds > 1:
+            from scipy.special import stdtrit
+
+            reach = math.hypot(reach, stdtrit(seeds - 1, 0.975) * line["auroc_std"] / math.sqrt(seeds))
+        return float(line["auroc"] - reach)
 
     def mean_over(self, row: str, sets: Sequence[str]) -> float:
         return fmean(self.auroc(row, name) for name in sets)

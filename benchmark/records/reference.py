@@ -1,6 +1,7 @@
-"""The published numbers: `results/reference/*.csv`, one file a table; and what is wrong with some, `misprints.csv`."""
+"""The published numbers: `results/reference/*.csv`, one file a table; what is wrong with some, how some were made."""
 
 import csv
+from collections.abc import Iterable
 from pathlib import Path
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
@@ -33,3 +34,11 @@ def misprints(tables: tuple[str, ...], id_name: str) -> dict[tuple[str, str, str
             for line in csv.DictReader(file)
             if line["table"] in tables and line["id"] == id_name
         }
+
+
+def remarks(methods: Iterable[str]) -> list[str]:
+    """What is known of how the numbers of published methods were made, a sentence each: `notes.csv`."""
+    shown = dict.fromkeys(method.partition("|")[0] for method in methods)
+    with (REFERENCE / "notes.csv").open(encoding="utf-8", newline="") as file:
+        notes = {line["method"]: line["note"] for line in csv.DictReader(file)}
+    return [f"Published {method}: {notes[method]}" for method in shown if method in notes]

@@ -1,5 +1,6 @@
 """What else a number may be: image size, low-level statistics, another training. Sentences by rule from the numbers."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
@@ -8,11 +9,14 @@ from benchmark.records.frames import Record
 from benchmark.records.ranking import Ranking
 from benchmark.records.resolutions import Pairs
 from benchmark.records.shortcuts import SEPARABLE, separable
+from benchmark.records.significance import LEVEL, above, holm
 from benchmark.reporting.cells import NONE
 from benchmark.reporting.prose import Lines, count, items, picture, table
 
 NAMED = 3  # the largest of a kind that a sentence names
 WORTH = 1.0  # points of AUROC: a difference that is not larger, to one decimal, is not named
+
+_SHARED = re.compile(r"\bare also in the .* set\b")  # of notes on images that stand in two sets
 
 Cell = tuple[str, str]  # row and OOD set
 
@@ -72,20 +76,36 @@ def _named(rows: Ranking, cell: Cell) -> str:
 
 def altered(rows: Ranking) -> Lines:
     """Which rows flag the ID set itself in another resolution."""
+    controls = {name for name, _, group in rows.view.ood if group == "control"}
+    cells = [cell for cell in rows.lines if cell[1] in controls]
+    p_values = [above(rows.auroc(*cell) / 100, rows.low(*cell) / 100, 0.5) for cell in cells]
+    flagged = {cell for cell, p in zip(cells, holm(p_values), strict=True) if p < LEVEL}
     sentences = []
     for name in (name for name, _, group in rows.view.ood if group == "control"):
         measured = sorted((row for row, ood in rows.lines if ood == name), key=lambda row: -rows.auroc(row, name))
         if not measured:
             continue
-        flagging = [row for row in measured if rows.lines[row, name]["auroc_low"] > 50]
+        flagging = [row for row in measured if (row, name) in flagged]
         top = flagging[:NAMED] or measured[:1]
-        how = f"flagged by {len(flagging) or 'none'} of {count(len(measured), 'row')} (whole interval above 50)"
+        how = f"flagged by {len(flagging) or 'none'} of {count(len(measured), 'row')} (significantly above 50)"
         most = "; ".join(rows.with_interval(row, name) for row in top)
         sentences.append(f"{rows.title[name]}, the ID test set itself in another resolution: {how}; highest {most}.")
         dlsr = [row for row in measured if rows.method[row] == "dlsr"]
         if dlsr and dlsr[0] not in top:
             sentences[-1] += f" Highest of DLSR's rows: {rows.with_interval(dlsr[0], name)}."
     return items(sentences)
+
+
+def overlaps(found: Sequence[Record]) -> Lines:
+    """Images that stand in two of the sets: they count in both, and no score can tell them apart."""
+    told: dict[str, None] = {}
+    for record in found:
+        if record["kind"] == "result" and record["status"] == "done":
+            for about in (record["id"], record["ood"]):
+                for note in about["notes"]:
+                    if _SHARED.search(note):
+                        told[f"{about['title']}: {note}; they count in both"] = None
+    return items(told)
 
 
 def shortcuts(rows: Ranking, found: Sequence[Record]) -> Lines:
@@ -96,7 +116,7 @@ def shortcuts(rows: Ranking, found: Sequence[Record]) -> Lines:
         return []
     share = separable(found)
     marked = [name for name in measured if name in share]
-    rule = f"AUROC with its whole interval above {100 * SEPARABLE:.0f}"
+    rule = f"AUROC significantly above {100 * SEPARABLE:.0f}"
     if not marked:
         return items([f"Low-level statistics of the pixels separate no OOD set ({rule})."])
     names = "; ".join(f"{rows.title[name]} {100 * share[name]:.1f}" for name in marked)
@@ -151,10 +171,20 @@ def published(rows: Ranking) -> Lines:
 
 def _reasons(record: Record) -> Iterator[str]:
     """What a record says in which its number is not made as the published one."""
+    yield from made_otherwise(record)
+    settings = record["hyperparameters"]
+    if record["method"] == "dlsr" and settings.get("measure") == "lr" and settings.get("lr_sign") == "paper":
+        yield "LR has the sign that the paper argues for; the published numbers have the opposite one, of the code."
+
+
+def made_otherwise(record: Record) -> Iterator[str]:
+    """In what a record's images, training or settings are not those of the published number."""
     train = record["train"]
     for about in (record["id"], record["ood"]):
         if about["n"] < about["of"]:
             yield f"{about['title']}: {about['n']:,} of {about['of']:,} test images."
+        if about.get("stands_in_for"):
+            yield f"{about['title']} stands in for {about['stands_in_for']}."
         if about["notes"]:
             yield f"{about['title']}: {'; '.join(about['notes'])}."
     if train["n"] < (train.get("of") or train["n"]):

@@ -24,13 +24,16 @@ def findings(found: Sequence[Record], view: View, compared: Significance | None,
         "Which row is best": _best(rows, compared),
         "The same features, a simple detector": _same_features(rows, compared),
         "Resolution": [*caveats.altered(rows), *caveats.resolution(rows, both)],
+        "Images in two sets": caveats.overlaps(found),
         "Shortcuts": caveats.shortcuts(rows, found),
         "Near against far": _near_far(rows),
         "Against the published numbers": caveats.published(rows),
         "Limits": _limits(rows, found),
     }
     head = f"ID: {escaped(view.id_title)}. Every sentence follows from the records of this folder by rule. AUROC in "
-    head += f"percent; 50 is chance. Main rows: the best of DLSR's and the best others, {MAIN} at most."
+    head += f"percent; 50 is chance. Main rows: the best of DLSR's and the best others, {MAIN} at most. Tests are of "
+    head += "three families that are named before anything is measured, and each is corrected as one (Holm, level "
+    head += f"{LEVEL}): all pairs of rows; every row against each control; low-level statistics against each OOD set."
     parts = [f"# Findings: {escaped(view.title)}", head]
     parts += [f"## {title}\n\n" + "\n".join(lines) for title, lines in sections.items() if lines]
     return "\n\n".join(parts) + "\n"
@@ -69,21 +72,38 @@ def _tests(rows: Ranking, compared: Significance | None, best: str) -> Iterator[
     if worse := len(p_values) - len(alike):
         yield f"Significantly worse: {count(worse, 'row')}."
     if p_values:
-        pairs = count(len(compared.pairs), "pair")
-        yield f"Paired DeLong tests on the same images, Holm's correction over {pairs} of rows, level {LEVEL}."
-    untested = [rows.name[row] for row in rows.ranked if row not in compared.means]
+        pairs = count(compared.tests, "pair")
+        yield f"Paired DeLong tests on the same images, Holm's correction over the {pairs} of rows that are named."
+    yield from _trainings(compared)
+    for row, other in compared.mirrored.items():
+        yield f"{rows.name[row]} is {rows.name[other]} with the other sign: one score, tested once."
+    untested = [rows.name[row] for row in rows.ranked if row not in {*compared.means, *compared.mirrored}]
     if untested:
         yield f"Not tested, as their scores are not here or are of other images: {'; '.join(untested)}."
+
+
+def _trainings(compared: Significance) -> Iterator[str]:
+    """Of which trainings the tests speak."""
+    one = sum(n == 1 for n in compared.trainings.values())
+    several = sorted({n for n in compared.trainings.values() if n > 1})
+    if several:
+        n = " or ".join(map(str, several))
+        yield f"Rows with several trainings (n = {n}) are tested over images and trainings."
+    if one:
+        yield f"Of {count(one, 'row')} there is one training: what is said of them holds over images, of this training."
 
 
 def _same_features(rows: Ranking, compared: Significance | None) -> Lines:
     sentences, verdicts = [], []
     for row in (row for row in rows.name if rows.method.get(row) == "dlsr"):
         simple = [r for r in rows.ranked if rows.method[r] in SIMPLE and rows.encoder[r] == rows.encoder[row]]
+        other = compared.mirrored.get(row) if compared else None
         if row not in rows.ranked:
             sentences.append(f"{rows.name[row]} is not measured on every OOD set, so it is not compared.")
         elif not simple:
             sentences.append(f"{rows.with_mean(row)}; no simple detector on features of the same encoder is measured.")
+        elif other is not None:
+            sentences.append(f"{rows.with_mean(row)} is {rows.name[other]} with the other sign, and counts with it.")
         else:
             verdict, words = _verdict(rows, compared, row, simple[0])
             verdicts.append(verdict)
@@ -145,7 +165,7 @@ def _limits(rows: Ranking, found: Sequence[Record]) -> Lines:
     if widths:
         noise.append(
             f"The 95 % interval of an AUROC is ±{median(widths):.1f} points at the median, ±{max(widths):.1f} at most; "
-            "intervals and tests are over test images, and the spread between trainings is not in them."
+            "intervals are over test images; the spread between trainings is not in them."
         )
     return items(
         [

@@ -135,8 +135,8 @@ def _seeds(cells: Mapping[tuple[str, str], Sequence[Record]], view: View) -> lis
                     lost[_sentence(why)] = None
         several.setdefault(most, []).append(row)
     counted = [f"n = {n}: {_who(rows, view)}" for n, rows in sorted(several.items()) if n > 1]
-    rest = "n = 1: all other rows" if counted else "n = 1 everywhere"
-    return [f"Seeds: {'; '.join([*counted, rest])}.", *lost] if set(several) - {0} else []
+    rest = ["n = 1: all other rows" if counted else "n = 1 everywhere"] if 1 in several else []
+    return [f"Seeds: {'; '.join([*counted, *rest])}.", *lost] if set(several) - {0} else []
 
 
 def _of_rows(done: Sequence[Record], view: View) -> list[str]:
@@ -171,4 +171,4 @@ def _published(view: View) -> list[str]:
     averaged = {row for row, ood in theirs if ood == ALL}
     if any({ood for of, ood in theirs if of == row} - {ALL, COMMON} != shown for row in averaged):
         lines.append("A published average is over the paper's own OOD sets, ours over the sets shown.")
-    return lines
+    return [*lines, *map(_sentence, view.remarks)]

@@ -1,8 +1,11 @@
 """What a results folder shows: tables and figures from its records and scores, drawn again only where these changed."""
 
+from math import comb
+
 from benchmark.planning.plan import Plan
+from benchmark.planning.suite import Suite
 from benchmark.records import records, reference, resolutions
-from benchmark.records.frames import ALL, FAR, NEAR, View
+from benchmark.records.frames import ALL, FAR, NEAR, View, is_sanity
 from benchmark.records.records import Record
 from benchmark.reporting import drawing
 from benchmark.store.files import write_atomically
@@ -41,7 +44,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
     write_atomically(plan.folder / "table.tex", tables.latex(found, shown))
     write_atomically(plan.folder / "findings.md", findings(found, shown, compared, both))
     if compared is not None:
-        write_atomically(plan.folder / "significance.csv", compared.csv())
+        write_atomically(plan.folder / significance.TESTS, compared.csv())
     drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf)
 
 
@@ -77,6 +80,7 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         if column.selected or not selected
     }
     results = [record for record in found if record["kind"] == "result"]
+    compared = {row.spec.label for row in plan.rows} | {record["row"] for record in results}
     if not selected:  # what earlier runs measured beside the suite; not what none has measured yet
         for record in results:
             ood = record["ood"]
@@ -91,22 +95,24 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         id_title=results[0]["id"]["title"] if results else plan.suite.id.set,
         rows=tuple(rows.values()),
         ood=tuple(columns.values()),
-        published=_published(plan),
+        published=published(plan.suite),
         absent=plan.absent,
         footnotes=tuple(notes),
+        remarks=reference.remarks(row.published for row in plan.suite.rows if row.published and row.label in rows),
+        tests=comb(sum(not is_sanity(row) for row in compared), 2),
     )
 
 
-def _published(plan: Plan) -> dict[tuple[str, str, str], float]:
+def published(suite: Suite) -> dict[tuple[str, str, str], float]:
     """(row, OOD set, metric) -> the published number, for rows and sets that are the published ones."""
-    where = plan.suite.published
+    where = suite.published
     if where is None:
         return {}
     cells = reference.published(where.tables, where.id)
-    sets = {spec.published: spec.set for spec in plan.suite.ood if spec.published is not None}
+    sets = {spec.published: spec.set for spec in suite.ood if spec.published is not None}
     sets |= {"": ALL, "near": NEAR, "far": FAR}  # "": images a second
     names: dict[str, list[str]] = {}
-    for row in plan.suite.rows:
+    for row in suite.rows:
         if row.published is not None:
             names.setdefault(row.published, []).append(row.label)
     return {

@@ -60,6 +60,14 @@ def _rows(index: Tensor, family: int, seed: int, stream: int) -> Tensor:
     return _mix(_mix(index.long() * _signed(_GOLDEN) + key) ^ key)
 
 
+def hashed(rows: Tensor) -> Tensor:
+    """An int64 for each of N rows of uint8 (N, ...), by its values in their order alone: an index of what it holds."""
+    flat = rows.flatten(1)
+    words = torch.nn.functional.pad(flat, (0, -flat.shape[1] % 8)).contiguous().view(torch.int64)
+    places = torch.arange(1, words.shape[1] + 1, device=rows.device) * _signed(_GOLDEN)
+    return _mix(words + places).sum(dim=1)
+
+
 def normal(index: Tensor, width: int, *, seed: int, stream: int = 0) -> Tensor:
     """Standard normal (N, width) float32 on the device of `index` (N,) int64.
 

@@ -343,3 +343,10 @@ def test_score_only_fields_leave_the_fit_alone(name: str) -> None:
     before, after = fitted(name).state(), fit(name, **changes).state()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_random_tells_two_sets_of_one_size_apart() -> None:
+    """By index both would have the same scores, an AUROC of exactly .5: a check that checks nothing."""
+    method = fitted("random")
+    assert not torch.equal(method.score(replace(OOD, index=ID.index)), method.score(ID))
+    assert torch.equal(method.score(replace(ID, index=OOD.index)), method.score(ID))

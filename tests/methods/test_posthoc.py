@@ -294,3 +294,14 @@ def test_vim_errors() -> None:
 def test_a_value_out_of_range_is_named(name: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"{name}: {message}"):
         methods.create(name, **settings)
+
+
+def test_vim_does_not_take_the_rounding_of_the_head_for_a_direction() -> None:
+    # Rows that add up to 0, which softmax does not see, up to the rounding of float32: a smallest singular value of
+    # about 1e-8, by whose inverse a float64 tolerance would move the origin.
+    weight = torch.randn(4, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weight -= weight.mean(0)
+    bias = torch.tensor([1.0, 2.0, 3.0, 5.0])
+    fitted = methods.create("vim", dim=6).fit(Features(embedding=TRAIN_Z[:, :12], head=Head(weight.float(), bias)))
+    expected = -np.linalg.pinv(weight.numpy(), rcond=1e-6) @ bias.double().numpy()
+    np.testing.assert_allclose(fitted.origin, expected, rtol=1e-5)

@@ -10,7 +10,7 @@ from PIL import Image
 
 import run_all
 from benchmark.metrics import threshold_at_tpr
-from benchmark.papers import reading, tables, views
+from benchmark.papers import reading, sources, tables, views
 from benchmark.papers.lacking import lacking
 from benchmark.planning import suite
 from benchmark.planning.options import Options, results_folder
@@ -23,6 +23,13 @@ PUBLISHED = {  # as printed in Table 3, CIFAR-10
     ("MSP", "Textures"): 95.93,
     ("DLSR-MFsim", "Textures"): 100.0,
 }
+
+
+@pytest.fixture(autouse=True)
+def committed(tmp_path, monkeypatch):
+    """Committed results: none, until a test writes some here."""
+    monkeypatch.setattr(sources, "PUBLISHED", tmp_path / "results" / "published")
+    return tmp_path / "results" / "published"
 
 
 @pytest.fixture
@@ -139,7 +146,61 @@ def test_packed_records_make_the_same_table(options, tmp_path):
     there = results_folder("cifar10", published)
     there.mkdir(parents=True)
     records.pack(folder, there / records.PACKED)
-    assert views.show("table3", published).splitlines()[:-1] == page.splitlines()[:-1]
+    assert views.show("table3", published).split("\nwrote")[0] == page.split("\nwrote")[0]
+
+
+def test_committed_results_are_shown_where_nothing_is_measured_with_these_flags(options, committed):
+    write(options, "cifar10", "msp@probe", "isun", 0.90)
+    for name in ("cifar10+pretrained=other+limit=40", "cifar10+pretrained=other+resolution=id+limit=40"):
+        (committed / "cpu" / name).mkdir(parents=True)
+        records.pack(results_folder("cifar10", options), committed / "cpu" / name / records.PACKED)
+    elsewhere = replace(options, results=options.results / "none", limit=None)
+    page = " ".join(views.show("table3", elsewhere).split())
+    assert "90.0" in page
+    said = "Nothing of cifar10 is measured with these flags: shown is what is committed in"
+    assert f"{said} results/published/cpu/cifar10+pretrained=other+limit=40." in page
+    assert page.endswith("0 of 192 cells at the paper's setting, 1 with a stand-in")
+    assert said in (elsewhere.results / "papers" / "table3.md").read_text()
+    # a table of another network takes none but that network's
+    assert "shown is what is committed" not in views.show("table6", elsewhere)
+    # what is measured with the flags themselves goes before
+    assert "shown is what is committed" not in views.show("table3", options)
+
+
+def test_what_is_made_as_the_paper_has_it_is_counted_apart(options, monkeypatch):
+    write(options, "cifar10", "msp@probe", "isun", 0.90)
+    write(options, "cifar10", "msp@probe", "miniplaces", 0.8, stands_in_for="Places365")
+    folder = results_folder("cifar10", options)
+    for path in folder.glob("records/*/*.json"):
+        record = records.read(path)
+        record["footnotes"] = []
+        for images in ("id", "ood", "train"):
+            record[images]["of"] = record[images]["n"]
+        records.write(path, record)
+    assert views.show("table3", options).endswith("1 of 192 cells at the paper's setting, 1 with a stand-in")
+
+
+def test_both_signs_of_lr_stand_beside_the_published_number(options):
+    for name in reading.names():
+        view = reading.read(name)
+        for part in view.parts if view.kind == "table" else ():
+            lr = [row for row in part.rows if (row.published or "").startswith("DLSR-LR")]
+            assert 2 * sum("released" in row.row for row in lr) == len(lr), name
+    write(options, "cifar10", "dlsr-lr@imagenet", "isun", 0.20)
+    write(options, "cifar10", "dlsr-lr-released@imagenet", "isun", 0.80)
+    page = views.show("table3", options)
+    assert "-74.3" in page  # published 94.31
+    assert "-14.3" in page
+    assert "Published DLSR-LR: printed by the released code" in page
+
+
+def test_the_command_has_the_flags_of_the_view_and_its_network(options):
+    trial = replace(options, quick=True, resolution="id")
+    page = " ".join(views.show("table6", trial).split())
+    flags = "--pretrained resnet50.tv_in1k --resolution id --limit 40 --quick"
+    assert f"lowlevel@pixels {flags}" in page
+    network = suite.with_pretrained(suite.read("cifar10"), "resnet50.tv_in1k").encoders["imagenet"]
+    assert network.settings["layers"] == ["layer1", "layer2", "layer3"]  # 256 + 512 + 1024 = 1,792 channels
 
 
 def test_csv_and_latex_of_both_parts(options):
@@ -193,7 +254,7 @@ def test_another_network_of_a_table_is_looked_for_in_its_own_folder(options):
 def test_all_views_and_how_much_of_each_is_measured(options):
     write(options, "cifar10", "msp@probe", "cifar100", 0.9)
     said = views.show("all", options)
-    assert "Table 8: CIFAR-10 against CIFAR-100: 1 of 15 cells measured" in said
+    assert "Table 8: CIFAR-10 against CIFAR-100: 0 of 16 cells at the paper's setting, 1 with a stand-in" in said
     assert len(said.splitlines()) == len(reading.names()) + 1
 
 

@@ -1,20 +1,62 @@
-"""The note on a training that is not the published one."""
+"""The note on a training or a scoring that is not the published one."""
+
+from dataclasses import dataclass
+
+import pytest
 
 import methods
 from benchmark.jobs.inputs import EncoderUse
 from benchmark.planning import departures
+from methods import base
+
+
+def note(name, preset=None, **settings):
+    return departures.of_method(name, preset, methods.create(name, preset=preset, **settings))
 
 
 def test_a_method_as_published_has_no_note():
-    assert departures.of_method("dlsr", None, methods.create("dlsr", measure="lr", k=9)) == []
-    assert departures.of_method("dlsr", "released", methods.create("dlsr", preset="released")) == []
-    assert departures.of_method("knn", None, methods.create("knn", k=3)) == []  # not trained
+    assert note("dlsr", measure="lr", lr_sign="released", layers="last") == []  # which row it is, not how it is made
+    assert note("dlsr", "released") == []
+    assert note("knn", k=200) == []  # published for CIFAR-100
+    assert note("ash", variant="b", percentile=85) == []
 
 
 def test_a_short_training_is_told():
-    method = methods.create("dlsr", epochs=25, blocks=4, measure="mse")
-    (note,) = departures.of_method("dlsr", None, method)
-    assert note == "trained with blocks 4 (16), epochs 25 (150); in brackets the published settings"
+    assert note("dlsr", epochs=25, blocks=4, measure="mse") == [
+        "trained with blocks 4 (16), epochs 25 (150); in brackets the published settings"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("ddpm", {"steps": 10, "skip": 4}, "scored with steps 10 (100), skip 4 (16)"),
+        ("vae", {"steps": 20, "samples": 16}, "scored with samples 16 (1000), steps 20 (100)"),
+        ("dlsr", {"k": 9}, "scored with k 9 (3)"),
+        ("knn", {"k": 10}, "scored with k 10 (50)"),
+        ("dice", {"percentile": 50}, "scored with percentile 50 (90)"),
+        ("ddpm", {"epochs": 2, "steps": 10}, "trained with epochs 2 (300); scored with steps 10 (100)"),
+    ],
+)
+def test_scoring_otherwise_is_told(name, settings, words):
+    assert note(name, **settings) == [f"{words}; in brackets the published settings"]
+
+
+def test_what_is_not_published_is_not_called_so(monkeypatch):
+    assert note("feature_vae", epochs=10) == ["trained with epochs 10 (150); in brackets the defaults"]
+    assert note("pca", components=16) == []  # no training, and no published value
+
+    @dataclass
+    class Mine(base.Method):
+        random_fit = True
+        epochs: int = 3
+
+        def score(self, x):
+            return x.index
+
+    monkeypatch.setitem(base._METHODS, "mine", Mine)
+    assert departures.of_method("mine", None, Mine()) == []
+    assert departures.of_method("mine", None, Mine(epochs=1)) == ["trained with epochs 1 (3); in brackets the defaults"]
 
 
 def test_an_encoder_that_is_read_from_a_file_has_no_note():

@@ -1,15 +1,27 @@
 import csv
 import io
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from benchmark.metrics import auroc, delong_test
 from benchmark.records import records
 from benchmark.records.frames import View
-from benchmark.records.significance import Pair, Significance, compare, holm, mean, of_folder, paired_test, placements
+from benchmark.records.significance import (
+    Pair,
+    Significance,
+    above,
+    compare,
+    holm,
+    mean,
+    of_folder,
+    paired_test,
+    placements,
+)
 
 
 def scores(seed, n, shift=0.0, ties=False):
@@ -44,7 +56,7 @@ def by_hand(a, b):
 def test_with_one_set_it_is_delongs_test(seed, ties):
     (id_a, (ood_a,)), (id_b, (ood_b,)) = row(seed, ns=(30,), ties=ties), row(seed + 50, ns=(30,), shift=1, ties=ties)
     expected = delong_test(id_a, ood_a, id_b, ood_b)
-    assert paired_test(placements(id_a, [ood_a]), placements(id_b, [ood_b])) == pytest.approx(expected, rel=1e-9)
+    assert paired_test([placements(id_a, [ood_a])], [placements(id_b, [ood_b])]) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +69,8 @@ def test_with_one_set_it_is_delongs_test(seed, ties):
     ],
 )
 def test_odd_scores_as_in_delongs_test(a, b):
-    tested = paired_test(placements(np.array(a[0]), [np.array(a[1])]), placements(np.array(b[0]), [np.array(b[1])]))
+    a_placed, b_placed = (placements(np.array(ids), [np.array(oods)]) for ids, oods in (a, b))
+    tested = paired_test([a_placed], [b_placed])
     assert tested == pytest.approx(delong_test(*a, *b))
 
 
@@ -65,13 +78,13 @@ def test_odd_scores_as_in_delongs_test(a, b):
 @pytest.mark.parametrize("ns", [(30, 50), (7, 90, 20)])
 def test_the_mean_over_several_sets_against_all_pairs_of_images(ns, ties):
     a, b = row(1, ns=ns, ties=ties), row(2, ns=ns, shift=0.9, ties=ties)
-    assert paired_test(placements(*a), placements(*b)) == pytest.approx(by_hand(a, b), rel=1e-9)
+    assert paired_test([placements(*a)], [placements(*b)]) == pytest.approx(by_hand(a, b), rel=1e-9)
 
 
 def test_no_variance_over_several_sets_is_never_certain():
     perfect = placements(np.arange(5.0), [np.arange(10.0, 13), np.arange(10.0, 17), np.arange(10.0, 14)])
     once = placements(np.zeros(5), [np.ones(3), np.zeros(7), np.zeros(4)])  # 2/3, which rounding would give a variance
-    assert paired_test(perfect, once) == 2.0**-2
+    assert paired_test([perfect], [once]) == 2.0**-2
 
 
 def test_equal_rows_are_called_different_as_often_as_the_level_says():
@@ -80,14 +93,74 @@ def test_equal_rows_are_called_different_as_often_as_the_level_says():
     for _ in range(300):
         images = [rng.normal(shift, 1, n) for shift, n in ((0, 80), (1, 60), (0.5, 70))]
         a, b = ([x + rng.normal(size=len(x)) for x in images] for _ in range(2))
-        p_values.append(paired_test(placements(a[0], a[1:]), placements(b[0], b[1:])))
+        p_values.append(paired_test([placements(a[0], a[1:])], [placements(b[0], b[1:])]))
     assert 0.02 < np.mean(np.array(p_values) < 0.05) < 0.09
     assert 0.4 < np.mean(p_values) < 0.6
 
 
+# Over trainings
+
+
+def drawn(rng, trainings, spread, m=100, n=100):
+    """Two rows on the same images whose trainings move each AUROC by about `spread`, and which are equally good."""
+    ids, oods = rng.normal(size=m), rng.normal(1.5, 1, n)
+    return [
+        [
+            placements(ids + rng.normal(0, 0.3, m), [oods + rng.normal(0, spread) + rng.normal(0, 0.3, n)])
+            for _ in range(trainings)
+        ]
+        for _ in range(2)
+    ]
+
+
+def test_trainings_are_in_the_variance():
+    rng = np.random.default_rng(1)
+    a, b = drawn(rng, 5, 0.3)
+    differences = [x.auroc - y.auroc for x, y in zip(a, b, strict=True)]
+    over_images = np.var(mean(a).id - mean(b).id, ddof=1) / 100
+    over_images += np.var(mean(a).ood[0] - mean(b).ood[0], ddof=1) / 100
+    over_trainings = np.var(differences, ddof=1) / 5
+    total = over_images + over_trainings
+    freedom = total**2 / (over_trainings**2 / 4)  # Satterthwaite, with the images' part known
+    expected = 2 * scipy.stats.t.sf(abs(np.mean(differences)) / np.sqrt(total), freedom)
+    assert paired_test(a, b) == pytest.approx(expected)
+
+
+def test_rows_that_differ_by_training_alone_are_called_different_as_often_as_the_level_says():
+    # 300 simulations: standard error .013. Over images alone a third of the pairs would be called different.
+    rng = np.random.default_rng(2)
+    pairs = [drawn(rng, 5, 0.3) for _ in range(300)]
+    assert np.mean([paired_test(a, b) < 0.05 for a, b in pairs]) < 0.09
+    assert np.mean([paired_test([mean(a)], [mean(b)]) < 0.05 for a, b in pairs]) > 0.2
+
+
+def test_trainings_of_one_seed_belong_together_and_a_row_without_any_stands_beside_each():
+    one, two, three = (placements(*row(seed)) for seed in (1, 2, 3))
+    fixed = placements(*row(4, shift=1.0))
+    rows = {"a": {0: one, 1: two}, "b": {1: one, 0: three}, "fixed": {None: fixed}, "other": {7: two, 8: three}}
+    compared = {frozenset((pair.a, pair.b)): pair.p for pair in compare(rows).pairs}
+    assert compared[frozenset("ab")] == pytest.approx(paired_test([one, two], [three, one]))
+    assert compared[frozenset(("a", "fixed"))] == pytest.approx(paired_test([one, two], [fixed, fixed]))
+    assert compared[frozenset(("a", "other"))] == pytest.approx(paired_test([one, two], [two, three]))
+    assert compare(rows).trainings == {"a": 2, "b": 2, "other": 2}
+
+
+def test_one_score_with_two_signs_is_one_row():
+    ids, oods = row(5)
+    rows = {
+        "lr": {0: placements(ids, oods)},
+        "minus": {0: placements(-ids, [-ood for ood in oods])},
+        "msp": {None: placements(*row(6))},
+    }
+    compared = compare(rows)
+    assert compared.mirrored == {"minus": "lr"}
+    assert set(compared.means) == {"lr", "msp"}
+    assert len(compared.pairs) == 1
+
+
 def test_other_numbers_of_images_are_no_pair():
     with pytest.raises(ValueError, match="the same images"):
-        paired_test(placements(*row(0)), placements(*row(0, ns=(30, 51))))
+        paired_test([placements(*row(0))], [placements(*row(0, ns=(30, 51)))])
 
 
 def test_the_auroc_is_the_mean_over_sets_and_seeds():
@@ -106,11 +179,12 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.5]) == [1, 1]
     assert holm([]) == []
+    assert holm([0.01, 0.02], 10) == pytest.approx([0.1, 0.18])  # eight more were named, and not measured
 
 
 def test_all_pairs_best_first():
     rows = {name: row(seed, shift=shift) for name, seed, shift in (("low", 1, 0.1), ("high", 2, 2), ("mid", 3, 0.9))}
-    compared = compare({name: placements(*of_row) for name, of_row in rows.items()})
+    compared = compare({name: {None: placements(*of_row)} for name, of_row in rows.items()})
     assert list(compared.means) == ["high", "mid", "low"]
     assert [(pair.a, pair.b) for pair in compared.pairs] == [("high", "mid"), ("high", "low"), ("mid", "low")]
     for pair in compared.pairs:
@@ -206,3 +280,30 @@ def test_nothing_to_compare(tmp_path, measured):
     assert of_folder(tmp_path, measured("a"), view("a")) is None
     controls = View("toy", "Toy", "Toys", [("a", "a", "net")], SETS[2:])
     assert of_folder(tmp_path, measured("a"), controls) is None
+
+
+def test_a_committed_folder_has_the_tests_that_were_made_of_its_scores(tmp_path, measured):
+    """Scores are not committed: p-values stay, and are corrected for the family that is named now."""
+    aurocs = {"a": (0.9, 0.8), "bb": (0.7, 0.9), "minus": (0.3, 0.1)}
+    found = []
+    for name, (near, far) in aurocs.items():
+        for record in measured(name, sets=("near", "far")):
+            found.append({**record, "metrics": {"auroc": near if record["ood"]["name"] == "near" else far}})
+    for path in tmp_path.glob("scores/*/*.npy"):
+        path.unlink()
+    assert of_folder(tmp_path, found, view(*aurocs)) is None
+    (tmp_path / "significance.csv").write_text(
+        "row_a,row_b,auroc_difference,p,p_holm\na,bb,5.00,0.01,0.01\na,minus,65.00,1e-9,1e-9\n"
+    )
+    compared = of_folder(tmp_path, found, replace(view(*aurocs), tests=4))
+    assert list(compared.means) == ["a", "bb"]
+    assert compared.mirrored == {"minus": "bb"}
+    assert [(pair.a, pair.b, pair.p, pair.p_holm) for pair in compared.pairs] == [("a", "bb", 0.01, 0.04)]
+
+
+def test_above_is_at_its_level_where_the_interval_ends():
+    assert above(0.6, 0.5, 0.5) == pytest.approx(0.025)
+    assert above(0.5, 0.4, 0.5) == pytest.approx(0.5)
+    assert above(1.0, 0.99, 0.9) < 1e-6
+    assert above(1.0, 1.0, 0.9) == 0
+    assert above(0.9, 0.9, 0.9) == 1

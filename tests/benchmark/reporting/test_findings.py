@@ -35,6 +35,7 @@ def record(row, ood, auroc, *, half=0.01, status="done", method=None, encoder="n
         "metrics": numbers if done else None,
         "intervals": {name: [auroc - half, auroc + half] for name in ("auroc", "fpr95")} if done else None,
         "accuracy": None,
+        "hyperparameters": {},
         "footnotes": [],
         **more,
     }
@@ -49,11 +50,11 @@ def view(*rows, sets=SETS, **more):
     return View("toy", "A toy suite", "Toys", titled, sets, **more)
 
 
-def comparison(means, *alike):
+def comparison(means, *alike, **more):
     """A comparison in which the pairs in `alike` have p = 0.4, and all others differ."""
     names = sorted(means, key=lambda name: -means[name])
     pairs = [Pair(a, b, means[a] - means[b], 0, 0.4 if {a, b} in alike else 1e-5) for a, b in combinations(names, 2)]
-    return Significance({name: means[name] for name in names}, tuple(pairs))
+    return Significance({name: means[name] for name in names}, tuple(pairs), len(pairs), **more)
 
 
 def page(found, shown, compared=None, both=None):
@@ -80,7 +81,7 @@ def test_the_best_row_and_those_that_are_not_told_from_it():
         "KNN is best on average over 3 OOD sets: 90.0 (95 % interval at most 89.0 to 91.0).",
         "Not significantly different from it: MSP 85.0 (p = 0.4).",
         "Significantly worse: 1 row.",
-        "Paired DeLong tests on the same images, Holm's correction over 3 pairs of rows, level 0.05.",
+        "Paired DeLong tests on the same images, Holm's correction over the 3 pairs of rows that are named.",
         "![Critical differences](figures/critical_difference.png)",
     ]
 
@@ -193,6 +194,47 @@ def test_dlsr_without_anything_to_compare():
     assert "The same features, a simple detector" not in page(SIMPLE, view("knn", "pca"))
 
 
+def test_one_score_with_two_signs_counts_once():
+    aurocs = {"lr": 0.3, "released": 0.7, "sim": 0.95}
+    found = SIMPLE + [r for name, auroc in aurocs.items() for r in row(name, *[auroc] * 3, method="dlsr")]
+    means = {"lr": 0.3, "sim": 0.95, "knn": 0.8, "pca": 0.9, "mahalanobis": 0.99}
+    compared = comparison(means, mirrored={"released": "lr"})
+    first, *rest = same(found, *aurocs, compared=compared)
+    assert first.startswith(
+        "2 rows of DLSR against the best simple detector: 1 significantly better, 1 significantly w"
+    )
+    assert "RELEASED 70.0 is LR with the other sign, and counts with it." in rest
+    best = page(found, view(*aurocs, "knn", "pca", "mahalanobis"), compared)["Which row is best"]
+    assert "RELEASED is LR with the other sign: one score, tested once." in best
+    assert not [line for line in best if line.startswith("Not tested")]
+
+
+@pytest.mark.parametrize(
+    ("trainings", "said"),
+    [
+        ({}, []),
+        (
+            {"msp": 1, "ebo": 1},
+            ["Of 2 rows there is one training: what is said of them holds over images, of this training."],
+        ),
+        ({"msp": 5, "ebo": 5}, ["Rows with several trainings (n = 5) are tested over images and trainings."]),
+    ],
+)
+def test_a_comparison_says_of_which_trainings_it_speaks(trainings, said):
+    compared = comparison({"knn": 0.9, "msp": 0.85, "ebo": 0.6}, trainings=trainings)
+    best = page(THREE, view("msp", "knn", "ebo"), compared)["Which row is best"]
+    assert [line for line in best if "training" in line] == said
+
+
+def test_images_in_two_sets_are_named():
+    shared = "20 of its 40 images are also in the ID test set"
+    found = [*THREE, record("vim", FAR, 0.9, of_set={"notes": [shared, "a subset"]})]
+    assert page(found, view("msp", "knn", "ebo", "vim"))["Images in two sets"] == [
+        f"Birds: {shared}; they count in both."
+    ]
+    assert "Images in two sets" not in page(THREE, view("msp", "knn", "ebo"))
+
+
 # Resolution
 
 
@@ -228,22 +270,38 @@ def test_who_flags_the_id_set_in_another_resolution():
     found = [r for name, value in values.items() for r in row(name, 0.8, value, sets=sets)]
     (sentence,) = page(found, view(*values, sets=sets))["Resolution"]
     assert sentence == (
-        "Toys, blurred, the ID test set itself in another resolution: flagged by 5 of 6 rows (whole interval above "
+        "Toys, blurred, the ID test set itself in another resolution: flagged by 5 of 6 rows (significantly above "
         "50); highest KNN 99.0 (98.0 to 100.0); REACT 70.0 (69.0 to 71.0); VIM 60.0 (59.0 to 61.0). "
         "Highest of DLSR's rows: DLSR 53.0 (52.0 to 54.0)."
     )
     (sentence,) = page(row("ebo", 0.8, 0.505, sets=sets), view("ebo", sets=sets))["Resolution"]
-    assert sentence.endswith("flagged by none of 1 row (whole interval above 50); highest EBO 50.5 (49.5 to 51.5).")
+    assert sentence.endswith("flagged by none of 1 row (significantly above 50); highest EBO 50.5 (49.5 to 51.5).")
 
 
 # Shortcuts
 
 
+def test_one_row_of_many_that_is_just_above_chance_is_not_said_to_flag():
+    rows = [f"row{number}" for number in range(10)]  # each with its interval just above 50: p = .02, ten of them
+    found = [r for name in rows for r in (record(name, BLURRED, 0.5105), record(name, FAR, 0.9))]
+    (sentence,) = page(found, view(*rows, sets=(FAR, BLURRED)))["Resolution"]
+    assert "flagged by none of 10 rows" in sentence
+    (sentence,) = page(found[:2], view("row0", sets=(FAR, BLURRED)))["Resolution"]
+    assert "flagged by 1 of 1 row" in sentence
+
+
+def test_a_control_is_flagged_over_trainings_too():
+    # five trainings at 52 +- 1 over images, which move by 10 points
+    found = [record("knn", BLURRED, auroc, seed=seed) for seed, auroc in enumerate((0.4, 0.46, 0.52, 0.58, 0.64))]
+    found += [record("knn", FAR, 0.9, seed=seed) for seed in range(5)]
+    (sentence,) = page(found, view("knn", sets=(FAR, BLURRED)))["Resolution"]
+    assert "flagged by none of 1 row" in sentence
+
+
 def test_means_without_the_sets_that_low_level_statistics_separate():
     found = [*row("knn", 0.8, 0.7, 1.0), *row("msp", 0.85, 0.9, 0.7), *row("lowlevel", 0.6, 0.905, 0.95)]
     assert page(found, view("knn", "msp", "lowlevel"))["Shortcuts"] == [
-        "Low-level statistics of the pixels alone separate 1 of 3 OOD sets (AUROC with its whole interval above "
-        "90): Cars 95.0.",
+        "Low-level statistics of the pixels alone separate 1 of 3 OOD sets (AUROC significantly above 90): Cars 95.0.",
         "MSP and not KNN is the best main row without it.",
         "| mean AUROC | all sets | without it | difference |",
         "| :--- | ---: | ---: | ---: |",
@@ -289,6 +347,19 @@ def test_cells_that_leave_the_published_numbers():
         "May explain 1 of these: Fitted on 50 of 500 ID training images.",
         "Nothing that is recorded explains: MSP against Dolls.",
     ]
+
+
+def test_the_sign_of_lr_is_named_as_a_cause():
+    settings = {"measure": "lr", "lr_sign": "paper"}
+    found = [
+        record("lr", NEAR, 0.2, method="dlsr", hyperparameters=settings),
+        record("released", NEAR, 0.8, method="dlsr", hyperparameters={**settings, "lr_sign": "released"}),
+    ]
+    published = {(name, "dolls", "auroc"): 94.3 for name in ("lr", "released")}
+    lines = page(found, view("lr", "released", sets=SETS[:1], published=published))["Against the published numbers"]
+    (cause,) = (line for line in lines if line.startswith("May explain 1 of these"))
+    assert "LR has the sign that the paper argues for" in cause
+    assert "Nothing that is recorded explains: RELEASED against Dolls." in lines
 
 
 def test_numbers_as_published():
@@ -346,7 +417,7 @@ def test_a_run_writes_its_findings_and_compares_with_the_run_beside_it(trial):
     folder = trial.results / "mini+resolution=id+limit=30+limit-train=60"
     text = (folder / "findings.md").read_text()
     assert "is best against" in text
-    assert "Paired DeLong tests on the same images, Holm's correction over 1 pair of rows" in text
+    assert "Paired DeLong tests on the same images, Holm's correction over the " in text
     assert "No AUROC of a main row differs between native and ID resolution" in text  # digits are all of one size
     assert (folder / "significance.csv").read_text().startswith("row_a,row_b,")
     assert {"critical_difference.png", "resolution.png"} <= {path.name for path in (folder / "figures").iterdir()}

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from methods.vectors.noise import _GOLDEN, _mix, _signed, derive, normal, uniform
+from methods.vectors.noise import _GOLDEN, _mix, _signed, derive, hashed, normal, uniform
 
 N = 20_000
 INDEX = torch.arange(N)
@@ -127,3 +127,17 @@ def test_derived_seeds_differ_and_fit_a_generator() -> None:
 def test_index_must_be_integers() -> None:
     with pytest.raises(ValueError, match=r"integers \(N,\), not torch.float32"):
         normal(torch.zeros(3), 2, seed=0)
+
+
+def test_a_row_is_hashed_by_its_values_in_their_order_alone() -> None:
+    rows = torch.randint(256, (2000, 5, 7, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    found = hashed(rows)
+    assert found.dtype == torch.int64
+    assert len(set(found.tolist())) == 2000
+    order = torch.randperm(2000, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(hashed(rows[order]), found[order])
+    assert torch.equal(hashed(rows[3:4]), found[3:4])
+    other = rows[:1].clone()
+    other[0, 4, 6, 2] ^= 1  # one bit of the last value
+    swapped = rows[:1].flatten(1)[:, [1, 0, *range(2, 105)]]
+    assert len({int(hashed(x)) for x in (rows[:1], other, swapped)}) == 3
