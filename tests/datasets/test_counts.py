@@ -91,6 +91,10 @@ def test_train_and_test_shards_are_never_added_up(tmp_path, png, noise, write_pa
         assert len(found) == 2
         assert found.notes == ("of its splits test counts here, not train",)
         assert len(find(str(folder), "train", None)) == 5
+    for name in ("one", "two"):  # two configurations of one repository
+        write_parquet(tmp_path / "several" / name / "test-00000-of-00001.parquet", [png(noise(9))])
+    with pytest.raises(ValueError, match="holds parquet files in one, two; name one of these folders"):
+        of(tmp_path / "several")
     folder = tmp_path / "folders"
     write_parquet(folder / "train" / "0.parquet", [png(noise(seed)) for seed in range(5)])
     write_parquet(folder / "test" / "0.parquet", [png(noise(9))])
