@@ -72,7 +72,7 @@ class ParquetSet(ImageSet):
     ) -> None:
         self._files, self._hashes, twice = _once(files)
         if twice:
-            notes = (*notes, f"{twice} of its {len(files)} parquet files stand twice and count once")
+            notes = (*notes, f"left out: parquet files that stand twice ({twice})")
         self._groups: list[_Group] = []
         self._cache: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._cached_bytes = 0
