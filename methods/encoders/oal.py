@@ -107,7 +107,6 @@ class OAL(Classifier):
         )
         self._start: Path | Mapping[str, Tensor] | None = None
         self._adapter: Adapter | None = None
-        self.losses: list[float] = []
         self.diffusion_losses: list[float] = []
         self.selection: dict[str, float] = {}
 
@@ -289,7 +288,6 @@ class OAL(Classifier):
             self._start = state
             return self
         super().load_state(state)
-
         self._adapter = None
         if adapter := tensors.under("adapter.", state):
             self._adapter = Adapter(adapter["mean"], adapter["scale"])
