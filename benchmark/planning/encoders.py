@@ -9,6 +9,7 @@ from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, Suite, UsageError
 from datasets.sources import ImageSet
 from methods.base import CannotRun
+from methods.encoders.base import BadFile
 
 
 class EncoderLookup:
@@ -83,6 +84,8 @@ class EncoderLookup:
             start: Path | EncoderUse | None = None
             if weights is None:
                 start = use.encoder.find_start(where, download=download)
+        except BadFile as error:
+            return self._without(name, self.broken, error)
         except ValueError as error:
             raise UsageError(str(error)) from None
         except CannotRun as error:

@@ -17,8 +17,8 @@ HEADER_BYTES = 8 << 20
 REASON = 120  # characters of what a library says of a file that are passed on
 # What a pickle of plain tensors and numbers is made of; whatever else torch would allow can ask for any memory.
 _PLAIN = re.compile(
-    r"torch \w+|torch\.storage \w+|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch\.nn\.parameter Parameter"
-    r"|collections (OrderedDict|Counter)|_codecs encode|torch\.serialization _get_layout"
+    r"torch \w+|torch\.storage \w+|torch\._utils _rebuild_(tensor|tensor_v2|tensor_v3|parameter)"
+    r"|torch\.nn\.parameter Parameter|collections (OrderedDict|Counter)|_codecs encode|torch\.serialization _get_layout"
 )
 
 

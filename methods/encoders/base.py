@@ -13,6 +13,10 @@ from methods.base import Features, Head, check_settings, nearest
 Images = Tensor | Sequence[Tensor]  # uint8 (N, H, W, 3), or N images (H, W, 3) of their own sizes
 
 
+class BadFile(ValueError):
+    """A file that is there and cannot be weights."""
+
+
 @dataclass(frozen=True)
 class HeadClasses:
     """The outputs of a head: how many, their names in order where a file says them, and the set it was trained on."""
@@ -59,7 +63,7 @@ class Encoder(ABC):
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The file that holds the trained network; None where there is none to look for, or it is to be trained.
 
-        CannotRun, with how to get it, where it has to be there and is not.
+        CannotRun, with how to get it, where it has to be there and is not; BadFile for what lies in its place.
         """
         return None
 

@@ -1,11 +1,10 @@
 """OAL: a classifier that is taught, after its training, to have little to say about synthesised outliers.
 
-A little longer than most files: all arms are settings of one encoder, so that they differ in nothing else.
+All arms are settings of one encoder, so that they differ in nothing else.
 """
 
-import copy
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -21,15 +20,13 @@ from methods.encoders.classifier import Classifier, split
 from methods.encoders.images import preprocessing
 from methods.encoders.networks.inference import inference
 from methods.encoders.networks.stages import Stages
+from methods.encoders.outliers import batches
 from methods.encoders.outliers import latents as latent_files
 from methods.encoders.outliers import loss as outlier_loss
 from methods.encoders.outliers.sources import Arm, Sources, Space
 from methods.encoders.outliers.student import Adapter, Student
 from methods.training import loop
 from methods.vectors.noise import derive
-
-# a batch's rows -> what the student reads, and the features and logits of its teacher
-Batch = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
 
 
 @register("oal")
@@ -110,7 +107,6 @@ class OAL(Classifier):
         )
         self._start: Path | Mapping[str, Tensor] | None = None
         self._adapter: Adapter | None = None
-        self.losses: list[float] = []
         self.diffusion_losses: list[float] = []
         self.selection: dict[str, float] = {}
 
@@ -152,7 +148,15 @@ class OAL(Classifier):
             self._adapter = Adapter(space.mean, space.scale).to(device) if self.backbone == "frozen" else None
         terms = self._terms(trained_on, latents, held_embedding, seed)
         assert self._network is not None
-        batch = self._frozen_batch(embedding) if self._adapter else self._image_batch(own.pixels, device)
+        if self._adapter is not None:
+            batch = batches.of_embeddings(embedding, self._network.head)
+        else:
+            images = preprocessing.to_train_on(own.need("pixels"), device)
+            batch = batches.of_images(
+                lambda rows, generator: self._augmented(images, rows, generator, device),
+                self._network,
+                distil=self.distil,
+            )
         student = Student(self._network, self._adapter, terms)
 
         def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -240,29 +244,6 @@ class OAL(Classifier):
             term = outlier_loss.OutlierTerm(self.loss, weight, outliers, club=self.club, m_in=m_in, m_out=m_out)
             return {"outliers": term.at_rates(**rates)}
 
-    def _frozen_batch(self, embedding: Tensor) -> Batch:
-        """Embeddings, which are the teacher's too, and its logits: no image is looked at again."""
-        with torch.no_grad():
-            logits = self._head(embedding)
-        return lambda rows, generator: (embedding[rows], embedding[rows], logits[rows])
-
-    def _image_batch(self, pixels: Tensor, device: str) -> Batch:
-        """Augmented images as in the classifier's training, and what the network made of them before."""
-        teacher = copy.deepcopy(self._network)
-        assert teacher is not None
-        teacher.requires_grad_(False)
-        pixels = preprocessing.to_train_on(pixels, device)
-
-        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-            x = self._augmented(pixels, rows, generator, device)
-            if not self.distil:
-                return x, x, x
-            with torch.no_grad():
-                before = teacher.embedding(teacher.stages(x)[-1]).float()
-                return x, before, teacher.head(before).float()
-
-        return batch
-
     def _head(self, embedding: Tensor) -> Tensor:
         assert self._network is not None
         logits: Tensor = self._network.head(embedding)
@@ -307,7 +288,6 @@ class OAL(Classifier):
             self._start = state
             return self
         super().load_state(state)
-
         self._adapter = None
         if adapter := tensors.under("adapter.", state):
             self._adapter = Adapter(adapter["mean"], adapter["scale"])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from methods.base import CannotRun
 from methods.device import tensors
 from methods.device.files import open_regular
-from methods.encoders.base import HeadClasses
+from methods.encoders.base import BadFile, HeadClasses
 
 SUFFIXES = (".safetensors", ".pth", ".th")
 CONTAINERS = ("state_dict", "model", "net")  # what people call the weights in the file of a training
@@ -26,7 +26,7 @@ _WRAPPED = 3  # how often at most
 def find(directory: Path | None, *stems: str) -> Path | None:
     """The first file `<directory>/<stem><suffix>` that is there; stems in order, safetensors first.
 
-    CannotRun for what lies there and is no regular file, or cannot be opened.
+    BadFile for what lies there and is no regular file, or cannot be opened.
     """
     for stem in stems if directory is not None else ():
         for suffix in SUFFIXES:
@@ -51,9 +51,10 @@ def _regular(directory: Path | None, name: str) -> Path | None:
         return None
     try:
         open_regular(directory / name, MOST).close()
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise CannotRun(f"{directory / name} cannot be opened: {reason}") from None
+    except ValueError as error:
+        raise BadFile(str(error)) from None
+    except OSError as error:
+        raise BadFile(f"{directory / name} cannot be opened: {error.strerror}") from None
     return directory / name
 
 

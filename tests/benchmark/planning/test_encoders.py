@@ -1,5 +1,7 @@
 """Which network an encoder of a suite is: from a file that is named, shipped with the suite, or trained on purpose."""
 
+import os
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -86,3 +88,51 @@ def test_what_is_shipped_lies_beside_the_suite_as_safetensors(trial, capsys, shi
     write(trial, shipped=shipped)
     assert trial.run() == 2
     assert "shipped is the name of a .safetensors file" in capsys.readouterr().err
+
+
+def broken(kind, path):
+    """A file that is there and is no network."""
+    path.parent.mkdir(exist_ok=True)
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "text":
+        path.write_text("<html>404</html>")
+    elif kind == "pixels":
+        save(path, mean="[125.3, 123.0, 113.9]", std="[63.0, 62.1, 66.7]")
+    elif kind == "integers":
+        state = cifar.build("resnet8", 10).state_dict()
+        save_file({name: value.to(torch.int8) for name, value in state.items()}, path, HEADER)
+    else:
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "text", "pixels", "integers", "terabyte"])
+def test_a_file_that_is_no_network_stops_its_rows_alone(trial, counted, capsys, kind):
+    broken(kind, trial.folder / "weights" / "mine.safetensors")
+    trial.write(
+        encoders={
+            "net": {"kind": "classifier", "settings": {**NET, "checkpoint": "mine"}},
+            "pixels": {"kind": "pixels", "settings": {"resolution": 8}},
+        },
+        rows=[{"method": "msp", "encoder": "net"}, {"method": "lowlevel", "encoder": "pixels"}],
+    )
+    assert trial.run() == 1
+    assert counted["TrainEncoder"] == 0
+    records = trial.records().values()
+    assert {record["status"] for record in records if record["method"] == "lowlevel"} == {"done"}
+    reasons = {record["reason"] for record in records if record["method"] == "msp"}
+    assert len(reasons) == 1
+    assert "mine.safetensors" in reasons.pop()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_checkpoint_without_names_says_in_table_and_record_what_it_is_taken_for(trial, capsys):
+    save(trial.folder / "weights" / "mine.safetensors")
+    write(trial, checkpoint="mine")
+    assert trial.run() == 0
+    note = "mine.safetensors does not name its classes; taken as "
+    assert note in capsys.readouterr().out
+    assert all(any(note in line for line in record["footnotes"]) for record in trial.records().values())

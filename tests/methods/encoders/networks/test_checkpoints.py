@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 
@@ -5,6 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from methods.encoders.base import BadFile, HeadClasses
+from methods.encoders.classifier import Classifier
 from methods.encoders.networks import checkpoints, cifar
 from methods.encoders.registry import create
 
@@ -128,3 +131,97 @@ def test_safetensors_come_first(tmp_path: Path) -> None:
     assert checkpoints.find(tmp_path, "y", "x") == tmp_path / "x.safetensors"
     assert checkpoints.find(tmp_path, "y") is None
     assert checkpoints.find(None, "x") is None
+
+
+def state_of(**changes: torch.Tensor) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {**cifar.build("resnet8", 4).state_dict(), **changes}
+
+
+def opened(path: Path, state: dict[str, torch.Tensor], **header: str) -> Classifier:
+    save_file(state, path, {**METADATA, **header})
+    encoder = create("classifier", architecture="resnet8").open(path)
+    assert isinstance(encoder, Classifier)
+    return encoder
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_usual_floating_point_numbers_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {key: value.to(dtype) if value.is_floating_point() else value for key, value in state_of().items()}
+    head = opened(tmp_path / "x.safetensors", state).head
+    assert head is not None
+    assert torch.equal(head.weight, state["linear.weight"].float())
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.bool, torch.uint8, torch.int64, torch.complex64, torch.float8_e4m3fn]
+)
+def test_weights_that_are_no_floating_point_numbers_are_refused_by_name(tmp_path: Path, dtype: torch.dtype) -> None:
+    kind = str(dtype).removeprefix("torch.")
+    state = state_of()
+    state["conv1.weight"] = state["conv1.weight"].to(dtype)
+    torch.save({"state_dict": state, "mean": [0.5] * 3, "std": [0.5] * 3}, tmp_path / "x.pth")
+    with pytest.raises(ValueError, match=rf"x.pth does not fit resnet8: 1 wrong type \(conv1.weight {kind} "):
+        create("classifier", architecture="resnet8").open(tmp_path / "x.pth")
+
+
+def test_a_sparse_weight_and_a_counter_of_another_type_are_refused(tmp_path: Path) -> None:
+    for name, value in (
+        ("linear.weight", state_of()["linear.weight"].to_sparse()),
+        ("bn1.num_batches_tracked", torch.tensor(1.0)),
+    ):
+        torch.save({"state_dict": state_of(**{name: value}), "mean": [0.5] * 3, "std": [0.5] * 3}, tmp_path / "x.pth")
+        with pytest.raises(ValueError, match=r"x.pth (holds more than plain tensors|.*wrong type \(bn1.num_batches)"):
+            create("classifier", architecture="resnet8").open(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("conv1.weight", torch.full((16, 3, 3, 3), torch.nan), "not finite"),
+        ("linear.bias", torch.tensor([0.0, 0.0, torch.inf, 0.0]), "not finite"),
+        ("bn1.running_mean", torch.full((16,), -torch.inf), "not finite"),
+        ("bn1.bias", torch.full((16,), 1e300, dtype=torch.float64), "not finite"),  # in float32
+        ("bn1.running_var", torch.full((16,), -1e-3), "below 0"),
+    ],
+)
+def test_weights_that_give_no_number_are_refused(tmp_path: Path, name: str, value: torch.Tensor, fault: str) -> None:
+    with pytest.raises(ValueError, match=rf"x.safetensors does not fit resnet8: 1 {fault} \({name}\)"):
+        opened(tmp_path / "x.safetensors", state_of(**{name: value}))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "net.", "_orig_mod.module.", "model._orig_mod."])
+@pytest.mark.parametrize("container", [None, "state_dict", "model", "net"])
+def test_what_wrappers_put_before_the_names_is_read(tmp_path: Path, prefix: str, container: str | None) -> None:
+    own = state_of()
+    state = {f"{prefix}{name}": value for name, value in own.items() if not name.endswith("num_batches_tracked")}
+    beside = {"loss.weight": torch.ones(4)}  # another module of the same training
+    content = {**state, **beside} if container is None else {container: {**state, **beside}, "epoch": 3}
+    torch.save(content, tmp_path / "x.pth")
+    like = cifar.build("resnet8", 2)
+    found, _ = checkpoints.read(tmp_path / "x.pth", like)
+    network = cifar.build("resnet8", 4)
+    checkpoints.load(network, found, name="resnet8", path=tmp_path / "x.pth")
+    assert all(torch.equal(value, own[name]) for name, value in network.state_dict().items())
+
+
+def test_names_of_classes_in_a_header_fit_the_head(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    encoder = opened(path, state_of(), classes='["a", "b", "c", "d"]', trained_on="letters")
+    assert encoder.head_in(path) == HeadClasses(4, ("a", "b", "c", "d"), "letters")
+    assert opened(path, state_of(), classes="4").head_in(path) == HeadClasses(4)  # a number, as many files have it
+    for classes in ('["a", "b"]', '["a", "a", "b", "c"]'):
+        with pytest.raises(ValueError, match=r"`classes` in the header are \d different names for 4 outputs"):
+            opened(path, state_of(), classes=classes)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "dangling", "self"])
+def test_what_is_no_regular_file_is_neither_weights_nor_absent(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.pth"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to({"device": "/dev/zero", "dangling": "nowhere", "self": path}[kind])
+    for name in ("x", "x.pth"):
+        with pytest.raises(BadFile, match=r"x.pth (cannot be opened|is a)"):
+            create("classifier", checkpoint=name).find_weights(tmp_path)
