@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from methods.base import CannotRun
+
 BLOCK = 1 << 25  # bytes of float64 that a fit has in hand at a time: 32 MiB
 
 
@@ -15,9 +17,14 @@ def float64_blocks(values: Tensor, device: str) -> Iterator[Tensor]:
 
 
 def means(values: Tensor, *, device: str, groups: Tensor | None = None) -> Tensor:
-    """The mean of each group of rows (G, D), float64; `groups` (N,) holds 0 to G - 1, None: one group."""
+    """The mean of each group of rows (G, D), float64; `groups` (N,) holds 0 to G - 1, None: one group.
+
+    CannotRun where a group has no rows.
+    """
     groups = _groups(values, groups, device)
     count = groups.bincount()
+    if not bool(count.all()):
+        raise CannotRun(f"class {int((count == 0).nonzero()[0])} has no training images")
     total = torch.zeros(len(count), values.shape[1], dtype=torch.float64, device=device)
     start = 0
     for block in float64_blocks(values, device):
@@ -50,12 +57,12 @@ def whitening(covariance: Tensor) -> Tensor:
     r is the rank: directions in which the training data do not vary (D > N, constant dimensions, the sum of a
     normalised layer) are left out. Features are float32, and rounding alone gives them a variance of epsilon^2:
     the cut is D times that, relative to the largest eigenvalue.
-    ValueError where no direction is left.
+    CannotRun where no direction is left.
     """
     variances, directions = torch.linalg.eigh(covariance)
     kept = variances > variances[-1] * len(variances) * torch.finfo(torch.float32).eps ** 2
     if not bool(kept.any()):
-        raise ValueError("the training features do not vary: they have no covariance to measure distances by")
+        raise CannotRun("the training features do not vary: they have no covariance to measure distances by")
     white: Tensor = directions[:, kept] / variances[kept].sqrt()
     return white.contiguous()
 
