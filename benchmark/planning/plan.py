@@ -14,7 +14,7 @@ from benchmark.jobs.inputs import Selection
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.timing import MeasureSpeed
-from benchmark.planning import departures
+from benchmark.planning import choosing, departures
 from benchmark.planning import suite as suites
 from benchmark.planning.encoders import EncoderLookup
 from benchmark.planning.options import Options, results_folder
@@ -154,7 +154,7 @@ class _Planner:
             )
         if options.limit is not None:
             self.footnotes.append(f"--limit {options.limit}: at most {options.limit:,} test images of each set.")
-        self.rows = suites.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
+        self.rows = choosing.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
         self.columns = [column for spec in self._ood() if (column := self._column(spec)) is not None]
         names = [column.name for column in self.columns]
         for name in names:
@@ -264,7 +264,7 @@ class _Planner:
             "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
         }
         selected = spec in self.rows
-        lacking = set(method.reads) - {"labels"} - suites.offered(self.suite, spec.encoder)
+        lacking = set(method.reads) - {"labels"} - choosing.offered(self.suite, spec.encoder)
         if lacking or isinstance(use, str):
             offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
             return Row(spec, about, use if isinstance(use, str) else offers, selected, {}, None, ())

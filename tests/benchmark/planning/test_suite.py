@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from benchmark.planning import suite
+from benchmark.planning import choosing, suite
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import UsageError
 from benchmark.records import reference
@@ -98,7 +98,7 @@ def test_a_folder_of_images_is_meant_from_where_the_suite_lies(tmp_path):
 
 
 def labels(tmp_path, *tokens):
-    return [row.label for row in suite.choose_rows(suite.read(write(tmp_path, GOOD)), list(tokens))]
+    return [row.label for row in choosing.choose_rows(suite.read(write(tmp_path, GOOD)), list(tokens))]
 
 
 def test_methods_names_rows_then_methods_then_methods_on_an_encoder(tmp_path):
@@ -111,7 +111,7 @@ def test_methods_names_rows_then_methods_then_methods_on_an_encoder(tmp_path):
 
 
 def test_the_hyperparameters_of_a_chosen_row_are_the_suites(tmp_path):
-    (row,) = suite.choose_rows(suite.read(write(tmp_path, GOOD)), ["knn"])
+    (row,) = choosing.choose_rows(suite.read(write(tmp_path, GOOD)), ["knn"])
     assert row.settings == {"k": 5}
 
 
