@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+from benchmark import shown
 from benchmark.papers.reading import Part, Row, Table
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options, results_folder
@@ -44,7 +45,7 @@ def _csv(found: list[Page]) -> str:
         lines = tables.frame(records_of, view)
         lines.insert(0, "id", view.id_title)
         frames.append(lines)
-    return str(pd.concat(frames).to_csv(index=False, float_format="%.2f", lineterminator="\n"))
+    return shown.csv(pd.concat(frames))
 
 
 def measured(options: Options, rows: Iterable[str], pretrained: str | None) -> list[Record]:

@@ -148,6 +148,8 @@ def names() -> list[str]:
 
 def read(name: str) -> Suite:
     """The suite `name`, or the one in a YAML file. UsageError, in one line, for whatever is wrong with it."""
+    if not name.endswith((".yaml", ".yml")) and "/" in name:
+        raise UsageError(f"--id {name}: a suite is a name, or a file that ends in .yaml")
     path = Path(name) if name.endswith((".yaml", ".yml")) else SUITES / f"{name}.yaml"
     if path.parent == SUITES and path.stem not in names():
         raise UsageError(f"no suite {name!r}; {nearest(name, names())}")
