@@ -1,5 +1,6 @@
 """From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,10 @@ from typing import Any
 
 import methods
 from benchmark.jobs.base import Job
-from benchmark.jobs.encoding import TrainEncoder, encodes
+from benchmark.jobs.encoding import Encode, TrainEncoder, encodes
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.illustrating import Illustrate
-from benchmark.jobs.inputs import Selection
+from benchmark.jobs.inputs import EncoderUse, Selection
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.timing import MeasureSpeed
@@ -134,6 +135,7 @@ class _Planner:
         self.absent: list[tuple[str, str]] = []
         self.broken: list[tuple[str, str]] = []
         self._illustrated: set[str] = set()
+        self._passes: dict[tuple[EncoderUse, Selection], tuple[Encode, ...]] = {}
         self.suite = self._changed(suite)
         limit_train = options.limit_train
         if limit_train is None and options.quick:
@@ -155,10 +157,12 @@ class _Planner:
         if options.limit is not None:
             self.footnotes.append(f"--limit {options.limit}: at most {options.limit:,} test images of each set.")
         self.rows = choosing.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
+        self._chosen = {row.label for row in self.rows}
+        self._offered = {name: choosing.offered(self.suite, name) for name in self.suite.encoders}
         self.columns = [column for spec in self._ood() if (column := self._column(spec)) is not None]
         names = [column.name for column in self.columns]
-        for name in names:
-            if names.count(name) > 1:
+        for name, times in Counter(names).items():
+            if times > 1:
                 raise UsageError(f"two OOD sets are called {name!r}: give one of the folders another name")
         wanted = {row.encoder for row in self.rows}
         self.encoders = EncoderLookup(self.suite, options, self.train, self.size, wanted, download=download)
@@ -263,21 +267,21 @@ class _Planner:
             "train": _about_images(self.train),
             "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
         }
-        selected = spec in self.rows
-        lacking = set(method.reads) - {"labels"} - choosing.offered(self.suite, spec.encoder)
+        selected = spec.label in self._chosen
+        lacking = set(method.reads) - {"labels"} - self._offered[spec.encoder]
         if lacking or isinstance(use, str):
             offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
             return Row(spec, about, use if isinstance(use, str) else offers, selected, {}, None, ())
         fit = None
         if type(method).fit is not Method.fit:
-            fit = FitMethod(spec.method, settings, seed, encodes(use, self.train))
-        scored = Score(spec.method, settings, seed, fit, encodes(use, self.test))
+            fit = FitMethod(spec.method, settings, seed, self._encodes(use, self.train))
+        scored = Score(spec.method, settings, seed, fit, self._encodes(use, self.test))
         measures = {
             column.name: Measure(
                 self.folder,
                 {**about, "ood": column.about},
                 scored,
-                Score(spec.method, settings, seed, fit, encodes(use, column.images)),
+                Score(spec.method, settings, seed, fit, self._encodes(use, column.images)),
             )
             for column in self.columns
         }
@@ -287,6 +291,12 @@ class _Planner:
         return Row(
             spec, about, "", selected, measures, speed if self.options.speed else None, self._pictures(scored, about)
         )
+
+    def _encodes(self, use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
+        """The same passes for every row, so that their keys are computed once."""
+        if (use, images) not in self._passes:
+            self._passes[use, images] = encodes(use, images)
+        return self._passes[use, images]
 
     def _pictures(self, scored: Score, about: Mapping[str, Any]) -> tuple[Illustrate, ...]:
         """The figures of a row's trainings that no row before it has."""

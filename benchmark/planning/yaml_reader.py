@@ -17,7 +17,7 @@ from datasets.files import read_regular
 LARGEST_FILE = 1 << 24  # bytes: 10^5 rows and more
 UNFOLDED = 100_000  # values that aliases may add to those that are written out
 DEPTH = 50
-_DIGITS = 20  # of a number, and its sign: more are neither a float64 nor 64 bits
+_LONGEST = 24  # characters of a number: what a float64 takes to be written whole
 _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, but ten times as fast where libyaml is there
 _OTHERS = yaml.resolver.Resolver.yaml_implicit_resolvers  # what YAML 1.1 takes for something else than a text
 
@@ -124,7 +124,7 @@ def _plain(event: Any) -> Any:
     word: str = event.value
     if word in _WORDS:
         return _WORDS[word]
-    if len(word) > _DIGITS and _NUMBER.fullmatch(word):
+    if len(word) > _LONGEST and _NUMBER.fullmatch(word):
         raise _fault(event, f"a number of {len(word):,} characters")
     if _WHOLE.fullmatch(word):
         return int(word)
