@@ -2,11 +2,14 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
+
+from benchmark.shown import printed
 
 if TYPE_CHECKING:
     from benchmark.planning.options import Options
@@ -26,16 +29,48 @@ skipped), 2 for usage.
 """
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {' '.join(message.split()):.300}\n")
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    """A number as it is written in decimal, from `low` to `high`."""
+    if not re.fullmatch(r"[0-9]{1,19}", text) or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"{text!r:.30} is no whole number from {low:,} to {high:,}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, 10**9)
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, 2**63 - 1)
+
+
+def _name(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty name")
+    return text
+
+
+def _folder(text: str) -> Path:
+    """A folder that is there, or could be made."""
+    path = Path(_name(text)).expanduser()
+    for each in (path, *path.parents):
+        if os.path.lexists(each):
+            if not each.is_dir():
+                raise argparse.ArgumentTypeError(f"{each} is no folder")
+            break
+    return path
 
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    parse = argparse.ArgumentParser(
+    parse = _Parser(
         prog="run_all.py",
         description="Run OOD detectors on one ID set and its OOD sets: one encoder pass, one table.",
         epilog=EXAMPLES,
@@ -44,13 +79,14 @@ def parser() -> argparse.ArgumentParser:
     what = parse.add_argument_group("what to run")
     what.add_argument(
         "--id",
-        default="digits",
+        type=_name,
         metavar="NAME|FILE.yaml",
         help="the suite: one ID set with its OOD sets, encoders and rows (default: digits)",
     )
     what.add_argument(
         "--methods",
         nargs="+",
+        type=_name,
         default=[],
         metavar="ROW",
         help="only these: rows of the suite, registered methods, or method@encoder",
@@ -58,6 +94,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--ood",
         nargs="+",
+        type=_name,
         default=[],
         metavar="SET",
         help="only these: names of the catalogue, or folders of images or of parquet files",
@@ -65,13 +102,14 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--seeds",
         nargs="+",
-        type=int,
+        type=_seed,
         default=[],
         metavar="N",
         help="seeds of the rows that draw (default: the suite's)",
     )
     what.add_argument(
         "--pretrained",
+        type=_name,
         metavar="TIMM_NAME",
         help="another timm model in the place of the suite's pretrained encoder",
     )
@@ -83,36 +121,36 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the encoders' forward pass")
     trial = parse.add_argument_group("trials (results go to a folder of their own)")
-    trial.add_argument("--limit", type=_positive, metavar="N", help="at most N test images of each set")
+    trial.add_argument("--limit", type=_count, metavar="N", help="at most N test images of each set")
     trial.add_argument(
-        "--limit-train", type=_positive, metavar="M", help="at most M training images, balanced over classes"
+        "--limit-train", type=_count, metavar="M", help="at most M training images, balanced over classes"
     )
     trial.add_argument("--quick", action="store_true", help="the suite's short trainings on few images")
     where = parse.add_argument_group("where")
     where.add_argument(
         "--data",
-        type=Path,
+        type=_folder,
         default=os.environ.get("OOD_DATA", HERE / "data"),
         metavar="DIR",
         help="data sets (default: $OOD_DATA, or data/)",
     )
     where.add_argument(
         "--weights",
-        type=Path,
+        type=_folder,
         default=os.environ.get("OOD_WEIGHTS", HERE / "weights"),
         metavar="DIR",
         help="networks (default: $OOD_WEIGHTS, or weights/)",
     )
     where.add_argument(
         "--results",
-        type=Path,
+        type=_folder,
         default=HERE / "results",
         metavar="DIR",
         help="records, tables, figures (default: results/)",
     )
     where.add_argument(
         "--cache",
-        type=Path,
+        type=_folder,
         metavar="DIR",
         help="features, fits and scores (default: .cache in the results folder)",
     )
@@ -120,7 +158,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="default: auto")
     how.add_argument(
         "--batch-size",
-        type=_positive,
+        type=_count,
         metavar="N",
         help="images a batch (default: 64 on the CPU, 256 on a GPU); changes no score",
     )
@@ -134,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
     instead.add_argument("--plan", action="store_true", help="the jobs, their keys, and what is done already")
     instead.add_argument(
         "--paper",
+        type=_name,
         metavar="VIEW|all",
         help="a table or figure of a paper, from what the suites have measured with the same flags; runs nothing",
     )
@@ -142,7 +181,17 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
+    with printed():
+        parse = parser()
+        given = parse.parse_args(arguments)
+        if given.paper and given.id:
+            parse.error("--id beside --paper: a view names the suites that it shows; leave one of them out")
+        if len(set(given.seeds)) < len(given.seeds):
+            parse.error("--seeds: a seed stands there twice")
+        return _status(given)
+
+
+def _status(given: argparse.Namespace) -> int:
     # before torch is imported: a thread that waits spins for microseconds, then sleeps, and does not keep the core from
     # whoever shares the machine; to sleep at once ("passive") halves the speed of small networks
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -179,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
             pdf=given.pdf,
             methods=tuple(given.methods),
             ood=tuple(given.ood),
-            seeds=tuple(dict.fromkeys(given.seeds)),
+            seeds=tuple(given.seeds),
         )
         return _run(given, options)
     except UsageError as error:
@@ -213,7 +262,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(views.show(given.paper, options))
         return 0
     looking_only = given.plan or given.redraw
-    planned = plan.make(suite.read(given.id), options, download=not looking_only)
+    planned = plan.make(suite.read(given.id or "digits"), options, download=not looking_only)
     store = Store(options.cache)
     if given.plan:
         print(planned.describe(store))
@@ -252,11 +301,10 @@ def _device(name: str) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return name
-    kind, _, number = name.partition(":")
-    if kind != "cuda" or (number and not number.isdigit()):
+    if not re.fullmatch(r"cuda(:[0-9]{1,4})?", name):
         raise UsageError(f"--device {name}: valid are auto, cpu, cuda and cuda:0, cuda:1, ...")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(number or 0) >= count:
+    if int(name.partition(":")[2] or 0) >= count:
         raise UsageError(f"--device {name}: there are {count} GPUs here; --device cpu runs without one")
     return name
 

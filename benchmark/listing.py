@@ -2,12 +2,10 @@
 
 from pathlib import Path
 
-import yaml
-
 import methods
 from benchmark.papers import reading
 from benchmark.papers.lacking import lacking
-from benchmark.planning import suite
+from benchmark.planning import suite, yaml_reader
 from datasets import catalogue
 from datasets.sources import present
 from methods.encoders import registry
@@ -18,7 +16,7 @@ def listing(data: Path, weights: Path) -> str:
     """Everything that a run can name, as text."""
     lines = ["SUITES (--id)"]
     for name in suite.names():
-        content = yaml.load((suite.SUITES / f"{name}.yaml").read_text(encoding="utf-8"), suite.LOADER)
+        content = yaml_reader.read(suite.SUITES / f"{name}.yaml")
         lines.append(f"  {name:16}{content['title']}")
     lines += ["", "VIEWS OF PAPERS (--paper)"]
     for name in reading.names():

@@ -44,9 +44,8 @@ def distributions(view: Distributions, options: Options) -> Draw:
         }
         cells = {title: cell for title, cell in read.items() if cell is not None}
         if not cells:
-            raise NotMeasured(
-                f"the scores of {panel.row} are not here (only its records): {command(options, [panel.row], view.pretrained)}"
-            )
+            how = command(options, [panel.row], view.pretrained)
+            raise NotMeasured(f"the scores of {panel.row} are not here (only its records): {how}")
         about = next(iter(found.values()))
         panels.append((f"{panel.title}, {about['encoder_title']}", f"{about['id']['title']} (ID)", cells))
     return partial(_draw_distributions, view.title, panels)

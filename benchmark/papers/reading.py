@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from benchmark.planning.suite import LOADER, UsageError
+from benchmark.planning import yaml_reader
+from benchmark.planning.suite import UsageError
 from methods.base import nearest
 
 PAPERS = Path(__file__).parent
@@ -130,9 +130,11 @@ def read(name: str) -> Any:
     if name not in names():
         raise UsageError(f"--paper: no view {name!r}; {nearest(name, [*names(), 'all'])}")
     try:
-        return _ADAPTER.validate_python(yaml.load(path.read_text(encoding="utf-8"), LOADER))
-    except (yaml.YAMLError, ValidationError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())}") from None
+        return _ADAPTER.validate_python(yaml_reader.read(path))
+    except ValidationError as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split()):.200}") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def rows_of(view: Any) -> Iterator[tuple[str, str, str | None]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from benchmark import shown
 from benchmark.papers.reading import Part, Row, Table
 from benchmark.papers.sources import borrowed, command, measured
 from benchmark.planning.options import Options
@@ -42,7 +43,7 @@ def _csv(found: list[Page]) -> str:
         lines = tables.frame(records_of, view)
         lines.insert(0, "id", view.id_title)
         frames.append(lines)
-    return str(pd.concat(frames).to_csv(index=False, float_format="%.2f", lineterminator="\n"))
+    return shown.csv(pd.concat(frames))
 
 
 def summary(name: str, table: Table, options: Options) -> str:

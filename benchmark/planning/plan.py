@@ -1,6 +1,7 @@
 """From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +9,14 @@ from typing import Any
 
 import methods
 from benchmark.jobs.base import Job
-from benchmark.jobs.encoding import TrainEncoder, encodes
+from benchmark.jobs.encoding import Encode, TrainEncoder, encodes
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.illustrating import Illustrate
-from benchmark.jobs.inputs import Selection, calibrated
+from benchmark.jobs.inputs import EncoderUse, Selection, calibrated
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.timing import MeasureSpeed
-from benchmark.planning import departures
+from benchmark.planning import choosing, departures
 from benchmark.planning import suite as suites
 from benchmark.planning.encoders import EncoderLookup
 from benchmark.planning.options import Options, results_folder
@@ -138,6 +139,7 @@ class _Planner:
         self.absent: list[tuple[str, str]] = []
         self.broken: list[tuple[str, str]] = []
         self._illustrated: set[str] = set()
+        self._passes: dict[tuple[EncoderUse, Selection], tuple[Encode, ...]] = {}
         self.suite = self._changed(suite)
         limit_train = options.limit_train
         if limit_train is None and options.quick:
@@ -160,11 +162,13 @@ class _Planner:
             )
         if options.limit is not None:
             self.footnotes.append(f"--limit {options.limit}: at most {options.limit:,} test images of each set.")
-        self.rows = suites.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
+        self.rows = choosing.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
+        self._chosen = {row.label for row in self.rows}
+        self._offered = {name: choosing.offered(self.suite, name) for name in self.suite.encoders}
         self.columns = [column for spec in self._ood() if (column := self._column(spec)) is not None]
         names = [column.name for column in self.columns]
-        for name in names:
-            if names.count(name) > 1:
+        for name, times in Counter(names).items():
+            if times > 1:
                 raise UsageError(f"two OOD sets are called {name!r}: give one of the folders another name")
         wanted = {row.encoder for row in self.rows}
         self.encoders = EncoderLookup(
@@ -297,9 +301,9 @@ class _Planner:
             "train": _about_images(self.train),
             "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
         }
-        selected = spec in self.rows
-        offered = suites.offered(self.suite, spec.encoder)
+        selected = spec.label in self._chosen
         no_head = "" if isinstance(use, str) else use.no_head
+        offered = self._offered[spec.encoder]
         lacking = set(method.reads) - {"labels"} - (offered - {"logits", "head"} if no_head else offered)
         if lacking or isinstance(use, str):
             offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
@@ -308,19 +312,19 @@ class _Planner:
             return Row(spec, about, reason, selected, {}, None, ())
         fit = None
         if type(method).fit is not Method.fit:
-            fit = FitMethod(spec.method, settings, seed, encodes(use, use.view(self.train)))
+            fit = FitMethod(spec.method, settings, seed, self._encodes(use, self.train))
 
         def score(images: Selection) -> Score:
-            return Score(spec.method, settings, seed, fit, encodes(use, images))
+            return Score(spec.method, settings, seed, fit, self._encodes(use, images))
 
-        scored = score(use.view(self.test))
+        scored = score(self.test)
         measures = {
             column.name: Measure(
                 self.folder,
                 {**about, "ood": column.about},
                 scored,
                 score(column.images),
-                None if self.train.calibration is None else score(use.view(self.train.calibration)),
+                None if self.train.calibration is None else score(self.train.calibration),
             )
             for column in self.columns
         }
@@ -330,6 +334,13 @@ class _Planner:
         return Row(
             spec, about, "", selected, measures, speed if self.options.speed else None, self._pictures(scored, about)
         )
+
+    def _encodes(self, use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
+        """The same passes for every row, so that their keys are computed once."""
+        if (use, images) not in self._passes:
+            of_id = images in (self.train, self.test, self.train.calibration)
+            self._passes[use, images] = encodes(use, use.view(images) if of_id else images)
+        return self._passes[use, images]
 
     def _pictures(self, scored: Score, about: Mapping[str, Any]) -> tuple[Illustrate, ...]:
         """The figures of a row's trainings that no row before it has."""

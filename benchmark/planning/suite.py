@@ -1,16 +1,23 @@
 """A suite: one ID set, its OOD sets, encoders and rows, read from YAML and checked on reading."""
 
 import os
+import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
+from benchmark.planning import yaml_reader
 from methods.base import nearest
 
 SUITES = Path(__file__).parents[1] / "suites"
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, but ten times as fast where libyaml is there
+MANY = 10**9  # images: more than any data set has
+LARGEST_SEED = 2**63 - 1
+_PLAIN = re.compile(r"\w[\w .@-]{0,99}")  # a folder's name that leads nowhere; `+` and `=` stand between its parts
+T = TypeVar("T")
+_TAKEN = ("papers", "published")  # folders of results that are no suite's
 
 
 class UsageError(ValueError):
@@ -18,14 +25,20 @@ class UsageError(ValueError):
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    """Nothing is taken for something else: no boolean or text for a number, no number for a text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Limit = Annotated[int, Field(ge=1, le=MANY)]
+AsTuple = Field(strict=False)  # a list of YAML's
 
 
 class IDSet(_Strict):
     """The data set that the methods know. `size` of its images in pixels: by default the short side of the first."""
 
     set: str
-    size: int | None = Field(default=None, gt=0)
+    size: int | None = Field(default=None, ge=1, le=1 << 14)
 
 
 class OODSet(_Strict):
@@ -72,13 +85,13 @@ class Published(_Strict):
     """Where the published numbers are: the ID set's name there, and the tables, the first that has a cell wins."""
 
     id: str
-    tables: tuple[str, ...]
+    tables: tuple[str, ...] = AsTuple
 
 
 class Quick(_Strict):
     """What `--quick` means for this suite, beside what encoders and rows say: images, and speed repeats stay."""
 
-    limit_train: int | None = Field(default=None, gt=0)
+    limit_train: Limit | None = None
 
 
 class Suite(_Strict):
@@ -91,10 +104,10 @@ class Suite(_Strict):
     name: str
     title: str
     id: IDSet
-    ood: tuple[OODSet, ...] = Field(min_length=1)
+    ood: tuple[OODSet, ...] = Field(min_length=1, strict=False)
     encoders: dict[str, EncoderSpec] = Field(min_length=1)
-    rows: tuple[RowSpec, ...] = Field(min_length=1)
-    seeds: tuple[int, ...] = (0,)
+    rows: tuple[RowSpec, ...] = Field(min_length=1, strict=False)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1, max_length=1000, strict=False)
     calibrate: bool = False
     quick: Quick = Quick()
     published: Published | None = None
@@ -105,14 +118,39 @@ class Suite(_Strict):
         """Where the suite's file lies, and what it ships."""
         return self._folder
 
+    @field_validator("name")
+    @classmethod
+    def _a_folder(cls, name: str) -> str:
+        if not _PLAIN.fullmatch(name) or name in _TAKEN:
+            raise ValueError(f"{name!r:.60} cannot name a folder of results: letters, digits, space, _ . @ - can")
+        return name
+
     @field_validator("rows")
     @classmethod
     def _rows_differ(cls, rows: tuple[RowSpec, ...]) -> tuple[RowSpec, ...]:
-        labels = [row.label for row in rows]
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ValueError(f"two rows are called {label!r}: give one of them a `name`")
+        if (label := _twice([row.label for row in rows])) is not None:
+            raise ValueError(f"two rows are called {label!r}: give one of them a `name`")
         return rows
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_can_be(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        return check_seeds(seeds)
+
+
+def _twice(values: Iterable[T]) -> T | None:
+    """The first that is there more than once."""
+    return next((value for value, times in Counter(values).items() if times > 1), None)
+
+
+def check_seeds(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Seeds as they are; ValueError where one is there twice or none of 0 .. 2^63 - 1."""
+    if (seed := _twice(seeds)) is not None:
+        raise ValueError(f"the seed {seed} stands there twice")
+    for seed in seeds:
+        if not 0 <= seed <= LARGEST_SEED:
+            raise ValueError(f"a seed is a whole number from 0 to 2^63 - 1, not {seed}")
+    return seeds
 
 
 def names() -> list[str]:
@@ -122,15 +160,17 @@ def names() -> list[str]:
 
 def read(name: str) -> Suite:
     """The suite `name`, or the one in a YAML file. UsageError, in one line, for whatever is wrong with it."""
+    if not name.endswith((".yaml", ".yml")) and "/" in name:
+        raise UsageError(f"--id {name}: a suite is a name, or a file that ends in .yaml")
     path = Path(name) if name.endswith((".yaml", ".yml")) else SUITES / f"{name}.yaml"
-    if not path.is_file():
-        if path.parent == SUITES:
-            raise UsageError(f"no suite {name!r}; {nearest(name, names())}")
-        raise UsageError(f"there is no file {path}")
+    if path.parent == SUITES and path.stem not in names():
+        raise UsageError(f"no suite {name!r}; {nearest(name, names())}")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not plain YAML: {' '.join(str(error).split())}") from None
+        content = yaml_reader.read(path)
+    except FileNotFoundError:
+        raise UsageError(f"there is no file {path}") from None
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: a suite is a mapping (title, id, ood, encoders, rows)")
     content.setdefault("name", path.stem)
@@ -140,7 +180,13 @@ def read(name: str) -> Suite:
         raise UsageError(f"{path}: {_first_fault(error)}") from None
     suite._folder = path.parent
     _check_names(suite, path)
-    return _with_paths(suite, path.parent)
+    suite = _with_paths(suite, path.parent)
+    named = [(ood.group == "control", ood.set) for ood in suite.ood]
+    if (twice := _twice(named)) is not None:
+        raise UsageError(f"{path}: ood: the set {twice[1]!r} stands there twice")
+    if (False, suite.id.set) in named:
+        raise UsageError(f"{path}: ood: the set {suite.id.set!r} is the ID set itself")
+    return suite
 
 
 _PARTS: dict[str, type[BaseModel]] = {
@@ -161,7 +207,11 @@ def _first_fault(error: ValidationError) -> str:
         part = str(fault["loc"][0])
         model = _PARTS[part] if len(fault["loc"]) > 1 else Suite
         return f"unknown key {where!r}; {nearest(str(fault['loc'][-1]), model.model_fields)}"
-    return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
+    if fault["type"] == "string_type":
+        return f"{where}: {'null' if fault['input'] is None else fault['input']!r:.60} is no text: quote it"
+    given = fault["input"]
+    value = f", not {given!r:.60}" if isinstance(given, str | int | float) and fault["type"] != "value_error" else ""
+    return f"{where}: {fault['msg'].removeprefix('Value error, ')}{value}"
 
 
 def _check_names(suite: Suite, path: Path) -> None:
@@ -273,55 +323,3 @@ def with_pretrained(suite: Suite, model: str) -> Suite:
     if not replaced:
         raise UsageError(f"--pretrained: the suite {suite.name} has no pretrained encoder")
     return suite.model_copy(update={"encoders": {**suite.encoders, **replaced}})
-
-
-def choose_rows(suite: Suite, tokens: list[str]) -> tuple[RowSpec, ...]:
-    """The rows that `--methods` names: rows of the suite (`name`, `name@encoder`), else any registered method.
-
-    A method that is no row of the suite runs on every encoder that offers what it reads, or on `method@encoder`.
-    """
-    import methods
-
-    chosen: dict[str, RowSpec] = {}
-    for token in tokens:
-        there = (
-            [row for row in suite.rows if row.label == token]
-            or [row for row in suite.rows if row.label.partition("@")[0] == token]
-            or [row for row in suite.rows if row.method == token]
-        )
-        if not there:
-            name, at, encoder = token.partition("@")
-            if at and encoder not in suite.encoders:
-                raise UsageError(f"--methods {token}: no encoder {encoder!r}; {nearest(encoder, suite.encoders)}")
-            if name not in methods.names():
-                valid = {*methods.names(), *(row.label.partition("@")[0] for row in suite.rows)}
-                raise UsageError(f"--methods: no method or row {name!r}; {nearest(name, valid)}")
-            encoders = [encoder] if at else _fitting_encoders(suite, name)
-            there = [RowSpec(method=name, encoder=encoder) for encoder in encoders]
-        chosen |= {row.label: row for row in there}
-    return tuple(chosen.values())
-
-
-def _fitting_encoders(suite: Suite, method: str) -> list[str]:
-    import methods
-
-    needs = set(methods.create(method).reads) - {"labels"}
-    fitting = [name for name in suite.encoders if needs <= offered(suite, name)]
-    if not needs:
-        return fitting[:1]
-    if not fitting:
-        raise UsageError(
-            f"--methods {method}: it reads {', '.join(sorted(needs))}; no encoder of the suite {suite.name} offers that"
-        )
-    return fitting
-
-
-def offered(suite: Suite, encoder: str) -> set[str]:
-    """The features that an encoder of the suite offers, those of the encoder that it stands on among them."""
-    from methods.encoders import registry
-
-    spec = suite.encoders[encoder]
-    there = set(registry.create(spec.kind, **spec.settings).offers)
-    base = spec.settings.get("base")
-    there |= offered(suite, base) if base is not None else set()
-    return there | ({"head"} if "logits" in there else set())

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmark import shown
 from benchmark.metrics import Floats
 from benchmark.records import records
 from benchmark.records.frames import ALL, Record, View, is_sanity, results_of
@@ -186,7 +187,7 @@ class Significance:
             for pair in self.pairs
         ]
         table = pd.DataFrame(lines, columns=["row_a", "row_b", "auroc_difference", "p", "p_holm"])
-        return str(table.to_csv(index=False, lineterminator="\n"))
+        return shown.csv(table)
 
 
 def compare(rows: Mapping[str, Mapping[Seed, Placements]], tests: int = 0) -> Significance:

@@ -7,6 +7,7 @@ from itertools import groupby
 from benchmark.records.frames import Record, View, results_of
 from benchmark.reporting import footnotes
 from benchmark.reporting.cells import Grid
+from benchmark.shown import printable
 
 HOW_TO_READ = (
     "Bold: the best of a column as printed (one decimal: the next is noise); underlined: the second. Published numbers "
@@ -115,7 +116,7 @@ def _md_published(published: str, difference: str) -> str:
 
 def md(words: str) -> str:
     """Words that Markdown shows as they are, on one line. An underscore inside a word needs no escape."""
-    return re.sub(r"[\\`*<>\[\]|~]|\b_|_\b", r"\\\g<0>", " ".join(words.split()))
+    return re.sub(r"[\\`*<>\[\]|~]|\b_|_\b", r"\\\g<0>", " ".join(printable(words).split()))
 
 
 def latex(records: Iterable[Record], view: View) -> str:
@@ -189,5 +190,5 @@ def _beneath(grid: Grid, row: str, ood: str) -> str:
 
 def _tex(words: str) -> str:
     """Words that LaTeX prints as they are, on one line."""
-    escaped = "".join(_TEX.get(character, character) for character in " ".join(words.split()))
+    escaped = "".join(_TEX.get(character, character) for character in " ".join(printable(words).split()))
     return escaped.replace("--", "-{}-")  # two hyphens, not a dash: options are typed so

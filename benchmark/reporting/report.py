@@ -8,6 +8,7 @@ from benchmark.records import records, reference, resolutions
 from benchmark.records.frames import ALL, FAR, NEAR, View, is_sanity
 from benchmark.records.records import Record
 from benchmark.reporting import drawing
+from benchmark.shown import printable
 from benchmark.store.files import write_atomically
 
 
@@ -42,7 +43,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
     write_atomically(plan.folder / "table.md", tables.markdown(found, shown))
     write_atomically(plan.folder / "table.csv", tables.csv(found, shown))
     write_atomically(plan.folder / "table.tex", tables.latex(found, shown))
-    write_atomically(plan.folder / "findings.md", findings(found, shown, compared, both))
+    write_atomically(plan.folder / "findings.md", printable(findings(found, shown, compared, both)))
     if compared is not None:
         write_atomically(plan.folder / significance.TESTS, compared.csv())
     drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf)

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from benchmark import shown
 from benchmark.records.frames import Record, View, frame
 from benchmark.reporting import footnotes
 from benchmark.reporting.cells import Grid
@@ -18,7 +19,7 @@ __all__ = ["View", "csv", "frame", "latex", "markdown", "text"]
 
 def csv(records: Iterable[Record], view: View) -> str:
     """`frame` as CSV: one line for each row and OOD set or average; percent with two decimals."""
-    return str(frame(records, view).to_csv(index=False, float_format="%.2f", lineterminator="\n"))
+    return shown.csv(frame(records, view))
 
 
 @dataclass(frozen=True)

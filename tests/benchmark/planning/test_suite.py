@@ -1,11 +1,16 @@
 """A suite with a fault is refused in one line that names the thing and the nearest valid one."""
 
+import copy
+import math
 from dataclasses import replace
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from benchmark.planning import suite
+from benchmark.jobs.encoding import encodes
+from benchmark.planning import choosing, plan, suite
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import UsageError
 from benchmark.records import reference
@@ -30,6 +35,10 @@ def write(tmp_path, content):
 
 def changed(**parts):
     return {**GOOD, **parts}
+
+
+def row(method="knn", **settings):
+    return changed(rows=[{"method": method, "encoder": "net", "settings": settings}])
 
 
 def test_a_good_suite_is_read_and_named_after_its_file(tmp_path):
@@ -73,6 +82,35 @@ def test_what_a_row_is_called_in_the_published_tables_is_there(name):
         (changed(encoders={"net": {"kind": "pixels", "settings": {"size": 3}}}), r"encoders.net: .*no setting 'size'"),
         (changed(encoders={"net": {"kind": "probe", "settings": {"base": "b4"}}}), r"no encoder 'b4' to stand on"),
         ({"title": "x"}, r"Field required"),
+        # a setting that cannot be: row, setting and range
+        (row(k=math.nan), r"row knn@net: kNN: k is nan; it must be a whole number, at least 1 and at most 1,000,000$"),
+        (row(k=True), r"row knn@net: kNN: k is True; it must be a whole number"),
+        (row(k="5"), r"row knn@net: kNN: k is '5'; it must be a whole number"),
+        (row("dlsr", blocks=0), r"row dlsr@net: DLSR: blocks is 0; it must be a whole number, at least 1"),
+        (row("dlsr", epochs=-1), r"row dlsr@net: DLSR: epochs is -1; it must be a whole number, at least 1"),
+        (row("dlsr", lr=math.inf), r"row dlsr@net: DLSR: lr is inf; it must be a number, above 0"),
+        (row("dlsr", lr=True), r"row dlsr@net: DLSR: lr is True; it must be a number, above 0"),
+        (changed(rows=[{"method": "knn", "encoder": "net", "quick": {"k": 0}}]), r"row knn@net: kNN: k is 0; "),
+        # a number, a boolean or a text in another's place
+        (changed(id={"set": "digits", "size": True}), r"id.size: .*valid integer, not True"),
+        (changed(id={"set": "digits", "size": 10**9}), r"id.size: .*less than or equal to 16384, not 1000000000"),
+        (changed(id={"set": "digits", "size": 0}), r"id.size: "),
+        (changed(title=1.0), r"title: 1.0 is no text: quote it"),
+        (changed(title=None), r"title: 'null' is no text|title: null is no text"),
+        (changed(quick={"limit_train": 10**10}), r"quick.limit_train: "),
+        (changed(seeds=[]), r"seeds: "),
+        (changed(seeds=[0, 0]), r"seeds: the seed 0 stands there twice"),
+        (changed(seeds=[-1]), r"seeds: a seed is a whole number from 0 to 2\^63 - 1, not -1"),
+        (changed(seeds=[2**63]), r"seeds: a seed is a whole number from 0"),
+        (changed(seeds=[True]), r"seeds.0: .*not True"),
+        # what would be measured twice, or written elsewhere
+        (changed(ood=[{"set": "letters"}, {"set": "letters"}]), r"ood: the set 'letters' stands there twice"),
+        (changed(ood=[{"set": "./a"}, {"set": "../" + "b/../" * 3 + "x"}, {"set": "a/"}]), r"/a' stands there twice"),
+        (changed(ood=[{"set": "digits"}]), r"ood: the set 'digits' is the ID set itself"),
+        *(
+            (changed(name=name), r"name: .* cannot name a folder of results")
+            for name in ("../../x", "a/b", "..", ".x", "", "a+quick", "papers", "x\x1b[31m", "x" * 200)
+        ),
         ("- a\n- b\n", r"a suite is a mapping"),
         ("title: [", r"is not plain YAML"),
         ("title: !!python/object/apply:os.system ['touch /tmp/owned']\n", r"is not plain YAML"),
@@ -98,7 +136,7 @@ def test_a_folder_of_images_is_meant_from_where_the_suite_lies(tmp_path):
 
 
 def labels(tmp_path, *tokens):
-    return [row.label for row in suite.choose_rows(suite.read(write(tmp_path, GOOD)), list(tokens))]
+    return [row.label for row in choosing.choose_rows(suite.read(write(tmp_path, GOOD)), list(tokens))]
 
 
 def test_methods_names_rows_then_methods_then_methods_on_an_encoder(tmp_path):
@@ -111,7 +149,7 @@ def test_methods_names_rows_then_methods_then_methods_on_an_encoder(tmp_path):
 
 
 def test_the_hyperparameters_of_a_chosen_row_are_the_suites(tmp_path):
-    (row,) = suite.choose_rows(suite.read(write(tmp_path, GOOD)), ["knn"])
+    (row,) = choosing.choose_rows(suite.read(write(tmp_path, GOOD)), ["knn"])
     assert row.settings == {"k": 5}
 
 
@@ -136,3 +174,46 @@ def test_only_a_whole_run_has_the_folder_of_the_suite(tmp_path):
     assert results_folder("digits", whole) == tmp_path / "digits"
     trial = replace(whole, limit=100, quick=True, resolution="id", pretrained="resnet50")
     assert results_folder("digits", trial).name == "digits+pretrained=resnet50+resolution=id+limit=100+quick"
+
+
+NUMBERS = [True, -1, 0, 10**19, 1.5, math.nan, math.inf]
+TEXTS = ["", "a/b", "../x", "digits", "\x1b", "x" * 300]
+JUNK = st.sampled_from([None, *NUMBERS, *TEXTS, [], [[]], {}, {"a": {}}])
+
+
+def leaves(value, path=()):
+    """The path of everything in nested dictionaries and lists."""
+    yield path
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from leaves(part, (*path, key))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([path for path in leaves({**GOOD, "name": "x", "seeds": [0]}) if path]), JUNK)
+def test_whatever_is_wrong_is_one_line(tmp_path_factory, path, junk):
+    content = copy.deepcopy({**GOOD, "name": "x", "seeds": [0]})
+    part = content
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = junk
+    said = ""
+    try:
+        suite.read(write(tmp_path_factory.getbasetemp(), content))
+    except UsageError as error:
+        said = str(error)
+    assert "\n" not in said
+
+
+def test_a_plan_looks_at_each_row_once_and_encodes_once_for_all(tmp_path, monkeypatch):
+    """2,000 rows took 16 s: each was compared with all others, and made the keys of all passes anew."""
+    made = []
+    monkeypatch.setattr(plan, "encodes", lambda use, images: made.append(use.name) or encodes(use, images))
+    monkeypatch.setattr(suite.RowSpec, "__eq__", None)
+    options = Options(data=None, weights=tmp_path, results=tmp_path, cache=tmp_path)
+    for count in (1, 50):
+        made.clear()
+        rows = [{"name": f"r{k}", "method": "knn", "encoder": "net", "settings": {"k": k + 1}} for k in range(count)]
+        planned = plan.make(suite.read(write(tmp_path, changed(rows=rows))), options, download=False)
+        assert len(planned.rows) == count
+        assert made == ["net"] * 4  # train, test and two OOD sets

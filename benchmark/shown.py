@@ -1,0 +1,65 @@
+"""What may reach a terminal or a table of names, reasons and file names that come from elsewhere."""
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CURSOR_UP = re.compile(r"(\x1b\[A)+")  # of progress bars below each other
+# control characters, marks that turn the direction of writing, line separators, and bytes that are no text
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""`text` with what a terminal obeys, or does not show, written out (`\x1b`); line feeds and tabs stay."""
+    return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def csv(table: "pd.DataFrame") -> str:
+    """A table as CSV: numbers with two decimals; no name in it that a spreadsheet would take for a formula."""
+    return str(table.map(_no_formula).to_csv(index=False, float_format="%.2f", lineterminator="\n"))
+
+
+def _no_formula(cell: Any) -> Any:
+    if not isinstance(cell, str):
+        return cell
+    shown = printable(cell)
+    return f"'{shown}" if shown.lstrip().startswith(("=", "+", "-", "@")) and not _is_number(shown) else shown
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def printed() -> Iterator[None]:
+    """Inside, all that goes to stdout and stderr is `printable`."""
+    out, err = (cast(TextIO, _Printable(stream)) for stream in (sys.stdout, sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        yield
+
+
+class _Printable:
+    """A stream that is written to as `printable`; a progress bar goes back to the start of its own line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        if not _CURSOR_UP.fullmatch(text):
+            back = "\r" * text.startswith("\r")
+            text = back + printable(text.removeprefix("\r"))
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
