@@ -179,7 +179,7 @@ def _draw_bars(view: Bars, groups: Sequence[tuple[str, str, Sequence[tuple[str, 
                             "va": "bottom",
                             "fontsize": TINY,
                             "color": "white",
-                            "fontweight": "bold",
+                            "rotation": 90,
                         }
                         axes.text(x, 2, f"{ours[side]:.1f}", **text)
                     axes.plot(x, theirs[side], "D", color="0.1", markeredgecolor="white", markersize=5)
