@@ -10,6 +10,7 @@ import methods
 from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import Encode, load_features
 from benchmark.jobs.worker import Worker
+from benchmark.records.provenance import training
 from benchmark.store import keys
 from methods.base import Method, hyperparameters
 
@@ -58,5 +59,5 @@ class FitMethod(Job):
         method = methods.create(self.method, **self.settings)
         train = load_features(self.train, worker.store, (*method.reads, "labels"))
         method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key))
-        seconds = time.perf_counter() - started
-        worker.store.put("fit", self.key, tensors=method.state(), meta={"title": self.title, "seconds": seconds})
+        meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
+        worker.store.put("fit", self.key, tensors=method.state(), meta=meta)
