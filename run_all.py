@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from benchmark.shown import printed
-
 if TYPE_CHECKING:
     from benchmark.planning.options import Options
     from benchmark.running.runner import Outcome
 
 HERE = Path(__file__).resolve().parent
+if sys.path[0] != str(HERE):  # started as `ood-benchmark`, from any folder
+    sys.path.insert(0, str(HERE))
 EXAMPLES = """
 examples:
   python run_all.py                                  the embedded suite `digits`: nothing to download
@@ -24,8 +24,8 @@ examples:
   python run_all.py --paper table3                   Table 3 of the DLSR paper: ours, published, difference
   python run_all.py --list                           suites, methods, encoders and data sets
 
-status: 0 when everything that could run was measured, 1 for a failure (with --strict also for what was absent or
-skipped), 2 for usage.
+status: 0 when everything that could run was measured, 1 for a failure or where nothing was measured (with --strict
+also for what was absent or skipped), 2 for usage.
 """
 
 
@@ -181,6 +181,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    from benchmark.shown import printed
+
     with printed():
         parse = parser()
         given = parse.parse_args(arguments)
@@ -207,6 +209,7 @@ def _status(given: argparse.Namespace) -> int:
     from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
     from benchmark.running.runner import DiskFull
+    from benchmark.store.files import is_full
     from datasets.sources import Missing
 
     try:
@@ -244,7 +247,8 @@ def _status(given: argparse.Namespace) -> int:
         )
         return 130
     except OSError as error:  # a folder that cannot be written, a disk that is full
-        print(f"error: {error}", file=sys.stderr)
+        full = "no space left; free some, or choose another --results or --cache: " if is_full(error) else ""
+        print(f"error: {full}{error}", file=sys.stderr)
         return 1
 
 
@@ -263,23 +267,24 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         return 0
     looking_only = given.plan or given.redraw
     planned = plan.make(suite.read(given.id or "digits"), options, download=not looking_only)
-    store = Store(options.cache)
+    store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     if given.plan:
         print(planned.describe(store))
         return 0
     if given.redraw:
-        report.write(planned, redraw=True, pdf=options.pdf)
         print(report.text(planned))
+        report.write(planned, redraw=True, pdf=options.pdf)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
     outcome = Runner(planned, worker).run()
-    report.write(planned, pdf=options.pdf)
     print(report.text(planned))
+    report.write(planned, pdf=options.pdf)
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)
     incomplete = bool(outcome.skipped or planned.absent)
-    return 1 if outcome.failed or planned.broken or (given.strict and incomplete) else 0
+    nothing = outcome.measured + outcome.reused == 0
+    return 1 if nothing or outcome.failed or planned.broken or (given.strict and incomplete) else 0
 
 
 def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, seconds: float) -> None:

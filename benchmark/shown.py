@@ -1,6 +1,8 @@
 """What may reach a terminal or a table of names, reasons and file names that come from elsewhere."""
 
 import contextlib
+import io
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -43,10 +45,37 @@ def _is_number(text: str) -> bool:
 
 @contextlib.contextmanager
 def printed() -> Iterator[None]:
-    """Inside, all that goes to stdout and stderr is `printable`."""
-    out, err = (cast(TextIO, _Printable(stream)) for stream in (sys.stdout, sys.stderr))
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        yield
+    """Inside, all that goes to stdout and stderr is `printable`, as far as the terminal can show it.
+
+    A reader that has gone (`| head`) or a stream that was closed stops nothing.
+    """
+    _open_streams()
+    streams = sys.stdout, sys.stderr
+    out, err = (cast(TextIO, _Printable(stream)) for stream in streams)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            yield
+    finally:
+        for stream in streams:
+            try:  # so that Python need not do so at its end, where it would complain
+                stream.flush()
+            except (OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError):
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_streams() -> None:
+    """Closed ones are the null device: else the first file that is opened takes their place, and gets what is said."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Printable:
@@ -59,7 +88,13 @@ class _Printable:
         if not _CURSOR_UP.fullmatch(text):
             back = "\r" * text.startswith("\r")
             text = back + printable(text.removeprefix("\r"))
-        return self._stream.write(text)
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

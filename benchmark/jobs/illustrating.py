@@ -1,6 +1,5 @@
 """What a training looks like: its loss curve, and image grids of what a generator makes."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,9 +16,8 @@ from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
 from benchmark.records import records
-from benchmark.store import keys
+from benchmark.store import files, keys
 from benchmark.store.entries import Store
-from benchmark.store.files import write_atomically
 
 SHOWN = 16  # images that a generator is given to reconstruct
 _NOTES = {  # what a grid holds, by the name that methods give it
@@ -56,7 +54,7 @@ class Illustrate(Job):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        return (self.training, *((self.score,) if self.score else ()))
+        return (self.training, *(self.score.images if self.score else ()))
 
     @property
     def _marker(self) -> Path:
@@ -68,10 +66,10 @@ class Illustrate(Job):
 
     def done(self, store: Store) -> bool:
         try:
-            drawn = json.loads(self._marker.read_text(encoding="utf-8"))
-            files = [self.folder / f"{path}.{ending}" for path in drawn["paths"] for ending in self._endings]
-            return bool(drawn["key"] == self.key and all(path.is_file() for path in files))
-        except (OSError, ValueError, KeyError, TypeError):
+            drawn = files.read_sealed(self._marker)
+            paths = [self.folder / f"{path}.{ending}" for path in drawn["paths"] for ending in self._endings]
+            return drawn["key"] == self.key and all(path.is_file() for path in paths)
+        except (OSError, ValueError, KeyError):
             return False
 
     def run(self, worker: Worker) -> None:
@@ -79,7 +77,7 @@ class Illustrate(Job):
         for path, draw in figures.items():
             for ending in self._endings:
                 draw(self.folder / f"{path}.{ending}")
-        write_atomically(self._marker, json.dumps({"key": self.key, "paths": list(figures)}))
+        files.write_atomically(self._marker, files.text(files.sealed({"key": self.key, "paths": list(figures)})))
 
     def _figures(self, worker: Worker) -> Iterator[tuple[str, Callable[[Path], None]]]:
         """Paths below the results folder, without their ending, and how each is drawn."""

@@ -125,9 +125,10 @@ def _draw_sweep(view: Sweep, over: str, lines: Mapping[str, Sequence[tuple[int, 
     with canvas(path, layout.size) as figure:
         for column, (axes, name) in enumerate(zip(layout.draw(figure), measures, strict=True), start=1):
             for number, (title, points) in enumerate(lines.items()):
-                values = [point[0] for point in points]
-                axes.plot(values, [p[column] for p in points], marker="os^"[number % 3], markersize=4.5, label=title)
+                style: dict[str, Any] = {"marker": "os^"[number % 3], "markersize": 4.5, "label": title}
+                axes.plot([p[0] for p in points], [p[column] for p in points], **style)
             axes.set_xscale("log")
+            values = sorted({point[0] for points in lines.values() for point in points})
             axes.set_xticks(values, [str(value) for value in values])
             axes.minorticks_off()
             axes.set_xlabel(view.axis, fontsize=SMALL)
@@ -185,7 +186,7 @@ def _draw_bars(view: Bars, groups: Sequence[tuple[str, str, Sequence[tuple[str, 
                             "va": "bottom",
                             "fontsize": TINY,
                             "color": "white",
-                            "fontweight": "bold",
+                            "rotation": 90,
                         }
                         axes.text(x, 2, f"{ours[side]:.1f}", **text)
                     axes.plot(x, theirs[side], "D", color="0.1", markeredgecolor="white", markersize=5)
@@ -248,5 +249,5 @@ def _over(there: Sequence[str], wanted: Sequence[str], results: Mapping[str, Map
         f"{about[name]['title']} for {about[name]['stands_in_for']}" if name not in wanted else about[name]["title"]
         for name in there
     ]
-    n = next(record["ood"]["n"] for of_row in results.values() for record in of_row.values())
+    n = max(about[name]["n"] for name in there)
     return f"mean over {', '.join(titles)}; up to {n:,} images each"

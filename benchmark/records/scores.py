@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmark.metrics import Floats
-from benchmark.records import records
+from benchmark.records import score_files
 from benchmark.records.records import Record
 
 
@@ -33,7 +32,7 @@ class Cell:
 
 def source(folder: Path, record: Record) -> str | None:
     """Whether a `done` record has `scores` here, `quantiles`, or neither."""
-    paths = (records.scores_path(folder, record["row"], record[side]["name"], record["seed"]) for side in ("id", "ood"))
+    paths = (score_files.path_of(folder, record, side) for side in score_files.SIDES)
     return "scores" if all(path.is_file() for path in paths) else "quantiles" if record.get("quantiles") else None
 
 
@@ -41,17 +40,11 @@ def read(folder: Path, record: Record) -> Cell | None:
     """The cell of a `done` record of a results folder; None where neither scores nor quantiles are there."""
     numbers = record["metrics"]["auroc"], record["metrics"]["fpr95"]
     try:
-        return Cell(_load(folder, record, record["id"]), _load(folder, record, record["ood"]), *numbers)
-    except (OSError, ValueError, EOFError):  # not here, as in committed folders, or cut short
+        ids, oods = (score_files.read(folder, record, side) for side in score_files.SIDES)
+        return Cell(ids.astype(np.float64), oods.astype(np.float64), *numbers)
+    except ValueError:  # not here, as in committed folders, or not those of the record
         kept = record.get("quantiles")
         if not kept:
             return None
-        ids, oods = (np.asarray(kept[side], dtype=np.float64) for side in ("id", "ood"))
+        ids, oods = (np.asarray(kept[side], dtype=np.float64) for side in score_files.SIDES)
         return Cell(ids, oods, *numbers, whole=False)
-
-
-def _load(folder: Path, record: Record, images: dict[str, Any]) -> Floats:
-    scores = np.load(records.scores_path(folder, record["row"], images["name"], record["seed"]))
-    if scores.shape != (images["n"],):
-        raise ValueError(f"{record['row']}: {scores.shape} scores of {images['n']:,} images of {images['name']}")
-    return np.asarray(scores, dtype=np.float64)

@@ -40,7 +40,7 @@ def critical_difference(rows: Sequence[tuple[str, float]], groups: Sequence[tupl
     values = [value for _, value in rows]
     reach = 0.004 * (values[0] - values[-1]) or 0.1  # of a bar beyond its rows: seen where these are as good as one
     labels = [f"{wrap(title, _LABEL - 0.4)}\u00a0\u00a0{value:.1f}" for title, value in rows]
-    wide = max(map(width, labels)) + 0.1
+    wide = max(map(width, labels)) + 0.06 + MARGIN
     half = math.ceil(len(rows) / 2)
     sides = {"right": range(half), "left": range(len(rows) - 1, half - 1, -1)}  # so that no leader crosses another
     heights = [height(label) + 0.05 for label in labels]

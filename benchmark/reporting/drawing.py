@@ -1,6 +1,5 @@
 """Which figures a results folder has: each drawn from its records and scores, again only where these changed."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,7 @@ from benchmark.records.records import Record
 from benchmark.records.resolutions import Pairs
 from benchmark.records.scores import Cell
 from benchmark.records.significance import Significance
-from benchmark.store import keys
-from benchmark.store.files import write_atomically
+from benchmark.store import files, keys
 
 DRAWN = "drawn.json"
 
@@ -58,15 +56,14 @@ def draw(
         (folder / figure.path).parent.mkdir(parents=True, exist_ok=True)
         figure.draw(folder / figure.path)
         drawn[figure.path] = figure.key
-        write_atomically(folder / DRAWN, json.dumps(drawn, indent=1, sort_keys=True))
+        files.write_atomically(folder / DRAWN, files.text(files.sealed(drawn)))
 
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_sealed(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _comparisons(rows: Ranking, compared: Significance | None, both: Pairs) -> Iterator[Figure]:

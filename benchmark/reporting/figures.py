@@ -207,14 +207,14 @@ def roc_curves(rows: Mapping[str, Mapping[str, Cell]], path: Path) -> None:
 
 def _roc_panel(axes: Any, cells: Sequence[tuple[str, Cell]], best: Sequence[str]) -> None:
     chance = np.linspace(0, 1, 50)
-    axes.plot(chance, chance, color="0.85", linewidth=0.8, zorder=0)
+    axes.plot(chance**2, chance**2, color="0.85", linewidth=0.8, zorder=0)
     axes.axvline(0.05, color="0.2", linestyle=":", linewidth=1)
     for row, cell in reversed(cells):  # the best on top
         place = best.index(row) if row in best else None
         style: dict[str, Any] = {"color": GREY, "linewidth": 0.6}
         if place is not None:
             style = {"color": COLOURS[place], "linewidth": 1.5, "linestyle": _DASHES[place]}
-        axes.plot(*_curve(cell.ids, cell.oods), **style)
+        axes.plot(*_bent(*_curve(cell.ids, cell.oods)), **style)
     for line, place in enumerate(reversed([best.index(row) for row, _ in cells if row in best])):
         cell = dict(cells)[best[place]]
         text = {"transform": axes.transAxes, "ha": "right", "va": "bottom", "fontsize": TINY, "fontweight": "bold"}
@@ -225,6 +225,13 @@ def _roc_panel(axes: Any, cells: Sequence[tuple[str, Cell]], best: Sequence[str]
     marks = (0, 0.01, 0.05, 0.2, 0.5, 1)
     axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
     axes.set(xlim=(0, 1), ylim=(0, 1.01), yticks=(0, 0.5, 1))
+
+
+def _bent(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """The same curve with points between, where it has few: what is straight in shares is not on this axis."""
+    at = np.arange(len(x))
+    between = np.linspace(0, len(x) - 1, (len(x) - 1) * math.ceil(200 / len(x)) + 1)
+    return np.interp(between, at, x), np.interp(between, at, y)
 
 
 def _roc_legend(figure: Any, entries: Sequence[str], heading: str, coloured: int, up: float) -> None:

@@ -41,7 +41,7 @@ def test_pdf_beside_png(tmp_path):
     [
         ([60 * 0.9**i for i in range(30)], "log", "50"),
         ([6e3 * 0.1**i for i in range(9)], "log", "0.01"),
-        ([2.0, 1.0], "linear", "1.5"),
+        ([2.0, 1.0], "linear", "1.4"),
     ],
 )
 def test_ticks_of_a_loss_curve_are_plain_numbers(tmp_path, monkeypatch, losses, scale, some):

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 import methods
 import run_all
 from benchmark.jobs import measuring
-from benchmark.store.entries import ChunkWriter
+from benchmark.store.chunks import ChunkWriter
 from methods.encoders.classifier import Classifier
 
 FOLDER = "mini+limit=30+limit-train=60"
@@ -58,10 +58,10 @@ def test_a_second_run_does_nothing(trial, counted, monkeypatch):
     trial.run()
     counted.clear()
     before = trial.records()
-    from benchmark.reporting import figures
+    from benchmark.reporting import figures, speeds
 
-    for name in ("histograms", "roc_curves", "speed"):
-        monkeypatch.setattr(figures, name, lambda *_, **__: pytest.fail("drawn again"))
+    for module, name in ((figures, "histograms"), (figures, "roc_curves"), (speeds, "speed")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("drawn again"))
     assert trial.run() == 0
     assert not counted
     assert trial.records() == before
