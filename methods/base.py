@@ -76,7 +76,8 @@ def check_settings(of: Any) -> None:
     int and float are numbers, finite and no booleans, of a `Range` where one is stated; also bool, str, None, Literal,
     `|`, and tuple[X, ...], as which a list passes.
     """
-    for name, hint in _hints(type(of)).items():
+    cls: Any = type(of)
+    for name, hint in _hints(cls).items():
         value = getattr(of, name)
         if not _fits(value, hint):
             title = getattr(of, "title", "") or type(of).__name__
@@ -320,7 +321,7 @@ def check_training(train: Features, reads: Iterable[str]) -> None:
         values = getattr(train, name)
         if isinstance(values, Tensor) and values.is_floating_point():
             rows = max(1, (1 << 22) // max(1, values[:1].numel()))  # 16 MiB at a time: it may be a memory map
-            bad = sum(int((~block.isfinite()).flatten(1).any(dim=1).sum()) for block in values.split(rows))
+            bad = sum(int((~block.isfinite()).flatten(1).any(dim=1).sum()) for block in torch.split(values, rows))
             if bad:
                 raise ValueError(f"{name} of {bad:,} of {len(train):,} training images: NaN or infinity")
 

@@ -93,9 +93,9 @@ class _Document:
             self._anchors[event.anchor] = value, self._count - before
         return value
 
-    def _mapping(self, depth: int) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        merged: dict[str, Any] = {}
+    def _mapping(self, depth: int) -> dict[str | int, Any]:
+        values: dict[str | int, Any] = {}
+        merged: dict[str | int, Any] = {}
         for event in self._until(yaml.MappingEndEvent):
             if isinstance(event, yaml.ScalarEvent) and event.value == "<<" and event.implicit[0]:
                 parent = self._build(next(self._events), depth + 1)

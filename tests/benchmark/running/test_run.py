@@ -253,10 +253,10 @@ def test_out_of_gpu_memory_while_scoring_halves_the_block(trial, monkeypatch, tm
 
 def test_a_results_folder_that_cannot_be_written_is_one_line(trial, capsys):
     trial.results.write_text("a file where the folder should be")
-    assert trial.run("--methods", "lowlevel") == 1
-    error = capsys.readouterr().err
-    assert "results" in error
-    assert "Traceback" not in error
+    with pytest.raises(SystemExit) as end:
+        trial.run("--methods", "lowlevel")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == f"error: argument --results: {trial.results} is no folder\n"
 
 
 @pytest.mark.parametrize("fail_at", [1, 4])
