@@ -6,10 +6,11 @@ scores are needed.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from math import comb
+from collections.abc import Callable, Mapping, Sequence
+from math import comb, isnan
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from benchmark.papers import views
 from benchmark.planning import suite as suites
@@ -108,18 +109,19 @@ def digits() -> str:
         for name, title, group in shown.near_first()
         if group != "control"
     ]
-    lines = frame(found, shown).set_index(["row", "ood"])
+    every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
+    lines = {(line["row"], line["ood"]): line for line in every}
     head = ["row", *(title for _, title in columns), "average"]
     body = []
     for row, title, _ in sorted(shown.rows, key=lambda row: is_sanity(row[0])):
-        cells = [lines.loc[(row, name)] for name in (*(name for name, _ in columns), ALL)]
+        cells = [lines[row, name] for name in (*(name for name, _ in columns), ALL)]
         body.append([title, *(f"{c['auroc']:.1f} ±{_spread(c):.1f} / {c['fpr95']:.1f}" for c in cells)])
     return _markdown(head, body)
 
 
-def _spread(cell: "object") -> float:
-    std, low, high = (float(cell[name]) for name in ("auroc_std", "auroc_low", "auroc_high"))  # type: ignore[index]
-    return std if std == std else (high - low) / 2  # the standard deviation over seeds, NaN where there is one
+def _spread(cell: Mapping[str, Any]) -> float:
+    """The standard deviation over seeds; half the interval where there is one seed."""
+    return float((cell["auroc_high"] - cell["auroc_low"]) / 2 if isnan(cell["auroc_std"]) else cell["auroc_std"])
 
 
 _ROWS = (

@@ -8,10 +8,10 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from benchmark.records import throughput
@@ -134,6 +134,11 @@ def provenance(**more: Any) -> dict[str, Any]:
     return {
         **machine(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["run_all.py", *sys.argv[1:]]),
+        "command": portable(["run_all.py", *sys.argv[1:]]),
         **more,
     }
+
+
+def portable(words: Iterable[str]) -> str:
+    """A command without the folders of this machine, of which only the last name stays: records are committed."""
+    return " ".join(f".../{PurePath(word).name}" if PurePath(word).is_absolute() else word for word in words)

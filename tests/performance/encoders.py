@@ -1,8 +1,9 @@
 """The encoder's forward pass against the plain network in eval mode, on the same batch.
 
 plain: the network as timm, or our file, builds it, in eval mode and inference mode. fused: the same as encoders run it,
-batch norms folded, channels last. Both with the allocator as encoders set it (methods/device/memory.py); "as it comes" is the
-plain network before that. The rate of the operations beside that of a plain matrix product shows how much is left.
+batch norms folded, channels last. Both with the allocator as encoders set it (methods/device/memory.py); "as it comes"
+is the plain network before that. The rate of the operations beside that of a plain matrix product shows how much is
+left.
 bf16: the fused network with `--precision bf16`, and how far its output is from float32's (2-norm, relative).
 """
 
