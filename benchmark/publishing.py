@@ -1,7 +1,7 @@
 """Committed results as pages, from their records alone: `python -m benchmark.publishing` writes them all anew.
 
-Tables and findings of every folder of `results/published`, tables of papers, and the tables in README.md and
-results/*.md, which stand between `<!-- table: NAME -->` and `<!-- end -->`. Nothing is measured; no images and no
+Tables, findings and comparisons of every folder of `results/published`, tables of papers, and the tables in README.md
+and results/*.md, which stand between `<!-- table: NAME -->` and `<!-- end -->`. Nothing is measured; no images and no
 scores are needed.
 """
 
@@ -17,8 +17,9 @@ from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.records import records, reference, resolutions, significance
 from benchmark.records.frames import ALL, Record, View, frame, is_sanity
+from benchmark.records.ranking import Ranking
 from benchmark.records.shortcuts import separable
-from benchmark.reporting import report, tables
+from benchmark.reporting import drawing, report, tables
 from benchmark.reporting.findings import findings
 from benchmark.store.files import write_atomically
 from datasets import catalogue
@@ -34,7 +35,7 @@ _TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def redraw(folder: Path) -> None:
-    """Tables and findings of a committed folder."""
+    """Tables and findings of a committed folder, and the figures that need no scores."""
     found = list(records.read_all(folder))
     shown = view(found)
     compared = significance.of_folder(folder, found, shown)
@@ -45,6 +46,9 @@ def redraw(folder: Path) -> None:
     write_atomically(folder / "findings.md", findings(found, shown, compared, both))
     if compared is not None:
         write_atomically(folder / significance.TESTS, compared.csv())
+    for figure in drawing.comparing(Ranking(found, shown), compared, both):
+        (folder / figure.path).parent.mkdir(exist_ok=True)
+        figure.draw(folder / figure.path)
 
 
 def redraw_papers(folder: Path) -> None:

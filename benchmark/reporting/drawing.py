@@ -41,7 +41,7 @@ def draw(
     drawn = {} if redraw else _read(folder / DRAWN)
     todo = [
         figure
-        for figure in (*_Results(folder, found, shown).figures(), *_comparisons(Ranking(found, shown), compared, both))
+        for figure in (*_Results(folder, found, shown).figures(), *comparing(Ranking(found, shown), compared, both))
         if drawn.get(figure.path) != figure.key or not (folder / figure.path).is_file()
     ]
     for figure in tqdm(todo, desc="draw", unit="figure", delay=2, leave=False):
@@ -59,7 +59,8 @@ def _read(path: Path) -> dict[str, str]:
     return content if isinstance(content, dict) else {}
 
 
-def _comparisons(rows: Ranking, compared: Significance | None, both: Pairs) -> Iterator[Figure]:
+def comparing(rows: Ranking, compared: Significance | None, both: Pairs) -> Iterator[Figure]:
+    """The figures that compare rows: they need no scores, only what was computed from them."""
     from benchmark.reporting import comparisons
 
     source = keys.source("benchmark.reporting.comparisons")
