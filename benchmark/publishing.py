@@ -1,23 +1,25 @@
 """Committed results as pages, from their records alone: `python -m benchmark.publishing` writes them all anew.
 
-Tables and findings of every folder of `results/published`, tables of papers, and the tables in README.md and
-results/*.md, which stand between `<!-- table: NAME -->` and `<!-- end -->`. Nothing is measured; no images and no
+Tables, findings and comparisons of every folder of `results/published`, tables of papers, and the tables in README.md
+and results/*.md, which stand between `<!-- table: NAME -->` and `<!-- end -->`. Nothing is measured; no images and no
 scores are needed.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from math import comb
+from collections.abc import Callable, Mapping, Sequence
+from math import comb, isnan
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from benchmark.papers import views
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.records import records, reference, resolutions, significance
 from benchmark.records.frames import ALL, Record, View, frame, is_sanity
+from benchmark.records.ranking import Ranking
 from benchmark.records.shortcuts import separable
-from benchmark.reporting import report, tables
+from benchmark.reporting import drawing, report, tables
 from benchmark.reporting.findings import findings
 from benchmark.store.files import write_atomically
 from datasets import catalogue
@@ -33,7 +35,7 @@ _TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def redraw(folder: Path) -> None:
-    """Tables and findings of a committed folder."""
+    """Tables and findings of a committed folder, and the figures that need no scores."""
     found = list(records.read_all(folder))
     shown = view(found)
     compared = significance.of_folder(folder, found, shown)
@@ -44,6 +46,9 @@ def redraw(folder: Path) -> None:
     write_atomically(folder / "findings.md", findings(found, shown, compared, both))
     if compared is not None:
         write_atomically(folder / significance.TESTS, compared.csv())
+    for figure in drawing.comparing(Ranking(found, shown), compared, both):
+        (folder / figure.path).parent.mkdir(exist_ok=True)
+        figure.draw(folder / figure.path)
 
 
 def redraw_papers(folder: Path) -> None:
@@ -108,18 +113,19 @@ def digits() -> str:
         for name, title, group in shown.near_first()
         if group != "control"
     ]
-    lines = frame(found, shown).set_index(["row", "ood"])
+    every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
+    lines = {(line["row"], line["ood"]): line for line in every}
     head = ["row", *(title for _, title in columns), "average"]
     body = []
     for row, title, _ in sorted(shown.rows, key=lambda row: is_sanity(row[0])):
-        cells = [lines.loc[(row, name)] for name in (*(name for name, _ in columns), ALL)]
+        cells = [lines[row, name] for name in (*(name for name, _ in columns), ALL)]
         body.append([title, *(f"{c['auroc']:.1f} ±{_spread(c):.1f} / {c['fpr95']:.1f}" for c in cells)])
     return _markdown(head, body)
 
 
-def _spread(cell: "object") -> float:
-    std, low, high = (float(cell[name]) for name in ("auroc_std", "auroc_low", "auroc_high"))  # type: ignore[index]
-    return std if std == std else (high - low) / 2  # the standard deviation over seeds, NaN where there is one
+def _spread(cell: Mapping[str, Any]) -> float:
+    """The standard deviation over seeds; half the interval where there is one seed."""
+    return float((cell["auroc_high"] - cell["auroc_low"]) / 2 if isnan(cell["auroc_std"]) else cell["auroc_std"])
 
 
 _ROWS = (

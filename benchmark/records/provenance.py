@@ -5,9 +5,10 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from benchmark.records import throughput
@@ -62,7 +63,7 @@ def provenance(**more: Any) -> dict[str, Any]:
     return {
         **machine(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["run_all.py", *sys.argv[1:]]),
+        "command": portable(["run_all.py", *sys.argv[1:]]),
         **more,
     }
 
@@ -72,3 +73,8 @@ def training(device: str) -> dict[str, Any]:
     here = machine()
     about = {name: here[name] for name in ("cpu", "cores", "threads", "gpu", "system", "versions")}
     return {**about, "device": device, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def portable(words: Iterable[str]) -> str:
+    """A command without the folders of this machine, of which only the last name stays: records are committed."""
+    return " ".join(f".../{PurePath(word).name}" if PurePath(word).is_absolute() else word for word in words)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from benchmark.records.frames import Record
-from benchmark.records.significance import LEVEL, above, holm
+from benchmark.records.paired import LEVEL, above, holm
 
 SEPARABLE = 0.9  # AUROC that the method `lowlevel` must exceed significantly
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from benchmark.records.frames import Record
+from benchmark.records.paired import LEVEL, above, holm
 from benchmark.records.ranking import Ranking
 from benchmark.records.resolutions import Pairs
 from benchmark.records.shortcuts import SEPARABLE, separable
-from benchmark.records.significance import LEVEL, above, holm
 from benchmark.reporting.cells import NONE
 from benchmark.reporting.prose import Lines, count, items, picture, table
 

@@ -48,7 +48,7 @@ def draw(
     drawn = {} if redraw else _read(folder / DRAWN)
     todo = [
         replace(figure, path=f"{figure.path}.{extension}")
-        for figure in (*_Results(folder, found, shown).figures(), *_comparisons(Ranking(found, shown), compared, both))
+        for figure in (*_Results(folder, found, shown).figures(), *comparing(Ranking(found, shown), compared, both))
         for extension in (("png", "pdf") if pdf else ("png",))
     ]
     todo = [one for one in todo if drawn.get(one.path) != one.key or not (folder / one.path).is_file()]
@@ -66,7 +66,8 @@ def _read(path: Path) -> dict[str, str]:
         return {}
 
 
-def _comparisons(rows: Ranking, compared: Significance | None, both: Pairs) -> Iterator[Figure]:
+def comparing(rows: Ranking, compared: Significance | None, both: Pairs) -> Iterator[Figure]:
+    """The figures that compare rows: they need no scores, only what was computed from them."""
     from benchmark.reporting import comparisons
 
     source = keys.source("benchmark.reporting.comparisons")

@@ -5,9 +5,10 @@ from dataclasses import replace
 from statistics import fmean, median
 
 from benchmark.records.frames import FAR, NEAR, Record, View
+from benchmark.records.paired import LEVEL
 from benchmark.records.ranking import MAIN, Ranking
 from benchmark.records.resolutions import Pairs
-from benchmark.records.significance import LEVEL, Significance
+from benchmark.records.significance import Significance
 from benchmark.reporting import caveats, footnotes
 from benchmark.reporting.prose import Lines, count, escaped, items, p_value, picture
 

@@ -1,6 +1,6 @@
 """What a reader must know beside the numbers of a table: generated from the records, never written by hand."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -72,7 +72,13 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
         *_speeds(records, view),
         *_published(view),
         *dict.fromkeys(f"‡ {note}" for note in view.misprints.values()),
+        *(["DATA and WEIGHTS are the folders of --data and --weights."] if any(_named(view)) else []),
     ]
+
+
+def _named(view: View) -> Iterator[bool]:
+    """Whether what is absent belongs into a folder of the user's."""
+    return (word in how for _, how in view.absent for word in ("DATA/", "WEIGHTS/"))
 
 
 def absent(view: View) -> list[str]:

@@ -116,6 +116,34 @@ def test_a_misprint_is_that_of_a_published_cell():
         assert (line["method"], line["ood"], line["metric"].lower()) in cells, line
 
 
+def test_how_a_published_method_was_made_is_told_wherever_it_is_shown(options):
+    with (reference.REFERENCE / "notes.csv").open(encoding="utf-8", newline="") as file:
+        noted = {line["method"] for line in csv.DictReader(file)}
+    printed = set()
+    for path in reference.REFERENCE.glob("*.csv"):
+        with path.open(encoding="utf-8", newline="") as file:
+            printed |= {line["method"].partition("|")[0] for line in csv.DictReader(file) if "value" in line}
+    assert noted <= printed
+    (note,) = reference.remarks(["OAL", "MSP", "OAL"])
+    assert note.startswith("Published OAL: a ViT teacher")
+    assert "another method, not a repetition" in " ".join(views.show("oal", options).split())
+    # GLOW's 88.3 on SVHN cannot be of a raw likelihood: it stands beside the one that is corrected
+    for name, methods in (("table1", {"GLOW", "PixelCNN++"}), ("table8", {"GLOW"})):
+        rows = {row.published: row.row for row in reading.read(name).parts[0].rows if row.published in methods}
+        assert rows.keys() == methods
+        assert all("-png@" in row for row in rows.values())
+        assert "corrected by complexity" in " ".join(views.show(name, options).split())
+    trained = {row.published: row for row in suite.read("cifar10-trained").rows}
+    assert trained["GLOW"].settings["complexity"] == trained["PixelCNN++"].settings["complexity"] == "png"
+
+
+def test_nothing_of_a_machine_stands_in_a_written_table(options):
+    for name in ("table3", "table12"):
+        views.show(name, options)
+        for path in results_folder("papers", options).glob(f"{name}.*"):
+            assert str(options.data) not in path.read_text(), path
+
+
 def test_ours_published_and_their_difference(options):
     write(options, "cifar10", "msp@probe", "isun", 0.90)
     write(options, "cifar10", "msp@probe", "textures", 0.97)

@@ -11,17 +11,8 @@ import scipy.stats
 from benchmark.metrics import auroc, delong_test
 from benchmark.records import records
 from benchmark.records.frames import View
-from benchmark.records.significance import (
-    Pair,
-    Significance,
-    above,
-    compare,
-    holm,
-    mean,
-    of_folder,
-    paired_test,
-    placements,
-)
+from benchmark.records.paired import above, holm, mean, paired_test, placements
+from benchmark.records.significance import Pair, Significance, compare, of_folder
 
 
 def scores(seed, n, shift=0.0, ties=False):

@@ -258,6 +258,8 @@ def test_plus_minus_is_half_the_interval_or_the_deviation_over_seeds():
     assert "90.0** ±3.0" in cells(page, "MSP")["Birds<br>(far)"]
     assert cells(page, "KNN")["Birds<br>(far)"].startswith("<u>72.5</u> ±3.5")  # .05 / sqrt 2
     assert "- Seeds: n = 2: KNN; n = 1: all other rows." in page
+    everywhere = tables.markdown(records[1:], view(["knn"], ood=SETS[:1]))
+    assert "- Seeds: n = 2: KNN." in everywhere  # and no other rows, where there are none
 
 
 def test_published_numbers_are_told_from_ours():
