@@ -173,8 +173,9 @@ def load_features(passes: tuple[Encode, ...], store: Store, names: tuple[str, ..
     sizes: tuple[int, ...] = ()
     head = None
     for job in passes:
-        arrays |= store.arrays("encode", job.key, wanted)
+        # a head whose classes are not the ID set's is not offered; another suite may read it from the same entry
+        arrays |= store.arrays("encode", job.key, wanted - {"logits"} if job.use.no_head else wanted)
         sizes = tuple(store.meta("encode", job.key)["layer_sizes"]) or sizes
         tensors = store.tensors("encode", job.key)
-        head = Head(tensors["head.weight"], tensors["head.bias"]) if tensors else head
+        head = Head(tensors["head.weight"], tensors["head.bias"]) if tensors and not job.use.no_head else head
     return Features(**arrays, layer_sizes=sizes if "layers" in arrays else (), head=head if "head" in names else None)

@@ -27,7 +27,8 @@ def room(network: nn.Module) -> int:
 
     Weights, their average and an optimiser's state are ordinary.
     """
-    return 8 * 8 * sum(tensor.numel() for tensor in network.state_dict().values()) + (64 << 20)
+    numbers: int = sum(tensor.numel() for tensor in network.state_dict().values())
+    return 8 * 8 * numbers + (64 << 20)
 
 
 def read(path: Path, limit: int) -> tuple[Any, dict[str, str]]:

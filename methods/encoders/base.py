@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
-from methods.base import Features, Head, nearest
+from methods.base import Features, Head, check_settings, nearest
 
 Images = Tensor | Sequence[Tensor]  # uint8 (N, H, W, 3), or N images (H, W, 3) of their own sizes
 
@@ -39,6 +39,13 @@ class Encoder(ABC):
     supervised: ClassVar[bool] = True
     keeps_head: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        """Every setting is what its annotation says. An encoder that has more to say calls this first."""
+        check_settings(self)
+        for name in settings(self):
+            if isinstance(value := getattr(self, name), list):  # as YAML has them
+                setattr(self, name, tuple(value))
+
     @property
     @abstractmethod
     def offers(self) -> tuple[str, ...]:
@@ -61,6 +68,11 @@ class Encoder(ABC):
 
         CannotRun where it has to be there and is not.
         """
+        return None
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes of its head in the order of the outputs, where the settings say them."""
         return None
 
     def head_in(self, weights: Path) -> HeadClasses | None:
@@ -135,7 +147,7 @@ def settings(encoder: type[Encoder] | Encoder) -> tuple[str, ...]:
     return tuple(field.name for field in fields(encoder))
 
 
-def check_settings(name: str, given: Mapping[str, Any]) -> type[Encoder]:
+def class_of(name: str, given: Mapping[str, Any]) -> type[Encoder]:
     """The class of an encoder, its settings' names checked: ValueError naming the nearest valid one."""
     if name not in _ENCODERS:
         raise ValueError(f"no encoder {name!r}; {nearest(name, _ENCODERS)}")

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import Features, Head, nearest
+from methods.base import Count, Features, Head, NotNegative, Positive, Range
 from methods.encoders.base import Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_crop, random_flip
@@ -16,8 +16,6 @@ from methods.encoders.networks import checkpoints, cifar, fusing
 from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
-
-AUGMENTATIONS = ("crop_flip", "crop", "none")
 
 
 @register("classifier")
@@ -39,27 +37,19 @@ class Classifier(Trainable[cifar.Network]):
     title = "classifier"
 
     architecture: str = "resnet18"
-    classes: int | None = None
+    classes: Annotated[int, Range(2, 10**6)] | tuple[str, ...] | None = None
     shipped: str | None = None
-    resolution: int = 32
-    epochs: int = 100
-    batch_size: int = 128
-    lr: float = 0.1
-    weight_decay: float = 5e-4
+    resolution: Annotated[int, Range(8, 4096)] = 32
+    epochs: Count = 100
+    batch_size: Count = 128
+    lr: Positive = 0.1
+    weight_decay: NotNegative = 5e-4
     augment: Literal["crop_flip", "crop", "none"] = "crop_flip"
-    held_out: float = 0.0
+    held_out: Annotated[float, Range(0, 1, "[)")] = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         cifar.architecture(self.architecture)
-        if self.augment not in AUGMENTATIONS:
-            raise ValueError(f"classifier: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
-        if self.resolution < 8:
-            raise ValueError(f"classifier: resolution is at least 8, not {self.resolution}")
-        if self.classes is not None and self.classes < 2:
-            raise ValueError(f"classifier: classes is at least 2, not {self.classes}")
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"classifier: held_out is a share of the images, 0 or more, not {self.held_out}")
         if self.shipped is not None:
             if self.shipped != Path(self.shipped).name or not self.shipped.endswith(".safetensors"):
                 raise ValueError(f"classifier: shipped is the name of a .safetensors file, not {self.shipped!r}")
@@ -101,7 +91,7 @@ class Classifier(Trainable[cifar.Network]):
         return cifar.HEADS
 
     @property
-    def outputs(self) -> int | None:
+    def given(self) -> int | tuple[str, ...] | None:
         return self.classes
 
     def _build(self, classes: int) -> cifar.Network:
@@ -114,14 +104,14 @@ class Classifier(Trainable[cifar.Network]):
         """Train on `pixels` and labels; CannotRun without labels."""
         pixels, labels = train.need("pixels"), train.need_labels()
         found = int(labels.max()) + 1
-        if self.classes is not None and found > self.classes:
-            raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
+        if self.outputs is not None and found > self.outputs:
+            raise ValueError(f"the labels have {found} classes, more than classes: {self.outputs}")
         if self.held_out and train.validation is None:
             fitted, _ = split(len(labels), self.held_out)
             pixels, labels = pixels[fitted], labels[fitted]
         self._mean, self._std = preprocessing.statistics(pixels)
         with loop.seeded(seed):
-            network = self._build(self.classes or max(found, 2))
+            network = self._build(self.outputs or max(found, 2))
         pixels, labels = preprocessing.to_train_on(pixels, device), labels.to(device)
 
         def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:

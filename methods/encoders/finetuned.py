@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import Features, Head, nearest
+from methods.base import Count, Features, Head, NotNegative, Positive, Range
 from methods.encoders.base import Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_flip
@@ -17,8 +17,6 @@ from methods.encoders.networks import checkpoints, fusing, timm_models
 from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
-
-AUGMENTATIONS = ("flip", "none")
 
 
 @register("finetuned")
@@ -43,22 +41,16 @@ class Finetuned(Trainable[nn.Module]):
     paper = "Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models"
 
     model: str = "tf_efficientnet_b4.aa_in1k"
-    classes: int | None = None
-    resolution: int = 224
-    epochs: int = 10
-    batch_size: int = 64
-    lr: float = 1e-4
-    weight_decay: float = 1e-2
+    classes: Annotated[int, Range(2, 10**6)] | tuple[str, ...] | None = None
+    resolution: Annotated[int, Range(16, 4096)] = 224
+    epochs: Count = 10
+    batch_size: Count = 64
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-2
     augment: Literal["flip", "none"] = "flip"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.augment not in AUGMENTATIONS:
-            raise ValueError(f"finetuned: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
-        if self.resolution < 16:
-            raise ValueError(f"finetuned: resolution is at least 16, not {self.resolution}")
-        if self.classes is not None and self.classes < 2:
-            raise ValueError(f"finetuned: classes is at least 2, not {self.classes}")
         self._recipe = loop.Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -96,7 +88,7 @@ class Finetuned(Trainable[nn.Module]):
         return (f"{timm_models.configuration(self.model, self.resolution).classifier}.weight",)
 
     @property
-    def outputs(self) -> int | None:
+    def given(self) -> int | tuple[str, ...] | None:
         return self.classes
 
     def _build(self, classes: int) -> nn.Module:
@@ -127,12 +119,12 @@ class Finetuned(Trainable[nn.Module]):
         if self._start is None:
             raise RuntimeError(f"finetuned: give it the weights of {self.model} with `start_from` before fit")
         found = int(labels.max()) + 1
-        if self.classes is not None and found > self.classes:
-            raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
+        if self.outputs is not None and found > self.outputs:
+            raise ValueError(f"the labels have {found} classes, more than classes: {self.outputs}")
         network: Any
         with loop.seeded(seed):
             network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, self._start)
-            network.reset_classifier(self.classes or max(found, 2))
+            network.reset_classifier(self.outputs or max(found, 2))
         layer = timm_models.classifier(network, self.model)
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)

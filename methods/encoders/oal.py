@@ -8,13 +8,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import Features, nearest
+from methods.base import Count, Features, NotNegative, Positive, Range
 from methods.device import tensors
 from methods.encoders.base import Images, register
 from methods.encoders.classifier import Classifier, split
@@ -30,14 +30,6 @@ from methods.vectors.noise import derive
 
 # a batch's rows -> what the student reads, and the features and logits of its teacher
 Batch = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
-
-_CHOICES = {
-    "outliers": ("none", "knn", "diffusion", "gaussian", "latents"),
-    "loss": ("energy", "logistic", "uniform"),
-    "backbone": ("trained", "frozen"),
-    "guidance": ("away", "mixed"),
-}
-_LEAST = {"tune_epochs": 1, "diffusion_epochs": 1, "diffusion_blocks": 1, "k": 1, "weight": 0, "n_out": 0, "sigma": 0}
 
 
 @register("oal")
@@ -76,36 +68,28 @@ class OAL(Classifier):
     keeps_head = True
 
     base: str = ""
-    held_out: float = 0.1
+    held_out: Annotated[float, Range(0, 1, "()")] = 0.1
     outliers: Arm = "diffusion"
     loss: outlier_loss.Kind = "energy"
-    weight: float | None = None
+    weight: NotNegative | None = None
     distil: bool = True
     club: bool = False
     backbone: Literal["trained", "frozen"] = "trained"
-    tune_epochs: int = 20
-    tune_lr: float = 0.005
-    n_out: int | None = None
-    k: int = 300
-    sigma: float = 1.94
+    tune_epochs: Count = 20
+    tune_lr: Positive = 0.005
+    n_out: Annotated[int, Range(0, 10**6)] | None = None
+    k: Count = 300
+    sigma: NotNegative = 1.94
     guidance: Literal["away", "mixed"] = "away"
-    diffusion_epochs: int = 150
-    diffusion_lr: float = 1e-4
-    diffusion_blocks: int = 16
-    diffusion_width: int | None = None
+    diffusion_epochs: Count = 150
+    diffusion_lr: Positive = 1e-4
+    diffusion_blocks: Count = 16
+    diffusion_width: Count | None = None
     latents: str | None = None
     latents_sha256: str | None = field(init=False, default=None)  # keys are of content, not of paths
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, valid in _CHOICES.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"oal: {name} {getattr(self, name)!r}; {nearest(str(getattr(self, name)), valid)}")
-        for name, least in _LEAST.items():
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ValueError(f"oal: {name} is at least {least}, not {getattr(self, name)}")
-        if not self.held_out:
-            raise ValueError("oal: held_out is above 0: distances and margins are taken on images that are new")
         if (self.base and self.checkpoint is not None) or self.shipped is not None:
             raise ValueError("oal: it starts from `base` or from `checkpoint`, not from both, nor from `shipped`")
         if (self.outliers == "latents") != (self.latents is not None):

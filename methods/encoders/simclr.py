@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import Features, nearest
+from methods.base import Count, Features, NotNegative, Positive, Range
 from methods.encoders.base import Images, register
 from methods.encoders.images import augmentation, preprocessing
 from methods.encoders.networks import cifar, fusing
@@ -16,7 +16,6 @@ from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
 
-AUGMENTATIONS = ("ssd", "digits")
 PROJECTED = 128  # numbers in what the loss compares
 BASE_TEMPERATURE = 0.07  # of the SupCon code that SSD trains with
 
@@ -47,30 +46,18 @@ class SimCLR(Trainable[cifar.Network]):
     supervised = False
 
     architecture: str = "resnet18"
-    resolution: int = 32
-    epochs: int = 500
-    warmup_epochs: int = 10
-    batch_size: int = 512
-    lr: float = 0.5
-    weight_decay: float = 1e-4
-    temperature: float = 0.5
+    resolution: Annotated[int, Range(8, 4096)] = 32
+    epochs: Count = 500
+    warmup_epochs: Annotated[int, Range(0, 10**6)] = 10
+    batch_size: Annotated[int, Range(2, 10**6)] = 512  # images to be compared
+    lr: Positive = 0.5
+    weight_decay: NotNegative = 1e-4
+    temperature: Positive = 0.5
     augment: Literal["ssd", "digits"] = "ssd"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         cifar.architecture(self.architecture)
-        if self.augment not in AUGMENTATIONS:
-            raise ValueError(f"simclr: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
-        if self.resolution < 8:
-            raise ValueError(f"simclr: resolution is at least 8, not {self.resolution}")
-        if self.batch_size < 2:
-            raise ValueError(f"simclr: batch_size is at least 2, images to be compared, not {self.batch_size}")
-        if self.epochs < 1 or self.warmup_epochs < 0:
-            raise ValueError(
-                f"simclr: epochs is at least 1, not {self.epochs}; warmup_epochs 0, not {self.warmup_epochs}"
-            )
-        if not self.temperature > 0:
-            raise ValueError(f"simclr: temperature is above 0, not {self.temperature}")
         factor = self.temperature / BASE_TEMPERATURE
         self._recipe = loop.Recipe(
             epochs=self.epochs + self.warmup_epochs,

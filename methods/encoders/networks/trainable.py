@@ -26,6 +26,10 @@ class Trainable(Encoder, Generic[N]):
     checkpoint: str | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        names = self.class_names
+        if names is not None and not 1 < len(names) == len(set(names)):
+            raise ValueError(f"{self.title}: classes are at least 2 names, each of them once")
         self._network: N | None = None
         self._trained = False
         self.losses: list[float] = []
@@ -44,9 +48,17 @@ class Trainable(Encoder, Generic[N]):
         return ()
 
     @property
-    def outputs(self) -> int | None:
-        """How many classes the settings ask for; None: as many as there are."""
+    def given(self) -> int | tuple[str, ...] | None:
+        """How many classes the settings ask for, or which; None: those that there are."""
         return None
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.given if isinstance(self.given, tuple) else None
+
+    @property
+    def outputs(self) -> int | None:
+        return len(self.given) if isinstance(self.given, tuple) else self.given
 
     @abstractmethod
     def _build(self, classes: int) -> N:
@@ -70,7 +82,7 @@ class Trainable(Encoder, Generic[N]):
             return state, header, None
         head = checkpoints.head_classes(state, header, self.head_names, like, weights)
         if self.outputs not in (None, head.count):
-            raise ValueError(f"{weights} has {head.count} classes, not {self.outputs}")
+            raise ValueError(f"{weights} has {head.count:,} classes, not {self.outputs:,}")
         return state, header, head
 
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from methods.base import CannotRun
 from methods.device import tensors
-from methods.device.files import open_regular
+from methods.device.files import read_regular
 
 BYTES = 1 << 30  # of a file: 16,384 latents of [4, 64, 64]
 SIDE = 64  # of a latent, for images of 512 pixels
@@ -16,8 +16,7 @@ SIDE = 64  # of a latent, for images of 512 pixels
 def sha256(path: Path) -> str | None:
     """Of the file's content, in hex; None where it is not there. ValueError for what is no regular file."""
     try:
-        with open_regular(path, BYTES) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(read_regular(path, BYTES)).hexdigest()
     except OSError:
         return None
 
