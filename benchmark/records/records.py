@@ -2,14 +2,16 @@
 
 import gzip
 import json
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from benchmark.records import form
+from benchmark.records import fitting, form
 from benchmark.records.names import path_of, safe_name, scores_path, speed_path
 from benchmark.records.provenance import machine, provenance
 from benchmark.store import files
@@ -92,12 +94,24 @@ def done(path: Path, key: str) -> Record | None:
 
 
 def read_all(folder: Path) -> list[Record]:
-    """Every sound record below a results folder, by their names; of a published one, out of its one file."""
-    return load(folder)[0]
+    """The records below a results folder that may stand beside each other; stderr is told which are left out."""
+    read, damaged = load(folder)
+    found, others = fitting.split(read, {})
+    if damaged:
+        _say(f"note: {folder}: left out, because they are damaged: {'; '.join(damaged)}")
+    if others:
+        rows = ", ".join(sorted({record["row"] for record in others}))
+        _say(f"note: {folder}: left out, because newer records are of other images or weights: {rows}")
+    return found
+
+
+@cache
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def load(folder: Path) -> tuple[list[Record], list[str]]:
-    """`read_all`, and what was left out, each with the reason."""
+    """Every sound record, by their names, or of a published folder; and what was left out, and why."""
     found: list[Record] = []
     left_out: list[str] = []
     for path in sorted((folder / "records").glob("*/*.json")):
@@ -132,6 +146,6 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def pack(folder: Path, path: Path) -> None:
     """All records of a results folder as one compressed file, a line each: what is committed of them."""
-    lines = "".join(map(files.text, read_all(folder)))
+    lines = "".join(map(files.text, load(folder)[0]))
     with files.replacing(path) as file:
         file.write(gzip.compress(lines.encode(), mtime=0))

@@ -125,13 +125,11 @@ class Runner:
             raise
         except CannotRun as reason:
             self._stopped[key] = _Stopped("skipped", str(reason))
-        except OSError as error:
+        except Exception as error:  # a row that fails does not stop the others
             if is_full(error):
                 raise DiskFull(
                     f"no space left while doing: {job.title}; free some, or choose another --cache or --results"
                 ) from None
-            self._fail(job, error)
-        except Exception as error:  # a row that fails does not stop the others
             self._fail(job, error)
         return self._stopped.get(key)
 

@@ -1,7 +1,5 @@
 """Arrays and tensors on disk, without pickled objects, and with the disk's own errors."""
 
-import os
-import re
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -59,17 +57,10 @@ def _of_numbers(found: Array, name: str) -> Array:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Any]) -> None:
-    """A safetensors file. OSError where the disk is full."""
-    from safetensors import SafetensorError
+    """A safetensors file."""
     from safetensors.torch import save_file
 
-    try:
-        save_file({name: values.contiguous() for name, values in tensors.items()}, path)
-    except SafetensorError as error:
-        code = re.search(r"\(os error (\d+)\)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
+    save_file({name: values.contiguous() for name, values in tensors.items()}, path)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
