@@ -33,10 +33,11 @@ def parts(record: Record) -> Iterator[tuple[Hashable, Any]]:
 
 
 def _of_any_seed(encoder: Any) -> Any:
-    """What is the same of an encoder that is trained once a seed."""
+    """What is the same of an encoder that is trained once a seed, or shipped for one of them."""
     if not isinstance(encoder, Mapping):
         return encoder
-    return {name: _of_any_seed(value) for name, value in encoder.items() if name != "seed"}
+    kept = {name: value for name, value in encoder.items() if name != "seed" and (name, value) != ("weights", None)}
+    return {name: _of_any_seed(value) for name, value in kept.items()}
 
 
 def split(found: Iterable[Record], present: Mapping[Hashable, Any]) -> tuple[list[Record], list[Record]]:
