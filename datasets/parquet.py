@@ -215,7 +215,7 @@ def _checked(path: Path, name: str, rows: int, chunk: Any, source: BinaryIO) -> 
 
 def _rows_a_block(of_column: Pages, rows: int) -> int:
     """How many rows are read at once: they take about a block, even where every row is the same large image."""
-    longest = max(of_column.unpacked / rows, of_column.dictionary / 4, 1)  # the first is usual, the second the worst
+    longest = max(of_column.unpacked / rows, of_column.dictionary / 2, 1)  # the first is usual, the second the worst
     return max(1, min(rows, int(BLOCK_BYTES // longest)))
 
 
