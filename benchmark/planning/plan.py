@@ -1,8 +1,8 @@
 """From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from benchmark.planning.encoders import EncoderLookup
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.overlaps import Overlaps
 from benchmark.planning.suite import OODSet, RowSpec, Suite, UsageError
+from benchmark.records import fitting
 from benchmark.store.entries import Store
 from datasets import catalogue
 from datasets.altered import AlteredSet
@@ -66,6 +67,12 @@ class Row:
     measures: Mapping[str, Measure]  # by the name of the OOD set
     speed: MeasureSpeed | None
     pictures: tuple[Illustrate, ...]
+
+    @property
+    def present(self) -> Iterator[tuple[Hashable, Any]]:
+        """What there is now of all that its records depend on, as `records.fitting` names it."""
+        for measure in self.measures.values():
+            yield from fitting.parts({**measure.about, "depends": measure.depends})
 
 
 @dataclass(frozen=True)
@@ -162,10 +169,7 @@ class _Planner:
             self.footnotes.append(f"--limit {options.limit}: at most {options.limit:,} test images of each set.")
         self.rows = suites.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
         self.columns = [column for spec in self._ood() if (column := self._column(spec)) is not None]
-        names = [column.name for column in self.columns]
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"two OOD sets are called {name!r}: give one of the folders another name")
+        self.columns = self._named_apart()
         wanted = {row.encoder for row in self.rows}
         self.encoders = EncoderLookup(
             self.suite, options, self.train, self.test.images, self.size, wanted, download=download
@@ -270,6 +274,27 @@ class _Planner:
                 self.broken.append((printable(name), str(error)))
             return None
         return images
+
+    def _named_apart(self) -> list[Column]:
+        """The columns under names of their own: of two sets of one name the later folder gets its parent's before."""
+        named = [(self.suite.id.set, [self.train, self.test])]
+        named += [((c.spec.stand_in if c.stands_in_for else None) or c.spec.set, [c.images]) for c in self.columns]
+        taken: set[str] = set()
+        for where, selections in sorted(named, key=lambda each: is_path(each[0])):
+            name, parts = selections[0].images.name, Path(where).resolve().parts if is_path(where) else ()
+            depth = 1
+            while name in taken and depth < len(parts):
+                depth += 1
+                name = "/".join(parts[-depth:])
+            if name in taken:
+                raise UsageError(f"two sets are called {name!r}: one of them is the other, or needs another name")
+            taken.add(name)
+            if depth > 1:
+                for selection in selections:
+                    selection.images.name = selection.images.title = name
+        return [
+            replace(column, name=column.images.images.name, title=column.images.images.title) for column in self.columns
+        ]
 
     def _row(self, spec: RowSpec, method: Method, seed: int, random: bool) -> Row:
         """The jobs of one row with one seed; `random`: whether another seed would give other scores."""

@@ -18,7 +18,9 @@ def write(path: Path, writer: Callable[[Path], object]) -> None:
     """Have `writer` fill a temporary file, flush it to disk and rename it to `path`; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+    temporary.unlink(missing_ok=True)
     try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))  # no link's target
         writer(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -35,7 +37,12 @@ def remove(path: Path) -> None:
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """`state` of tensors and plain values, as torch.save has it."""
-    write(path, lambda temporary: torch.save(state, temporary))
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # a full disk is then an OSError that says so
+            torch.save(state, file)
+
+    write(path, fill)
 
 
 def load(path: Path, identity: str, limit: int) -> dict[str, Any] | None:

@@ -198,9 +198,12 @@ def architecture(name: str) -> type[Network]:
 
 
 def build(name: str, classes: int) -> Network:
-    """A network with the initial weights of He et al. 2015 (fan out), drawn from torch's global generator."""
+    """A network with the initial weights of He et al. 2015 (fan out), drawn from torch's global generator.
+
+    On the meta device it has none: torch would load its compiler to draw them, for seconds.
+    """
     network = architecture(name)(classes, **ARCHITECTURES[name][1])
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network

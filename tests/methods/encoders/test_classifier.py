@@ -138,6 +138,9 @@ def test_a_share_can_be_held_out() -> None:
     ours = create("classifier", **settings, held_out=0.25).open(None).fit(train).state()
     theirs = create("classifier", **settings).open(None).fit(Features(pixels=pixels[rows], labels=labels[rows])).state()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+    given = Features(pixels=pixels[rows], labels=labels[rows], validation=train[held])
+    apart = create("classifier", **settings, held_out=0.25).open(None).fit(given).state()
+    assert all(torch.equal(apart[name], theirs[name]) for name in apart | theirs)
 
 
 def test_labels_are_needed_and_have_to_fit() -> None:
