@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from datasets import memory
 from datasets.images import ImageSet, Pixels
 
 # What each does, with the factors of the sizes that an image goes through, one after the other.
@@ -39,6 +40,7 @@ class AlteredSet(ImageSet):
         width, height = image.size
         for factor in self._factors:
             size = max(1, round(width * factor)), max(1, round(height * factor))
+            memory.admit(7 * size[0] * size[1])  # Pillow's image and our copy
             image = image.resize(size, Image.Resampling.BICUBIC)
         return np.array(image)
 

@@ -46,7 +46,7 @@ class FolderSet(ImageSet):
             first = {digest: row for row, (_, digest) in reversed(list(enumerate(self._hashes)))}
             kept = sorted(first.values())
             if twice := len(self._files) - len(kept):
-                notes = (*notes, f"{_files(twice)} that stand{'s' * (twice == 1)} twice in it count once")
+                notes = (*notes, f"{_files(twice, 'stands twice in it counts', 'stand twice in it count')} once")
                 self._files = [self._files[row] for row in kept]
                 self._hashes = [self._hashes[row] for row in kept]
         of_images = [tuple(path.split("/")[:-1][:class_depth]) for path in self._files]
@@ -59,7 +59,7 @@ class FolderSet(ImageSet):
             if empty := {folders[depth] for folders in listing.folders if len(folders) == depth + 1} - tops:
                 fault = f"its class {printable(min(empty))} holds no images; fill or remove the folder"
             if beside:
-                notes = (*notes, f"{_files(beside)} beside its class folders, without a label")
+                notes = (*notes, f"{_files(beside, 'lies', 'lie')} beside its class folders: without a label")
         label = {folders: number for number, folders in enumerate(classes)}
         super().__init__(
             name,
@@ -100,5 +100,5 @@ def _shared_depth(images: list[str]) -> int:
     return sum(takewhile(bool, same))
 
 
-def _files(count: int) -> str:
-    return f"{count:,} file{'s' * (count != 1)}"
+def _files(count: int, one: str, several: str) -> str:
+    return f"1 file that {one}" if count == 1 else f"{count:,} files that {several}"

@@ -25,8 +25,8 @@ Digests = NDArray[np.bytes_]
 MAX_PIXELS = 64_000_000
 KEPT_BYTES = 256 << 20
 # Raster formats only: Pillow would hand others (EPS) to a program outside.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM")
-FORMATS += ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()
+_AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", *_AVIF)
 # Bytes a pixel that decoders take beside the image itself (Pillow's) and our copy of it.
 _BESIDE = {"WEBP": 8, "AVIF": 12, "TIFF": 4}
 IMAGE_BYTES = 512 << 20  # of a file with one image
@@ -139,8 +139,10 @@ def _fault(labels: Labels, classes: tuple[str, ...]) -> str:
 def file_sha256(path: Path, limit: int | None = None) -> tuple[int, str]:
     """Size in bytes and SHA-256, in hex, of a regular file's content; the file is streamed."""
     with open_regular(path, limit) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return file.tell(), digest.hexdigest()
 
 
 def content_digests(contents: Iterable[bytes | memoryview | None]) -> Digests:
@@ -222,7 +224,7 @@ def _shift(image: Image.Image) -> int | None:
     if 2 in tags.get(_SAMPLE_FORMAT, ()):
         raise ValueError("its pixels are signed numbers, of a range that is not known")
     if image.mode.startswith("I;"):
-        return max(tags.get(_BITS_PER_SAMPLE, (16,))) - 8
+        return int(max(tags.get(_BITS_PER_SAMPLE, (16,)))) - 8
     if image.mode != "I":
         return None
     if image.format not in ("PNG", "PPM"):  # of these two Pillow makes 32 bits out of 16

@@ -117,12 +117,11 @@ def _place(folder: Path) -> Path | None:
     """Where the shards are that are not in a folder of their split; None where there are none."""
     if _parquet(folder):
         return folder
-    inside = {name: child for name, child in _folders(folder).items() if name not in _SPLITS and _parquet(child)}
-    if len(inside) > 1 and "data" not in inside:
-        raise ValueError(
-            f"{folder} holds several sets of parquet files ({', '.join(sorted(inside))}); name one of them"
-        )
-    return inside.get("data", next(iter(inside.values()), None))
+    inside = {name: child for name, child in _folders(folder).items() if name not in _SPLITS}
+    place = inside.get("data") or (next(iter(inside.values())) if len(inside) == 1 else None)
+    if place is None and (several := [name for name, child in inside.items() if _parquet(child)]):
+        raise ValueError(f"{folder} holds parquet files in {', '.join(several)}; name one of these folders")
+    return place if _parquet(place) else None
 
 
 def _parquet(folder: Path | None) -> list[Path]:

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 _HEADER_BYTES = 2048
 _MOST_HEADER_BYTES = 64 << 20
-_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
+_DICTIONARY = 2
+_ABOUT: dict[Any, int] = {0: 5, 3: 8}  # kinds of data pages -> the field with what is said of their values
 _DEPTH = 8
 
 
@@ -34,7 +35,7 @@ def pages(file: BinaryIO, chunk: Any) -> Pages:
         kind, size, packed = (header.get(field) for field in (1, 2, 3))
         if not (isinstance(size, int) and isinstance(packed, int)) or size < 0 or packed < 0:
             raise ValueError("a page without its size")
-        about = header.get({_DATA: 5, _DATA_V2: 8}.get(kind, 0), {})
+        about = header.get(_ABOUT.get(kind, 0), {})
         values += about.get(1, 0) if isinstance(about, dict) else 0
         unpacked += size
         dictionary += size if kind == _DICTIONARY else 0

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, TypeVar
@@ -72,7 +72,7 @@ class ParquetSet(ImageSet):
     ) -> None:
         self._files, self._hashes, twice = _once(files)
         if twice:
-            notes = (*notes, f"{twice} of its {len(files)} parquet files stand twice and count once")
+            notes = (*notes, f"left out: parquet files that stand twice ({twice})")
         self._groups: list[_Group] = []
         self._cache: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._cached_bytes = 0
@@ -80,7 +80,7 @@ class ParquetSet(ImageSet):
         said, labels = [], []
         rows, column = 0, None
         for path in self._files:
-            found = _reading(path, lambda path=path, rows=rows: _looked_at(path, rows))
+            found = _reading(path, partial(_looked_at, path, rows))
             column = column or found.label
             said.append((found.metadata, found.rows))
             labels += found.labels
@@ -182,16 +182,16 @@ def _looked_at(path: Path, start: int) -> _File:
         found = _File(there, schema.metadata, label, [pyarrow.nulls(there)] if label is None else [], [])
         for number, group in enumerate(groups):
             chunks = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
-            for name in (
-                {column, label} & set(chunks) if group.num_rows else ()
-            ):  # a label of structs or lists has other columns
-                of_column = _checked(path, name, group.num_rows, chunks[name], source)
-                if name == column:
-                    block = _rows_a_block(of_column, group.num_rows)
-                    found.groups.append(_Group(path, number, column, start, group.num_rows, block))
+            if not group.num_rows:
+                continue
+            of_image = _checked(path, column, group.num_rows, chunks[column], source)
+            if label in chunks:  # labels of structs or lists have other columns, and are not read
+                _checked(path, str(label), group.num_rows, chunks[label], source)
+            block = _rows_a_block(of_image, group.num_rows)
+            found.groups.append(_Group(path, number, column, start, group.num_rows, block))
             start += group.num_rows
     if label is not None:
-        found.labels = _labels(path, label, schema.field(label).type)
+        found.labels = _labels(path, label, schema.field(label).type, there)
         if (read := sum(map(len, found.labels))) != there:
             raise ValueError(f"{path} says that it has {there:,} rows, and {read:,} labels were read; get it again")
     return found
@@ -219,10 +219,13 @@ def _rows_a_block(of_column: Pages, rows: int) -> int:
     return max(1, min(rows, int(BLOCK_BYTES // longest)))
 
 
-def _labels(path: Path, name: str, kind: Any) -> list[Any]:
+def _labels(path: Path, name: str, kind: Any, rows: int) -> list[Any]:
+    import pyarrow
     import pyarrow.parquet as pq
     import pyarrow.types as kinds
 
+    if kinds.is_nested(kind):
+        return [pyarrow.nulls(rows, kind)]
     texts = [name] if kinds.is_string(kind) or kinds.is_large_string(kind) else None  # each text once
     with open_regular(path) as source, pq.ParquetFile(source, read_dictionary=texts) as file:
         return [batch.column(0) for batch in file.iter_batches(LABEL_ROWS, columns=[name])]

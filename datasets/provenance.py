@@ -39,7 +39,7 @@ def _parsed(raw: Mapping[bytes, bytes], label: str | None) -> dict[str, Any]:
     for raw_key, raw_value in raw.items():
         key, value = raw_key.decode(errors="replace"), raw_value.decode(errors="replace")
         if key == "huggingface":
-            said.setdefault("classes", _names(_features(value).get(label)))
+            said.setdefault("classes", _names(_features(value).get(label or "")))
         if key in _FOR_OTHERS:
             continue
         said[key] = value

@@ -6,14 +6,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff")
-SUFFIXES += (".ppm", ".pgm", ".pbm", ".pnm")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".bmp", ".dib", ".gif", ".tif", ".tiff",
+    ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
 # What lies beside images by custom: nothing is said of it.
-COMPANIONS = (".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".pdf")
-COMPANIONS += (".py", ".sh", ".db", ".ini", ".url", ".log", ".bib")
+COMPANIONS = (
+    ".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".html", ".pdf",
+    ".py", ".sh", ".db", ".ini", ".url", ".log", ".bib",
+)  # fmt: skip
 # Folders in which a NAS or a desktop keeps small copies of images, and what was thrown away.
-EXTRAS = ("@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "__macosx")
-EXTRAS += ("lost+found", "system volume information")
+EXTRAS = (
+    "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
+    "lost+found", "system volume information",
+)  # fmt: skip
 DEPTH = 64
 OTHERS = 100_000  # files and folders that may lie beside the images; and twenty more for each image
 

@@ -173,6 +173,7 @@ class Encode(Job):
                 yield _on_cpu(before)
             before = worker.encode(self.use, batch.images)
             worker.passes[self.use.name] = worker.passes.get(self.use.name, 0) + len(batch.rows)
+            del batch  # its images go before the next are decoded
         if before is not None:
             yield _on_cpu(before)
 

@@ -65,3 +65,17 @@ def entry(monkeypatch):
         return toy
 
     return add
+
+
+@pytest.fixture
+def fill(noise, png):
+    """Writes noise images at these paths below a folder; the seed is the place in the list."""
+
+    def write(root, *names):
+        for seed, name in enumerate(names):
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(noise(seed)))
+        return root
+
+    return write

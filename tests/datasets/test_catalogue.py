@@ -99,3 +99,18 @@ def test_listing_needs_no_heavy_library(tmp_path):
 def test_present_without_a_data_folder():
     assert present("digits", None)
     assert not present("svhn", None)
+
+
+def test_the_order_of_classes_is_that_of_timm_and_torchvision():
+    from timm.data import ImageNetInfo
+    from torchvision.datasets import KMNIST, MNIST, FashionMNIST
+
+    assert list(catalogue.get("imagenet").class_names) == ImageNetInfo().label_names()
+    assert catalogue.get("fashion_mnist").class_names == tuple(FashionMNIST.classes)
+    assert catalogue.get("kmnist").class_names == tuple(KMNIST.classes)
+    assert catalogue.get("mnist").class_names == tuple(name[0] for name in MNIST.classes)
+    for name in catalogue.names():
+        entry = catalogue.get(name)
+        assert len(entry.class_names) in (0, entry.classes)
+        assert len(set(entry.class_names)) == len(entry.class_names)
+    assert catalogue.get("cifar100").class_names == tuple(sorted(catalogue.get("cifar100").class_names))

@@ -12,20 +12,6 @@ from datasets.images import MAX_PIXELS, decode
 from datasets.sources import find, present
 
 
-@pytest.fixture
-def fill(noise, png):
-    """Writes noise images at these paths below a folder; the seed is the place in the list."""
-
-    def write(root, *names):
-        for seed, name in enumerate(names):
-            path = root / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(png(noise(seed)))
-        return root
-
-    return write
-
-
 def test_classes_are_the_sorted_sub_folders(tmp_path, fill, noise, entry):
     entry(splits={"test": 5})
     fill(tmp_path / "toy" / "test", "dog/2.png", "dog/10.png", "cat/b/deep.PNG", "cat/a.png", "ant/x.png")

@@ -1,13 +1,16 @@
 import json
 import os
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from datasets import parquet
+from datasets.catalogue import get
 from datasets.sources import Missing, find, present
 
 
@@ -219,3 +222,125 @@ def test_a_folder_of_parquet_files_by_its_path(tmp_path, noise, png, write_parqu
     assert np.array_equal(np.stack(found.read([0, 1])), np.stack([noise(0), noise(1)]))
     write_parquet(folder / "test-0.parquet", [png(noise(2))])
     assert np.array_equal(find(str(folder), "test", None).read([0])[0], noise(2))
+
+
+PATHS = ["/etc/passwd", "/etc/hostname"]
+NO_IMAGES = [pa.array([{"bytes": path} for path in PATHS]), pa.array(PATHS), pa.array([b"x", b"y"], pa.binary(1))]
+
+
+@pytest.mark.parametrize("column", NO_IMAGES)
+def test_a_text_in_the_place_of_an_image_is_never_opened(tmp_path, column):
+    pq.write_table(pa.table({"image": column}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"the column 'image(.bytes)?' holds .*, not encoded images"):
+        find(str(tmp_path), "test", None)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "classes"),
+    [
+        (pa.array(["dog", "cat", None, "dog"]), [1, 0, -1, 1], ("cat", "dog")),
+        (pa.array(["dog", "cat", "", "dog"]).dictionary_encode(), [1, 0, -1, 1], ("cat", "dog")),
+        (pa.array([3, 1, None, 3]).dictionary_encode(), [3, 1, -1, 3], ("0", "1", "2", "3")),
+        (pa.array([1.0, 0.0, None, float("nan")]), [1, 0, -1, -1], ("0", "1")),
+        (pa.array([True, False, None, True]), [1, 0, -1, 1], ("0", "1")),
+        (pa.array([1, 0, 1, 0], pa.uint8()), [1, 0, 1, 0], ("0", "1")),
+    ],
+)
+@pytest.mark.parametrize("label", ["label", "labels", "class"])
+def test_kinds_of_labels(tmp_path, noise, png, write_parquet, labels, expected, classes, label):
+    write_parquet(tmp_path / "a.parquet", [png(noise(seed)) for seed in range(4)], labels, label=label)
+    found = find(str(tmp_path), "test", None)
+    assert (found.labels.tolist(), found.classes, found.fault) == (expected, classes, "")
+    assert found.named == ("cat" in classes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        (pa.array([0.5, 1.0]), "they are fractions, not whole numbers"),
+        (pa.array([1e300, 1.0]), "they are fractions, not whole numbers"),
+        (pa.array([{"id": 1}, {"id": 2}]), r"they are struct<id: int64>, not whole numbers or texts"),
+        (pa.array([[1], [2]]), r"they are list<.*>, not whole numbers or texts"),
+        (pa.array([b"cat", b"dog"]), "they are binary, not whole numbers or texts"),
+        (pa.array([-2, 0]), "a label is -2; labels start at 0, and -1 is none"),
+        (pa.array([10**9, 0]), "a label is 1,000,000,000; labels are below 100,000"),
+        (pa.array([2**64 - 1, 0], pa.uint64()), "Integer value 18446744073709551615 not in range"),
+    ],
+)
+def test_labels_that_cannot_be_used_are_none_and_it_is_told(tmp_path, noise, png, write_parquet, labels, why):
+    write_parquet(tmp_path / "a.parquet", [png(noise(0)), png(noise(1))], labels)
+    found = find(str(tmp_path), "test", None)
+    assert found.labels.tolist() == [-1, -1]
+    assert found.classes == ()
+    assert re.search(why, found.fault)
+    assert found.notes == (f"its labels are not used: {found.fault}",)
+
+
+def test_labels_above_their_names_cannot_be_used(tmp_path, noise, png, write_parquet):
+    write_parquet(tmp_path / "a.parquet", [png(noise(0))], [2], metadata={"classes": ["a", "b"]})
+    assert find(str(tmp_path), "test", None).fault == "a label is 2, but there are only 2 class names"
+
+
+def test_texts_follow_the_order_of_the_names_and_shards_have_one(tmp_path, noise, png, write_parquet):
+    for shard, labels in enumerate((["dog", "cat"], ["eel", "dog"])):
+        images = [png(noise(2 * shard)), png(noise(2 * shard + 1))]
+        metadata = {"classes": ["eel", "dog", "cat"]} if shard == 0 else None
+        write_parquet(tmp_path / f"{shard}.parquet", images, pa.array(labels), metadata=metadata)
+    found = find(str(tmp_path), "test", None)
+    assert (found.classes, found.labels.tolist()) == (("eel", "dog", "cat"), [1, 2, 0, 1])
+
+
+def test_of_two_class_labels_the_names_are_those_of_the_column_that_is_read(tmp_path, noise, png, write_parquet):
+    coarse, fine = {"_type": "ClassLabel", "names": ["x"]}, {"_type": "ClassLabel", "names": ["cat", "dog"]}
+    metadata = {"huggingface": {"info": {"features": {"coarse_label": coarse, "fine_label": fine}}}}
+    write_parquet(tmp_path / "a.parquet", [png(noise(0))], [1], label="fine_label", metadata=metadata)
+    assert find(str(tmp_path), "test", None).classes == ("cat", "dog")
+    metadata = {"huggingface": {"info": {"features": {"species": fine}}}}  # the one column of classes
+    write_parquet(tmp_path / "a.parquet", [png(noise(0))], [1], label="species", metadata=metadata)
+    found = find(str(tmp_path), "test", None)
+    assert (found.classes, found.labels.tolist()) == (("cat", "dog"), [1])
+
+
+def test_a_set_of_the_catalogue_has_its_own_order_of_classes(tmp_path, noise, png, write_parquet):
+    image, path = png(noise(0)), tmp_path / "fashion_mnist" / "test-00000-of-00001.parquet"
+    clothes = get("fashion_mnist").class_names
+    for metadata in (None, {"classes": [name.replace("/", " / ").upper() for name in clothes]}):
+        write_parquet(path, [image], [9], metadata=metadata)
+        found = find("fashion_mnist", "test", tmp_path)
+        assert found.classes == clothes
+        assert found.named
+    write_parquet(path, [image], [9], metadata={"classes": clothes[::-1]})  # names in another order are names
+    assert find("fashion_mnist", "test", tmp_path).classes[9] == "T-shirt/top"
+    english = ["crane"] * 1000
+    write_parquet(tmp_path / "imagenet" / "val-0.parquet", [image], [0], metadata={"classes": english})
+    assert find("imagenet", "test", tmp_path).classes[:2] == ("n01440764", "n01443537")
+
+
+def forged(path, rows, said, *, everywhere):
+    """A file of `rows` rows whose footer says another number: only of the file, or of row groups and pages as well."""
+    pq.write_table(pa.table({"image": pa.array([b"x"] * rows, pa.binary())}), path)
+    data = path.read_bytes()
+    size = int.from_bytes(data[-8:-4], "little")
+    footer, number = bytearray(data[-8 - size : -8]), bytes([0x16, 2 * rows])  # an i64 of Thrift, zigzag
+    for match in list(re.finditer(re.escape(number), footer))[: None if everywhere else 1]:
+        footer[match.start() + 1] = 2 * said
+    path.write_bytes(data[: -8 - size] + footer + data[-8:])
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_a_footer_that_says_another_number_of_rows_is_refused(tmp_path, everywhere):
+    forged(tmp_path / "a.parquet", 37, 16, everywhere=everywhere)
+    with pytest.raises(ValueError, match=r"a.parquet says that it has 16 rows, and has 37.*; get it again"):
+        find(str(tmp_path), "test", None)
+
+
+def test_large_row_groups_are_read_in_blocks(tmp_path, noise, png, write_parquet, monkeypatch):
+    monkeypatch.setattr(parquet, "BLOCK_BYTES", 700)
+    images = [png(noise(seed)) for seed in range(40)]
+    for options in ({}, {"use_dictionary": False}, {"compression": "zstd", "data_page_version": "2.0"}):
+        write_parquet(tmp_path / "a.parquet", images, row_group_size=25, **options)
+        found = find(str(tmp_path), "test", None)
+        assert all(group.block < 7 for group in found._groups)
+        for rows in (range(40), [39, 0, 24, 25, 3, 38], range(40)[::-1]):
+            assert all(np.array_equal(image, noise(row)) for row, image in zip(rows, found.read(rows), strict=True))
+        assert len(set(found.digests.tolist())) == 40

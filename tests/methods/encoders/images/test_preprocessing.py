@@ -128,3 +128,26 @@ def test_to_size_does_not_depend_on_the_batch():
     assert torch.equal(together[:2], preprocessing.to_size(torch.stack(images[:2]), 32, "cpu"))
     for image, one in zip(images, together, strict=True):
         assert torch.equal(preprocessing.to_size([image], 32, "cpu")[0], one)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(37, 53), (300, 41), (41, 300), (5, 90), (90, 5), (32, 32), (64, 64), (1, 50)])
+def test_a_large_image_gives_the_same_pixels_from_its_centre_alone(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], mode: str
+) -> None:
+    """The bound is what float32 rounds: sums of at most 60 products of 255, so 60 x 255 x 2^-24 a pass."""
+    image = torch.from_numpy(noise(*size))[None]
+    whole = preprocessing.resize_and_crop(image, 32, "cpu", mode=mode), preprocessing.stretch(image, 32, "cpu")
+    monkeypatch.setattr(preprocessing, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(preprocessing, "_resize", None)  # nothing is resized whole
+    alone = preprocessing.resize_and_crop(image, 32, "cpu", mode=mode), preprocessing.stretch(image, 32, "cpu")
+    torch.testing.assert_close(alone, whole, rtol=0, atol=2 * 60 * 255 * 2**-24)
+
+
+@pytest.mark.parametrize("size", [(1, 10_000_000), (10_000_000, 1), (3, 400_000)])
+def test_a_very_long_image_is_its_middle(size: tuple[int, int]) -> None:
+    """Whole, the first would ask for 122 GB. Around the middle there is one colour, so every pixel has it."""
+    image = torch.zeros((1, *size, 3), dtype=torch.uint8)
+    rows, columns = (slice(max(0, length // 2 - 100), length // 2 + 100) for length in size)
+    image[:, rows, columns] = 77
+    assert (preprocessing.to_size(image, 32, "cpu") == 77).all()
