@@ -198,7 +198,7 @@ def load_features(passes: tuple[Encode, ...], store: Store, names: tuple[str, ..
     sizes: tuple[int, ...] = ()
     head = None
     for job in passes:
-        # a head whose classes are not the ID set's is not offered; another suite may read it from the same entry
+        # a head whose classes are not the ID set's is not offered
         arrays |= store.arrays("encode", job.key, wanted - {"logits"} if job.use.no_head else wanted)
         sizes = tuple(store.meta("encode", job.key)["layer_sizes"]) or sizes
         tensors = store.tensors("encode", job.key)

@@ -158,7 +158,8 @@ class EncoderUse:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that its features depend on but the images."""
-        return {**self._untrained, "trained": self.training_key if self.trained_here else None}
+        apart = {"head": False} if self.no_head else {}  # what is made without it is another thing
+        return {**self._untrained, **apart, "trained": self.training_key if self.trained_here else None}
 
     @cached_property
     def _untrained(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.base import Count, Features, Head, NotNegative, Positive, Range
-from methods.encoders.base import Images, register
+from methods.encoders.base import HeadClasses, Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_flip
 from methods.encoders.networks import checkpoints, fusing, timm_models
@@ -104,6 +104,12 @@ class Finetuned(Trainable[nn.Module]):
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
         timm_models.configuration(self.model, self.resolution)
         return super().find_weights(directory, download=download)
+
+    def head_in(self, weights: Path) -> HeadClasses | None:
+        """timm's 1,000 outputs are ImageNet's classes, where the file does not say otherwise."""
+        head = super().head_in(weights)
+        silent = head is not None and head.count == 1000 and head.names is None and head.trained_on is None
+        return HeadClasses(1000, trained_on="imagenet") if silent else head
 
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The published weights of the model, as `pretrained` finds them; CannotRun where there are none."""

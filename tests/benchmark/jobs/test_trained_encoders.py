@@ -19,6 +19,7 @@ from methods.encoders.oal import OAL as Tuned
 
 MODEL = "test_efficientnet.r160_in1k"
 TUNED = {"kind": "finetuned", "settings": {"model": MODEL, "resolution": 32, "epochs": 1, "augment": "none"}}
+KNN = {"method": "knn", "encoder": "tuned", "settings": {"k": 5}}
 SIMCLR = {
     "kind": "simclr",
     "settings": {"architecture": "resnet8", "resolution": 8, "epochs": 1, "warmup_epochs": 0, "augment": "digits"},
@@ -63,10 +64,13 @@ def test_a_checkpoint_needs_neither_start_nor_training(trial, counted):
     save(weights, seed=0)
     (weights / f"{MODEL}.safetensors").rename(weights / "mine.safetensors")
     spec = {**TUNED, "settings": {**TUNED["settings"], "checkpoint": "mine"}}
-    trial.write(encoders={"tuned": spec}, rows=[{"method": "msp", "encoder": "tuned"}])
+    trial.write(encoders={"tuned": spec}, rows=[KNN, {"method": "msp", "encoder": "tuned"}])
     assert trial.run() == 0
     assert counted["TrainEncoder"] == 0
-    assert {record["status"] for record in trial.records().values()} == {"done"}
+    found = {(record["method"], record["status"], record["reason"]) for record in trial.records().values()}
+    assert {(method, status) for method, status, _ in found} == {("knn", "done"), ("msp", "skipped")}
+    (reason,) = {reason for method, _, reason in found if method == "msp"}
+    assert "Digits (train) has 10 classes that are not among the 1000" in reason
 
 
 def test_only_what_needs_labels_is_skipped_without_them(trial):
