@@ -215,9 +215,7 @@ def test_a_write_replaces_a_link_and_not_what_it_points_to(tmp_path):
     assert (secret.read_text(), path.read_text(), path.is_symlink()) == ("mine", "ours", False)
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), RuntimeError("I/O error (os error 28)")]
-)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("I/O error (os error 28)")])
 def test_a_full_disk_is_known_whoever_tells(error):
     assert files.is_full(error)
     assert not files.is_full(OSError(13, "Permission denied"))
