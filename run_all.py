@@ -150,6 +150,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         given = parser().parse_args(arguments)
         return _status(given)
+    except OSError as error:  # what is shown cannot be written
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     finally:
         _flush()
 
