@@ -190,7 +190,13 @@ def main(arguments: list[str] | None = None) -> int:
             parse.error("--id beside --paper: a view names the suites that it shows; leave one of them out")
         if len(set(given.seeds)) < len(given.seeds):
             parse.error("--seeds: a seed stands there twice")
-        return _status(given)
+        try:
+            status = _status(given)
+            sys.stdout.flush()
+        except OSError as error:  # what is shown cannot be written
+            print(f"error: {error}", file=sys.stderr)
+            status = 1
+        return status
 
 
 def _status(given: argparse.Namespace) -> int:

@@ -1,0 +1,174 @@
+"""Damaged, deleted or swapped files between two runs: the same records again, in silence nothing."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[3]
+FOLDER = "mini+limit=30+limit-train=60"
+ROWS = ("--methods", "lowlevel", "knn")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was left alone; tests work on copies of it."""
+    from tests.benchmark.conftest import Trial
+
+    trial = Trial(tmp_path_factory.mktemp("whole"))
+    assert trial.run(*ROWS) == 0
+    return trial
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    from tests.benchmark.conftest import Trial
+
+    shutil.copytree(whole.folder, tmp_path / "copy")
+    trial = Trial(tmp_path / "copy")
+    trial.before = whole.records()
+    return trial
+
+
+@pytest.mark.parametrize("kinds", [("encode",), ("fit",), ("encode", "fit"), ("score",), ("accuracy",)])
+def test_entries_that_were_deleted_are_made_again_where_they_are_needed(copied, capsys, kinds):
+    for kind in kinds:
+        shutil.rmtree(copied.results / ".cache" / kind)
+    shutil.rmtree(copied.results / FOLDER)
+    assert copied.run(*ROWS) == 0
+    assert copied.records() == copied.before
+    timed = [word for word in copied.arguments(*ROWS) if word != "--no-speed"]
+    import run_all
+
+    assert run_all.main(timed) == 0
+    assert "failed" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("pattern", ["records/knn@net/letters*", "scores/knn@net/digits*"])
+@pytest.mark.parametrize("injury", ["flip", "cut", "fifo", "swap", "folder", "file for folder"])
+def test_a_damaged_result_is_made_again_from_the_store(copied, counted, capsys, pattern, injury):
+    (path,) = (copied.results / FOLDER).glob(pattern)
+    content = path.read_bytes()
+    path.unlink()
+    if injury == "flip":
+        path.write_bytes(content[:-9] + bytes([content[-9] ^ 4]) + content[-8:])
+    elif injury == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif injury == "fifo":
+        os.mkfifo(path)
+    elif injury == "swap":
+        shutil.copy(next(other for other in path.parent.iterdir() if "halves" in other.name), path)
+    elif injury == "folder":
+        path.mkdir()
+    else:
+        shutil.rmtree(path.parent)
+        path.parent.write_text("in the way")
+    assert copied.run(*ROWS, "--redraw") == 0
+    assert "Traceback" not in capsys.readouterr().err
+    counted.clear()
+    assert copied.run(*ROWS) == 0
+    assert set(counted) == {"Measure"}
+    assert copied.records() == copied.before
+    assert path.suffix == ".json" or path.read_bytes() == content
+
+
+def test_scores_that_do_not_fit_and_cannot_be_restored_are_named(copied, capsys):
+    shutil.rmtree(copied.results / ".cache")
+    np.save(copied.results / FOLDER / "scores" / "knn@net" / "letters.seed0.npy", np.zeros(3))
+    assert copied.run(*ROWS, "--redraw") == 0
+    table = (copied.results / FOLDER / "table.md").read_text()
+    assert "Scores that do not fit their records, in no figure (run again): knn@net." in table
+
+
+def test_a_record_says_what_it_depends_on_and_where_its_training_was_done(whole):
+    path = whole.results / FOLDER / "records" / "knn@net" / "letters.seed0.json"
+    record = json.loads(path.read_text())
+    assert record["depends"]["id"]["limit"] == 30
+    assert record["depends"]["encoder"]["training"]["seed"] == 0
+    for training in (record["training"]["encoder"], record["training"]["fit"]):
+        assert training["threads"] == 1
+        assert {"cpu", "cores", "date", "device"} <= set(training)
+    assert [len(record["quantiles"][side]) for side in ("id", "ood")] == [200, 200]
+    lowlevel = json.loads((path.parents[1] / "lowlevel@pixels" / path.name).read_text())
+    assert lowlevel["training"]["encoder"] is None
+
+
+def photos(folder, start):
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for number in range(8):
+        pixels = np.random.default_rng(start + number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return str(folder)
+
+
+def test_sets_of_one_name_have_columns_of_their_own(trial):
+    names = ("a/my photos", "b/my photos", "my_photos", "x/digits", "x/My Photos")
+    sets = [photos(trial.folder / name, 10 * place) for place, name in enumerate(names)]
+    assert trial.run("--methods", "lowlevel", "--ood", *sets) == 0
+    records = trial.records()
+    assert {record["ood"]["name"] for record in records.values()} == {
+        "my photos", "b/my photos", "my_photos", "x/digits", "My Photos",
+    }  # fmt: skip
+    assert len(list((trial.results / FOLDER / "scores" / "lowlevel@pixels").iterdir())) == 6
+    assert len({record["depends"]["ood"]["data"] for record in records.values()}) == 5
+
+
+def test_two_runs_on_two_folders_of_one_name_do_not_share_a_column(trial):
+    a, b = photos(trial.folder / "a" / "images", 0), photos(trial.folder / "b" / "images", 50)
+    trial.run("--methods", "lowlevel", "--ood", a)
+    trial.run("--methods", "constant", "--ood", b)
+    trial.run("--methods", "lowlevel", "--redraw")
+    table = (trial.results / FOLDER / "table.md").read_text()
+    assert "have changed since (run again)" in table or "has changed since (run again): lowlevel@pixels" in table
+
+
+def test_a_suite_writes_nowhere_else(trial):
+    trial.write(name="../../x")
+    assert trial.run("--methods", "constant") == 0
+    assert not list(trial.folder.parent.glob("x*"))
+    assert [path.parent.parent for path in trial.results.glob("*/records")] == [trial.results]
+
+
+def test_a_run_that_had_nothing_to_measure_ends_with_1(trial):
+    trial.write(ood=[{"set": "places365"}])
+    assert trial.run("--methods", "lowlevel") == 1
+    assert trial.run("--methods", "lowlevel", "--plan") == 0
+    assert trial.run("--methods", "lowlevel", "--redraw") == 0
+
+
+def shell(trial, command, *more, **environment):
+    words = " ".join(map(str, [sys.executable, ROOT / "run_all.py", *trial.arguments(*ROWS, *more)]))
+    done = subprocess.run(
+        ["bash", "-c", command.format(words)],
+        cwd=trial.folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        errors="surrogateescape",
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert "Exception ignored" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("command", ["{} | head -c 1", "{} >&-", "{} >&- 2>&-", "{} <&- >/dev/full", "{} | true"])
+def test_whoever_reads_it_the_status_is_the_runs(copied, command):
+    done = shell(copied, f"set -o pipefail; {command}", "--redraw")
+    assert done.returncode in ((1,) if "full" in command else (0,)), done.stderr
+    assert len(done.stderr.splitlines()) <= 1
+
+
+def test_a_terminal_without_the_tables_characters_gets_a_table(copied):
+    done = shell(
+        copied, "{}", "--redraw", LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="ascii"
+    )
+    assert done.returncode == 0
+    assert "AUROC" in done.stdout

@@ -1,0 +1,61 @@
+"""Every byte of the small files of a results folder and its cache, one bit flipped: how many injuries are found.
+
+python -m tests.performance.injuries RESULTS/SUITE CACHE [STEP]: markers, records and score files; each file also cut
+short and swapped with the next of its kind. Works on a copy. An injury that changes nothing of what is read (a space
+that becomes a tab) is counted apart.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from benchmark.records import records, score_files
+from benchmark.store.entries import Store
+
+
+def injuries(content, other, step):
+    """The damaged contents of one file."""
+    for place in range(0, len(content), step):
+        yield content[:place] + bytes([content[place] ^ 1 << place % 8]) + content[place + 1 :]
+    yield from (content[: len(content) * part // 8] for part in range(8))
+    if other != content:
+        yield other
+
+
+def main(folder, cache, step=1):
+    counts = {kind: Counter() for kind in ("markers", "records", "score files")}
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(shutil.copytree(folder, Path(work) / "results", ignore=shutil.ignore_patterns(".cache")))
+        cache = Path(shutil.copytree(cache, Path(work) / "cache"))
+        markers = sorted(cache.glob("*/??/*/done.json"))
+        results = sorted((folder / "records").glob("*/*.seed*.json"))
+        checks = [
+            ("markers", markers, lambda path: Store(cache).has(path.parts[-4], path.parts[-2]) or None),
+            ("records", results, records.read),
+        ]
+        for path in results:
+            about = records.read(path)
+            side = [score_files.path_of(folder, about, side) for side in score_files.SIDES]
+            checks.append(("score files", side, lambda _, about=about: score_files.fit(folder, about) or None))
+        for kind, paths, read in checks:
+            for number, path in enumerate(paths):
+                content, good = path.read_bytes(), read(path)
+                assert good is not None, path
+                for damaged in injuries(content, paths[number - 1].read_bytes(), step):
+                    path.write_bytes(damaged)
+                    try:
+                        found = read(path)
+                    except Exception as error:
+                        counts[kind][type(error).__name__] += 1
+                        continue
+                    same = kind == "records" or damaged.split() == content.split()
+                    counts[kind]["found" if found is None else "harmless" if found == good and same else "passed"] += 1
+                path.write_bytes(content)
+    for kind, of_kind in counts.items():
+        print(f"{kind}: {sum(of_kind.values()):,} injuries: {dict(of_kind)}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(int, sys.argv[3:]))
