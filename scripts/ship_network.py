@@ -15,17 +15,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from safetensors.torch import save_file
 
-from benchmark.jobs.encoding import Encode, TrainEncoder
+from benchmark.jobs.accuracy import Accuracy
+from benchmark.jobs.encoding import TrainEncoder
 from benchmark.jobs.inputs import WITHOUT
-from benchmark.jobs.measuring import accuracy
 from benchmark.jobs.worker import Worker
 from benchmark.planning import plan
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
-from benchmark.records import records
+from benchmark.records import provenance
 from benchmark.store import keys
 from benchmark.store.entries import Store
-from methods.encoders.networks import checkpoints
+from methods.device import tensors
 
 
 def main(name: str, encoder: str) -> None:
@@ -38,14 +38,14 @@ def main(name: str, encoder: str) -> None:
         here = Path(folder)
         planned = plan.make(suite, Options(data=here, weights=here, results=here, cache=here), download=False)
         row = next(row for row in planned.rows if row.spec.encoder == encoder)
-        passed = next(iter(row.measures.values())).id.images[-1]
-        use, images = passed.use, passed.images.images
+        (passed,) = next(iter(row.measures.values())).id.images
+        use, images, accuracy = passed.use, passed.images.images, Accuracy((passed,))
         assert use.train is not None
         worker = Worker(Store(here), device="cpu", batch_size=64)
-        for job in (TrainEncoder(use), Encode(use, passed.images)):
+        for job in (TrainEncoder(use), passed, accuracy):
             job.run(worker)
         state = worker.store.tensors("fit", use.training_key)
-        machine = records.machine()
+        machine = provenance.machine()
         header = {
             "architecture": spec.settings["architecture"],
             "mean": json.dumps(state["mean"].tolist()),
@@ -56,13 +56,13 @@ def main(name: str, encoder: str) -> None:
             **({"without": WITHOUT} if use.train.calibration else {}),
             "settings": json.dumps(spec.settings),
             "seed": json.dumps(use.seed),
-            "accuracy": json.dumps(accuracy((passed,), worker.store)),
+            "accuracy": json.dumps(accuracy.figures(worker.store)["accuracy"]),
             "command": " ".join([f"OMP_NUM_THREADS={machine['threads']}", "python", *sys.argv]),
             "machine": json.dumps({part: machine[part] for part in ("cpu", "threads", "commit", "versions")}),
         }
         unnamed = here / "network.safetensors"
-        save_file(checkpoints.trained_weights(state), unnamed, header)
-        path = suite.folder / f"{name}_{encoder}-{keys.file_digest(unnamed)[:8]}.safetensors"
+        save_file(tensors.under("network.", state), unnamed, header)
+        path = suite.folder / f"{suite.name}_{encoder}-{keys.file_digest(unnamed)[:8]}.safetensors"
         path.write_bytes(unnamed.read_bytes())
     print(f"{path}: {path.stat().st_size:,} bytes, ID accuracy {float(header['accuracy']):.4f}")
 
