@@ -7,7 +7,7 @@ import difflib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -70,7 +70,9 @@ class Features:
 
     embedding (N, D), logits (N, K), layers (N, sum(layer_sizes)): float32. pixels (N, H, W, 3): uint8.
     labels (N,) int64, -1 = none. index (N,) int64: each image's place in its whole set, the key of all noise
-    (0 to N - 1 where it is not given). ValueError where lengths or sizes disagree.
+    (0 to N - 1 where it is not given). `validation`: Features of the ID calibration images, which are none of these;
+    like the head it belongs to the whole set, whatever rows are taken of that. None where there are none: what is
+    calibrated is then held out of the training rows. ValueError where lengths or sizes disagree.
     """
 
     embedding: Any = None
@@ -81,6 +83,7 @@ class Features:
     labels: Any = None
     head: Head | None = None
     index: Any = None
+    validation: "Features | None" = None
 
     def __post_init__(self) -> None:
         types = dict.fromkeys(("embedding", "logits", "layers"), torch.float32)
@@ -104,18 +107,18 @@ class Features:
     def __len__(self) -> int:
         return len(self.index)
 
-    def _map(self, change: Callable[[Tensor], Tensor], head: Head | None) -> "Features":
-        changed = {
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Features":
+        changed: dict[str, Any] = {
             name: None if values is None else change(values)
             for name in (*NAMES, "labels", "index")
             for values in (getattr(self, name),)
         }
-        return Features(**changed, layer_sizes=self.layer_sizes, head=head)
+        return replace(self, **changed)
 
     def __getitem__(self, rows: slice | Array | list[int]) -> "Features":
         if isinstance(rows, np.ndarray):
             rows = torch.from_numpy(rows)
-        return self._map(lambda values: values[rows], self.head)
+        return self._map(lambda values: values[rows])
 
     def blocks(self, rows: int) -> Iterator["Features"]:
         """Slices of at most `rows` images, in order."""
@@ -123,7 +126,12 @@ class Features:
             yield self[start : start + rows]
 
     def to(self, device: str | torch.device) -> "Features":
-        return self._map(lambda values: values.to(device), None if self.head is None else self.head.to(device))
+        moved = self._map(lambda values: values.to(device))
+        return replace(
+            moved,
+            head=None if self.head is None else self.head.to(device),
+            validation=None if self.validation is None else self.validation.to(device),
+        )
 
     def need(self, name: str) -> Tensor:
         """The feature `name`; CannotRun, with what there is instead, where the encoder does not offer it."""
@@ -172,7 +180,10 @@ class Method(ABC):
     random_fit: ClassVar[bool] = False
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        """Learn from the ID training set. `workdir` is the method's own folder for checkpoints. Default: nothing."""
+        """Learn from every row of the ID training set; what is calibrated, from `train.validation` where that is there.
+
+        `workdir` is the method's own folder for checkpoints. Default: nothing.
+        """
         return self
 
     @property
@@ -203,7 +214,7 @@ class Method(ABC):
 
 
 def hold_out(n: int) -> tuple[Tensor, Tensor]:
-    """Rows of the ID training set to fit on, and rows to calibrate on: 5 %, at most 2,500, by a fixed permutation.
+    """Rows of a training set of `n` to fit on, and rows to calibrate on: 5 %, at most 2,500, by a fixed permutation.
 
     Z-scores and thresholds come from the second part: never from test images, never from OOD. Both ascend.
     """

@@ -29,8 +29,8 @@ class DDPM(Method):
     An image x in 0..1 (each `stretch`ed from its minimum to its maximum) is noised to level t of 1,000,
     sqrt(a[t]) x + sqrt(1 - a[t]) noise, and denoised by a U-Net that predicts the noise, with a sampler that
     has `steps` of the levels: x~, clamped to 0..1. e_t = mean (x - x~)^2 over pixels; z_t = (e_t - mean) / std
-    of held-out ID training images. The starts are every `skip`-th of the sampler's levels from its second on:
-    10, 170, .. 970 by default.
+    of the ID calibration images (`validation`; without it of a hold-out). The starts are every `skip`-th of the
+    sampler's levels from its second on: 10, 170, .. 970 by default.
 
     The released code leaves out the repeated first step of PLMS, carries its history from one start to the
     next, and ends at a[0]; here each start is on its own and ends at a = 1. The paper adds LPIPS, which needs
@@ -76,19 +76,22 @@ class DDPM(Method):
         return tuple(reversed(_sampler_levels(self.steps)))[1 :: self.skip]
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        pixels = train.need("pixels")
-        kept, held = hold_out(len(pixels))
+        held = train.validation
+        if held is None:
+            kept, rows = hold_out(len(train))
+            train, held = train[kept], train[rows]
         if len(held) < 2:
-            raise CannotRun(f"needs 30 training images, to calibrate on 2 of them; there are {len(pixels)}")
+            raise CannotRun(f"needs 2 images to calibrate on, a hold-out of 30 training images; there are {len(held)}")
+        pixels = train.need("pixels")
         _check_size(pixels)
         self._seed = seed
-        self._held = Features(pixels=pixels[held].to(device), index=train.index[held].to(device))
+        self._held = Features(pixels=held.need("pixels"), index=held.index).to(device)
         self._calibration = None
-        pixels, kept = pixels.to(device), kept.to(device)
+        pixels = pixels.to(device)
         scheduler = _scheduler("ddim", LEVELS)
 
         def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            clean = _images(pixels[kept[rows]], self.stretch)
+            clean = _images(pixels[rows], self.stretch)
             level = torch.randint(LEVELS, rows.shape, generator=generator, device=clean.device)
             noise = torch.randn(clean.shape, generator=generator, device=clean.device)
             predicted = network(scheduler.add_noise(clean, noise, level), level, return_dict=False)[0]
@@ -99,7 +102,7 @@ class DDPM(Method):
         self.losses = train_network(
             self._network,
             loss,
-            len(kept),
+            len(pixels),
             Recipe(self.epochs, self.batch_size, "adam", self.lr, ema=self.ema),
             seed=seed,
             device=device,

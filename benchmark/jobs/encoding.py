@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -42,7 +42,14 @@ class TrainEncoder(Job):
         assert self.use.train is not None
         if isinstance(self.use.start, EncoderUse):
             return (TrainEncoder(self.use.start),)
-        return (Encode(self.use.base, self.use.train),) if self.use.base is not None else ()
+        return () if self.use.base is None else tuple(Encode(self.use.base, images) for images in self._images)
+
+    @property
+    def _images(self) -> tuple[Selection, ...]:
+        """What it is trained on, and what it is calibrated on where that is not held out of the first."""
+        assert self.use.train is not None
+        calibration = self.use.train.calibration
+        return (self.use.train,) if calibration is None else (self.use.train, calibration)
 
     def run(self, worker: Worker) -> None:
         assert self.use.train is not None
@@ -55,21 +62,24 @@ class TrainEncoder(Job):
             encoder.start_from(self.use.start)
         if encoder.supervised and (self.use.train.labels < 0).any():
             raise CannotRun(f"{self.use.name} needs labels; {self.use.train.images.title} has none")
-        if self.use.base is not None:
-            train = load_features((Encode(self.use.base, self.use.train),), worker.store, ("embedding", "labels"))
-        else:
-            train = Features(pixels=self._pixels(worker), labels=self.use.train.labels, index=self.use.train.rows)
+        train, *validation = (self._read(images, worker) for images in self._images)
+        train = replace(train, validation=validation[0]) if validation else train
         encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
         seconds = time.perf_counter() - started
         worker.store.put("fit", self.key, tensors=encoder.state(), meta={"title": self.title, "seconds": seconds})
 
-    def _pixels(self, worker: Worker) -> Tensor:
-        """The training images as `encode` will get them: uint8 (N, H, W, 3) of their own size, or of the ID set's."""
-        assert self.use.train is not None
-        images, rows, size = self.use.train.images, self.use.train.rows, self.use.match
+    def _read(self, images: Selection, worker: Worker) -> Features:
+        """What the encoder learns from these images: the features that it stands on, or the images themselves."""
+        if self.use.base is not None:
+            return load_features((Encode(self.use.base, images),), worker.store, ("embedding", "labels"))
+        return Features(pixels=self._pixels(images, worker), labels=images.labels, index=images.rows)
+
+    def _pixels(self, images: Selection, worker: Worker) -> Tensor:
+        """The images as `encode` will get them: uint8 (N, H, W, 3) of their own size, or of the ID set's."""
+        size = self.use.match
         if size is None:
-            return in_memory(images, rows)
-        found = batches(images, rows, CHUNK_IMAGES)
+            return in_memory(images.images, images.rows)
+        found = batches(images.images, images.rows, CHUNK_IMAGES)
         return torch.cat([preprocessing.to_size(batch.images, size, worker.device).cpu() for batch in found])
 
 

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import methods
 from benchmark.jobs.base import Job
-from benchmark.jobs.encoding import Encode, load_features
+from benchmark.jobs.encoding import Encode, encodes, load_features
 from benchmark.jobs.worker import Worker
 from benchmark.store import keys
 from methods.base import Method, hyperparameters
@@ -31,6 +31,12 @@ class FitMethod(Job):
     train: tuple[Encode, ...]
 
     @cached_property
+    def validation(self) -> tuple[Encode, ...]:
+        """The passes over the calibration images; none where there are no such images."""
+        calibration = self.train[-1].images.calibration
+        return () if calibration is None else encodes(self.train[-1].use, calibration)
+
+    @cached_property
     def _method(self) -> Method:
         return methods.create(self.method, **self.settings)
 
@@ -43,6 +49,7 @@ class FitMethod(Job):
             seed=self.seed if self._method.random_fit else None,
             train=[job.key for job in self.train],
             source=keys.source(type(self._method).__module__),
+            **({"validation": [job.key for job in self.validation]} if self.validation else {}),
         )
 
     @property
@@ -51,12 +58,15 @@ class FitMethod(Job):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        return self.train
+        return (*self.train, *self.validation)
 
     def run(self, worker: Worker) -> None:
         started = time.perf_counter()
         method = methods.create(self.method, **self.settings)
-        train = load_features(self.train, worker.store, (*method.reads, "labels"))
+        names = (*method.reads, "labels")
+        train = load_features(self.train, worker.store, names)
+        if self.validation:
+            train = replace(train, validation=load_features(self.validation, worker.store, names))
         method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key))
         seconds = time.perf_counter() - started
         worker.store.put("fit", self.key, tensors=method.state(), meta={"title": self.title, "seconds": seconds})

@@ -1,34 +1,51 @@
 """What jobs work on: images of a set, and encoders, each with all that its results depend on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from benchmark.store import keys
 from datasets.loading import select, select_balanced
 from datasets.sources import ImageSet
+from methods.base import hold_out
 from methods.encoders import registry
 from methods.encoders.base import Encoder, settings
+from methods.encoders.networks import checkpoints
+
+WITHOUT = "calibration images"  # what the header of a network's file says where it was trained without them
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Images of one split of a set: all, or the first `limit` of a fixed permutation (`balanced` over classes)."""
+    """Images of one split of a set: all, or the first `limit` of a fixed permutation (`balanced` over classes).
+
+    `part` of a training set: what `hold_out` leaves to fit on, or what it takes to calibrate on. A `limit` is for both
+    parts together; it never moves an image from one to the other, so that a network which was trained without the
+    calibration images of the whole set has not seen those of a smaller one.
+    """
 
     images: ImageSet
     limit: int | None = None
     balanced: bool = False
+    part: Literal["all", "fitted", "calibration"] = "all"
+    calibration: "Selection | None" = None  # of a training set: the images to calibrate on, none of which it has
 
     @cached_property
     def rows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Their places in the whole split, ascending."""
+        n, limit = len(self.images), self.limit
+        rows = np.arange(n)
+        if self.part != "all":
+            rows = hold_out(n)[self.part == "calibration"].numpy()
+            if limit is not None and limit < n:
+                limit = max(1, len(hold_out(limit)[self.part == "calibration"]))
         if self.balanced:
-            return select_balanced(self.images.labels, self.limit)
-        return select(len(self.images), self.limit)
+            return rows[select_balanced(self.images.labels[rows], limit)]
+        return rows[select(len(rows), limit)]
 
     @property
     def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -42,7 +59,13 @@ class Selection:
             "data": self.images.fingerprint,
             "limit": None if whole else self.limit,
             "balanced": self.balanced and not whole,
+            **({} if self.part == "all" else {"part": self.part}),
         }
+
+
+def calibrated(train: Selection) -> Selection:
+    """The training images that are left to fit on where some are held out to calibrate on, with those."""
+    return replace(train, part="fitted", calibration=replace(train, part="calibration", balanced=False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +77,7 @@ class EncoderUse:
     settings: Mapping[str, Any]
     title: str
     weights: Path | None = None
+    shipped: Path | None = None  # its weights for seed 0, where others are trained here
     precision: str = "32"
     match: int | None = None  # --resolution id: the size that every image is brought to first
     base: "EncoderUse | None" = None  # whose embedding it reads in the place of images
@@ -81,6 +105,22 @@ class EncoderUse:
         """Whether its features differ from seed to seed: it, or what it stands on, is trained here on images."""
         return self.trained_here if self.base is None else self.base.random
 
+    def may_know(self, images: Selection) -> bool:
+        """Whether the file that it comes from may have been trained on these ID calibration images.
+
+        That it was not, a header says: another set under `trained_on`, or this one `without` the calibration images.
+        A public network, which has the name of its `model`, was trained on ImageNet.
+        """
+        if self.base is not None and self.base.may_know(images):
+            return True
+        file = self.weights or self.start
+        if not isinstance(file, Path):
+            return file is not None and file.may_know(images)
+        header = checkpoints.header(file)
+        public = hasattr(self.encoder, "model") and getattr(self.encoder, "checkpoint", None) is None
+        name = "imagenet" if images.images.name.startswith("imagenet") else images.images.name
+        return header.get("trained_on", "imagenet" if public else name) == name and header.get("without") != WITHOUT
+
     @cached_property
     def training_key(self) -> str:
         """The key of that training."""
@@ -95,6 +135,7 @@ class EncoderUse:
             train=self.train.identity,
             base=None if self.base is None else encode_key(self.base, self.train),
             start=start,
+            **({} if self.train.calibration is None else {"validation": self.train.calibration.identity}),
             **({"seed": self.seed} if self.random else {}),
         )
 

@@ -15,7 +15,7 @@ from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import Encode, load_features
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
-from benchmark.records import records
+from benchmark.records import records, thresholds
 from benchmark.store import keys
 from benchmark.store.entries import Store
 
@@ -29,6 +29,7 @@ class Measure(Job):
     about: Mapping[str, Any]  # what the record says of suite, row and sets
     id: Score
     ood: Score
+    calibration: Score | None = None  # of the ID calibration images: where thresholds come from
 
     @cached_property
     def key(self) -> str:
@@ -38,6 +39,7 @@ class Measure(Job):
             id=self.id.key,
             ood=self.ood.key,
             source=keys.source("benchmark.metrics"),
+            **({"calibration": self.calibration.key} if self.calibration else {}),
         )
 
     @property
@@ -46,7 +48,7 @@ class Measure(Job):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        return (self.id, self.ood)
+        return (self.id, self.ood, *([self.calibration] if self.calibration else []))
 
     @property
     def path(self) -> Path:
@@ -64,10 +66,16 @@ class Measure(Job):
         bits = [float(id_scores.mean()), float(ood_scores.mean())] if method.bits_per_dimension else None
         jobs: dict[str, Job] = {"fit": self.id.fit} if self.id.fit else {}
         jobs |= {"encode_id": self.id.images[-1], "score_id": self.id, "score_ood": self.ood}
+        calibrated: dict[str, Any] = {}
+        if self.calibration:
+            images = self.calibration.images[-1]
+            calibrated["calibration"] = f"{'seen by' if images.use.may_know(images.images) else 'new to'} the network"
+            calibrated["thresholds"] = thresholds.table(self.calibration.scores(worker.store), id_scores, ood_scores)
         record = records.result(
             self.about,
             self.key,
             "done",
+            **calibrated,
             metrics=figures,
             intervals=metrics.intervals(id_scores, ood_scores),
             accuracy=accuracy(self.id.images, worker.store),

@@ -9,7 +9,18 @@ from methods.encoders import registry
 from methods.encoders.base import settings
 
 # what an encoder is, and which arm of OAL, not how well it is trained
-_IDENTITY = {"architecture", "model", "resolution", "checkpoint", "base", "layers", "pooling", "latents", "augment"}
+_IDENTITY = {
+    "architecture",
+    "model",
+    "resolution",
+    "checkpoint",
+    "shipped",
+    "base",
+    "layers",
+    "pooling",
+    "latents",
+    "augment",
+}
 _IDENTITY |= {"outliers", "distil", "club", "loss", "backbone", "guidance"}
 
 

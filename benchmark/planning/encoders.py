@@ -35,8 +35,14 @@ class EncoderLookup:
             return use
         if (use.name, seed) not in self._of_seed:
             base = None if use.base is None else self.of_seed(use.base, seed)
-            start = self.of_seed(use.start, seed) if isinstance(use.start, EncoderUse) else use.start
-            self._of_seed[use.name, seed] = replace(use, seed=seed, base=base, start=start)
+            start = use.start
+            if isinstance(start, EncoderUse):
+                start = self.of_seed(start, seed)
+                start = start.weights or start
+            of_seed = replace(use, seed=seed, base=base, start=start)
+            if seed == 0 and use.shipped is not None:
+                of_seed = replace(of_seed, weights=use.shipped, train=None)
+            self._of_seed[use.name, seed] = of_seed
         return self._of_seed[use.name, seed]
 
     def _find(self, name: str) -> EncoderUse | str:
@@ -58,8 +64,13 @@ class EncoderLookup:
         elif base is not None and not (base.weights or base.trained_here):
             return f"{base.name} is not trained: {name} cannot start from it"
         where, download = self._options.weights, self._download and name in self._wanted
+        seeds = self._options.seeds
         try:
+            # what the suite ships is used where nobody asks for other trainings, and as that of seed 0
+            shipped = use.encoder.find_shipped(self._suite.folder) if not seeds or 0 in seeds else None
             weights = use.encoder.find_weights(where, download=download)
+            if not seeds:
+                weights, shipped = shipped or weights, None
             start: Path | EncoderUse | None = None
             if weights is None:
                 start = use.encoder.find_start(where, download=download)
@@ -74,7 +85,7 @@ class EncoderLookup:
             return f"{name} is trained with labels; {self._train.images.title} has none"
         if start is None and base is not None and use.base is None:
             start = base.weights or base
-        return replace(use, weights=weights, train=self._train if trains else None, start=start)
+        return replace(use, weights=weights, shipped=shipped, train=self._train if trains else None, start=start)
 
 
 def _title(spec: EncoderSpec, base: EncoderUse | None) -> str:

@@ -10,7 +10,7 @@ from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import TrainEncoder, encodes
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.illustrating import Illustrate
-from benchmark.jobs.inputs import Selection
+from benchmark.jobs.inputs import Selection, calibrated
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.timing import MeasureSpeed
@@ -145,6 +145,8 @@ class _Planner:
         except ValueError as error:
             raise BadData(str(error)) from None
         self.train = Selection(train, limit_train, balanced=True)
+        if self.suite.calibrate:
+            self.train = calibrated(self.train)
         self.test = Selection(test, options.limit)
         self.size = self.suite.id.size or min(self.test.images.read([0])[0].shape[:2])
         if options.resolution == "id":
@@ -271,13 +273,18 @@ class _Planner:
         fit = None
         if type(method).fit is not Method.fit:
             fit = FitMethod(spec.method, settings, seed, encodes(use, self.train))
-        scored = Score(spec.method, settings, seed, fit, encodes(use, self.test))
+
+        def score(images: Selection) -> Score:
+            return Score(spec.method, settings, seed, fit, encodes(use, images))
+
+        scored = score(self.test)
         measures = {
             column.name: Measure(
                 self.folder,
                 {**about, "ood": column.about},
                 scored,
-                Score(spec.method, settings, seed, fit, encodes(use, column.images)),
+                score(column.images),
+                None if self.train.calibration is None else score(self.train.calibration),
             )
             for column in self.columns
         }
@@ -315,5 +322,11 @@ def _about_images(images: Selection) -> dict[str, Any]:
         "split": images.images.split,
         "n": len(images.rows),
         "of": len(images.images),
-        "notes": list(images.images.notes),
+        "notes": [*images.images.notes, *_held_out(images.calibration)],
     }
+
+
+def _held_out(calibration: Selection | None) -> list[str]:
+    if calibration is None:
+        return []
+    return [f"{len(calibration.rows):,} others are kept out of every training, to calibrate on"]

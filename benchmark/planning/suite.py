@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from methods.base import nearest
 
@@ -81,7 +81,11 @@ class Quick(_Strict):
 
 
 class Suite(_Strict):
-    """What to run. Read it with `read`."""
+    """What to run. Read it with `read`.
+
+    `calibrate`: calibration images are taken out of the training set before every fit and every training, and records
+    carry thresholds. Published protocols fit on all of it.
+    """
 
     name: str
     title: str
@@ -90,8 +94,15 @@ class Suite(_Strict):
     encoders: dict[str, EncoderSpec] = Field(min_length=1)
     rows: tuple[RowSpec, ...] = Field(min_length=1)
     seeds: tuple[int, ...] = (0,)
+    calibrate: bool = False
     quick: Quick = Quick()
     published: Published | None = None
+    _folder: Path = PrivateAttr(SUITES)
+
+    @property
+    def folder(self) -> Path:
+        """Where the suite's file lies, and what it ships."""
+        return self._folder
 
     @field_validator("rows")
     @classmethod
@@ -126,6 +137,7 @@ def read(name: str) -> Suite:
         suite = Suite.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{path}: {_first_fault(error)}") from None
+    suite._folder = path.parent
     _check_names(suite, path)
     return _with_paths(suite, path.parent)
 

@@ -45,6 +45,13 @@ class Encoder(ABC):
         """
         return None
 
+    def find_shipped(self, folder: Path) -> Path | None:
+        """The file beside the suite, in `folder`, that holds the network which the suite ships; None: it ships none.
+
+        CannotRun where it has to be there and is not.
+        """
+        return None
+
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The file that a training starts from; None where it starts from random weights.
 

@@ -25,10 +25,11 @@ AUGMENTATIONS = ("crop_flip", "crop", "none")
 class Classifier(Encoder):
     """`embedding`, `logits`, `layers` (the averaged output of every stage) and the head, in one pass.
 
-    checkpoint: the stem of a file in the weights folder; where it is absent the network is trained. classes:
-    None = as many as the checkpoint or the labels have. augment: a random crop from the image padded with
+    checkpoint: the stem of a file in the weights folder. shipped: the name of a safetensors file beside the suite;
+    used where no seeds are asked for, and for seed 0. With neither the network is trained. classes: None = as many as the checkpoint or the labels have. augment: a random crop from the image padded with
     black by an eighth (4 pixels at 32), and a flip. held_out: a share of the training images (`split`) that it
-    is not trained on, for what starts from it and needs images that are new to it. The default recipe is
+    is not trained on, for what starts from it and needs images that are new to it; none where `validation` holds such
+    images. The default recipe is
     OpenOOD's (v1.5: SGD, Nesterov .9, cosine, 100 epochs; baselines.md 1 D). Mean and std are those of the
     checkpoint's header, or of the training images. Images of another size: short side to `resolution`,
     centre crop, as in DICE.
@@ -40,6 +41,7 @@ class Classifier(Encoder):
     architecture: str = "resnet18"
     classes: int | None = None
     checkpoint: str | None = None
+    shipped: str | None = None
     resolution: int = 32
     epochs: int = 100
     batch_size: int = 128
@@ -58,6 +60,11 @@ class Classifier(Encoder):
             raise ValueError(f"classifier: classes is at least 2, not {self.classes}")
         if not 0 <= self.held_out < 1:
             raise ValueError(f"classifier: held_out is a share of the images, 0 or more, not {self.held_out}")
+        if self.shipped is not None:
+            if self.shipped != Path(self.shipped).name or not self.shipped.endswith(".safetensors"):
+                raise ValueError(f"classifier: shipped is the name of a .safetensors file, not {self.shipped!r}")
+            if self.checkpoint is not None:
+                raise ValueError("classifier: the network comes from `checkpoint` or from `shipped`, not from both")
         self._recipe = loop.Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -92,8 +99,11 @@ class Classifier(Encoder):
         return Head(layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone())
 
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        """`<directory>/<checkpoint>.safetensors`, .pth or .th; None where there is none: it is trained."""
-        return None if self.checkpoint is None else checkpoints.find(directory, self.checkpoint)
+        """`<directory>/<checkpoint>.safetensors`, .pth or .th; CannotRun where it is absent; None: it is trained."""
+        return None if self.checkpoint is None else checkpoints.need(directory, self.checkpoint)
+
+    def find_shipped(self, folder: Path) -> Path | None:
+        return None if self.shipped is None else checkpoints.need(folder, self.shipped)
 
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         self._device, self._precision = device, check_precision(precision)
@@ -114,7 +124,7 @@ class Classifier(Encoder):
         found = int(labels.max()) + 1
         if self.classes is not None and found > self.classes:
             raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
-        if self.held_out:
+        if self.held_out and train.validation is None:
             fitted, _ = split(len(labels), self.held_out)
             pixels, labels = pixels[fitted], labels[fitted]
         self._mean, self._std = preprocessing.statistics(pixels)

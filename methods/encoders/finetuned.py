@@ -32,7 +32,7 @@ class Finetuned(Encoder):
     a batch's own statistics such a network is no longer the one that was pretrained.
 
     model: a timm name with its tag, whose weights are found as those of `pretrained`. checkpoint: the stem of
-    a file in the weights folder with the whole network under timm's names; where it is absent the network is
+    a file in the weights folder with the whole network under timm's names; without it the network is
     trained. classes: None = as many as the checkpoint or the labels have. Images are stretched to resolution
     x resolution. Mean and std are those of the file's header, else timm's for the model.
     augment: mirror half of the training images, or "none".
@@ -94,9 +94,9 @@ class Finetuned(Encoder):
         return Head(layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone())
 
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        """`<directory>/<checkpoint>.safetensors`, .pth or .th; None where there is none: it is trained."""
+        """`<directory>/<checkpoint>.safetensors`, .pth or .th; CannotRun where it is absent; None: it is trained."""
         timm_models.configuration(self.model, self.resolution)
-        return None if self.checkpoint is None else checkpoints.find(directory, self.checkpoint)
+        return None if self.checkpoint is None else checkpoints.need(directory, self.checkpoint)
 
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The published weights of the model, as `pretrained` finds them; CannotRun where there are none."""

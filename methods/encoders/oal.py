@@ -64,10 +64,10 @@ class OAL(Classifier):
     base: the suite's classifier, of the same architecture, that the tuning starts from; `checkpoint`: one in a file.
     With neither that classifier is trained first.
 
-    n_out None: 30 a class; as many again are not trained on. `held_out` of the training images are for percentiles,
-    margins and `selection`, by which to choose settings: their accuracy before and after (it may fall by half a
-    point) and the AUROC of E against the outliers not trained on. No training may have seen them: a base needs the
-    same `held_out`; what a `checkpoint` saw cannot be known.
+    n_out None: 30 a class; as many again are not trained on. `held_out` of the training images (`validation` in their
+    place, where there is one) are for percentiles, margins and `selection`, by which to choose settings: their
+    accuracy before and after (it may fall by half a point) and the AUROC of E against the outliers not trained on. No
+    training may have seen them: a base needs the same `held_out`; what a `checkpoint` saw cannot be known.
     """
 
     title = "OAL-feat"
@@ -104,8 +104,8 @@ class OAL(Classifier):
                 raise ValueError(f"oal: {name} is at least {least}, not {getattr(self, name)}")
         if not self.held_out:
             raise ValueError("oal: held_out is above 0: distances and margins are taken on images that are new")
-        if self.base and self.checkpoint is not None:
-            raise ValueError("oal: it starts from `base` or from `checkpoint`, not from both")
+        if (self.base and self.checkpoint is not None) or self.shipped is not None:
+            raise ValueError("oal: it starts from `base` or from `checkpoint`, not from both, nor from `shipped`")
         if (self.outliers == "latents") != (self.latents is not None):
             raise ValueError("oal: outliers: latents and `latents`, the file that holds them, go together")
         if self.outliers == "latents" and (self.club or not self.distil or self.weight is not None):
@@ -134,7 +134,7 @@ class OAL(Classifier):
         return None
 
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        """The classifier's `checkpoint`, where its file is there; else that is trained too."""
+        """The classifier's `checkpoint`; without one, and without a base, the classifier is trained too."""
         return super().find_weights(directory, download=download)
 
     def start_from(self, weights: Path) -> Self:
@@ -148,14 +148,17 @@ class OAL(Classifier):
 
         Each training has its folder in `workdir`; one that has ended is not repeated after an interruption.
         """
-        pixels, labels = train.need("pixels"), train.need_labels()
+        train.need("pixels")
+        labels = train.need_labels()
         latents = None if self.latents is None else latent_files.read(Path(self.latents)).to(device)
-        fitted, held = split(len(labels), self.held_out)
-        own = Features(pixels=pixels[fitted], labels=labels[fitted])
+        own, held = train, train.validation
+        if held is None:
+            fitted, rows = split(len(labels), self.held_out)
+            own, held = train[fitted], train[rows]
         stages = Stages(workdir, json.dumps({**asdict(self), "seed": seed, "images": len(labels)}, sort_keys=True))
         self._adapter = None
         self._classify(train, seed, device, stages)
-        labels, held_pixels, held_labels = labels[fitted].to(device), pixels[held], labels[held].to(device)
+        labels, held_pixels, held_labels = own.labels.to(device), held.need("pixels"), held.need_labels().to(device)
         embedding, held_embedding = self._embed(own.pixels), self._embed(held_pixels)
         space = Space.of(embedding)
         trained_on, kept = self._outliers(space, embedding, labels, held_embedding, seed, stages)

@@ -34,8 +34,8 @@ class SimCLR(Encoder):
 
     augment: "ssd": random resized crop (.2 to 1 of the area), flip, colour jitter (.4, .4, .4, .1; p .8),
     greyscale (p .2). "digits": a crop (.5 to 1) alone, as a mirrored digit is none, and has no colour.
-    checkpoint: the stem of a file in the weights folder (no head; mean and std in its header); where it is
-    absent the network is trained. Mean and std are otherwise those of the training images.
+    checkpoint: the stem of a file in the weights folder (no head; mean and std in its header); without
+    it the network is trained. Mean and std are otherwise those of the training images.
     Images of another size: short side to `resolution`, centre crop. One view, the whole image, to `encode`.
     """
 
@@ -101,8 +101,8 @@ class SimCLR(Encoder):
         return cifar.architecture(self.architecture).stage_channels
 
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        """`<directory>/<checkpoint>.safetensors`, .pth or .th; None where there is none: it is trained."""
-        return None if self.checkpoint is None else checkpoints.find(directory, self.checkpoint)
+        """`<directory>/<checkpoint>.safetensors`, .pth or .th; CannotRun where it is absent; None: it is trained."""
+        return None if self.checkpoint is None else checkpoints.need(directory, self.checkpoint)
 
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         self._device, self._precision = device, check_precision(precision)

@@ -285,7 +285,7 @@ def test_bad_input(fitted: DDPM) -> None:
             DDPM(**settings)
     with pytest.raises(ValueError, match="10 x 12 are no multiples of 4"):
         DDPM(**TINY).fit(Features(pixels=torch.zeros(64, 10, 12, 3, dtype=torch.uint8)))
-    with pytest.raises(CannotRun, match="needs 30 training images"):
+    with pytest.raises(CannotRun, match="needs 2 images to calibrate on, a hold-out of 30"):
         DDPM(**TINY).fit(squares(20))
     with pytest.raises(ValueError, match="fitted on images of 8 x 8; these have 16 x 8"):
         fitted.score(Features(pixels=torch.zeros(1, 16, 8, 3, dtype=torch.uint8)))

@@ -10,6 +10,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from methods.base import CannotRun
+
 SUFFIXES = (".safetensors", ".pth", ".th")
 
 
@@ -19,6 +21,16 @@ def find(directory: Path | None, *stems: str) -> Path | None:
         return None
     paths = (directory / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
+
+
+def need(directory: Path | None, name: str) -> Path:
+    """The file of a network that somebody named: `<directory>/<name>`, its suffix may be left out. CannotRun: absent."""
+    if directory is not None and name.endswith(SUFFIXES) and (directory / name).is_file():
+        return directory / name
+    if (path := find(directory, name)) is None:
+        where = directory or "the weights folder"
+        raise CannotRun(f"there is no network {name} in {where}: put it there ({', '.join(SUFFIXES)})")
+    return path
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -49,6 +61,14 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     ):
         raise ValueError(f"{path} holds no state dict (names and tensors): save the network's state_dict()")
     return {name.removeprefix("module."): tensor for name, tensor in state.items()}, metadata
+
+
+def header(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, without its tensors; empty where there is none."""
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata() or {})
 
 
 def normalisation(metadata: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

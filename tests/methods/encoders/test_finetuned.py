@@ -227,7 +227,8 @@ def test_bf16_is_near_and_leaves_the_head_exact(trained: Finetuned) -> None:
 
 def test_where_weights_are_looked_for(tmp_path: Path, start: Path) -> None:
     encoder = create("finetuned", model=MODEL, checkpoint="mine")
-    assert encoder.find_weights(tmp_path) is None  # so it is to be trained
+    with pytest.raises(CannotRun, match="no network mine in"):  # and it is not trained in its place
+        encoder.find_weights(tmp_path)
     with pytest.raises(CannotRun, match=rf"{MODEL}.safetensors, or run `hf download timm/test_efficientnet"):
         encoder.find_start(tmp_path)
     assert encoder.find_start(start.parent) == start
