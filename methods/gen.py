@@ -1,6 +1,8 @@
 """GEN: the generalised entropy of the largest probabilities."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -24,14 +26,14 @@ class GEN(Method):
     float64: 0 in float32 for confident images. Preset `cadref`: what CADRef's authors take for CIFAR.
     """
 
-    title = "GEN"
-    paper = (
+    title: ClassVar[str] = "GEN"
+    paper: ClassVar[str] = (
         "Liu et al., GEN: Pushing the Limits of Softmax-Based Out-of-Distribution Detection, CVPR 2023, "
         "https://openaccess.thecvf.com/content/CVPR2023/html/Liu_GEN_CVPR_2023_paper.html"
     )
-    reads = ("logits",)
-    score_only = ("gamma", "m")
-    presets = {"cadref": {"m": 10}}
+    reads: ClassVar[tuple[str, ...]] = ("logits",)
+    score_only: ClassVar[tuple[str, ...]] = ("gamma", "m")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cadref": {"m": 10}}
 
     gamma: float = 0.1
     m: int = 100

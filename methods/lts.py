@@ -18,9 +18,7 @@ class LTS(Method):
     """
 
     title = "LTS"
-    paper = (
-        "Djurisic et al., Logit Scaling for Out-of-Distribution Detection, 2024, https://arxiv.org/abs/2409.01175"
-    )
+    paper = "Djurisic et al., Logit Scaling for Out-of-Distribution Detection, 2024, https://arxiv.org/abs/2409.01175"
     reads = ("embedding", "logits")
     score_only = ("percentile",)
 
@@ -28,5 +26,5 @@ class LTS(Method):
 
     def score(self, x: Features) -> Tensor:
         z = x.need("embedding").relu()
-        kept, _ = largest(z, self.percentile, "lts")
+        kept, _ = largest(z, self.percentile)
         return energy(x.need("logits") * ratio(z, kept, otherwise=1).square()[:, None])

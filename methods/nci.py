@@ -1,8 +1,9 @@
 """NCI: closeness of the centred embedding to the weights of its class, and the embedding's size."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -22,15 +23,15 @@ class NCI(Method):
     `alpha` is OpenOOD's default, which it searches in 1e-4 to .1; preset `pytorch-ood`: 0.
     """
 
-    title = "NCI"
-    paper = (
+    title: ClassVar[str] = "NCI"
+    paper: ClassVar[str] = (
         "Liu and Qin, Detecting Out-of-Distribution through the Lens of Neural Collapse, CVPR 2025, "
         "https://arxiv.org/abs/2311.01479"
     )
-    reads = ("embedding", "head")
-    score_only = ("alpha",)
-    fitted = ("mean",)
-    presets = {"pytorch-ood": {"alpha": 0.0}}
+    reads: ClassVar[tuple[str, ...]] = ("embedding", "head")
+    score_only: ClassVar[tuple[str, ...]] = ("alpha",)
+    fitted: ClassVar[tuple[str, ...]] = ("mean",)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"pytorch-ood": {"alpha": 0.0}}
 
     alpha: float = 1e-4
 

@@ -1,8 +1,9 @@
 """NNGuide: the energy, guided by the nearest training images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -25,16 +26,16 @@ class NNGuide(Method):
     nothing.
     """
 
-    title = "NNGuide"
-    paper = (
+    title: ClassVar[str] = "NNGuide"
+    paper: ClassVar[str] = (
         "Park et al., Nearest Neighbor Guidance for Out-of-Distribution Detection, ICCV 2023, "
         "https://arxiv.org/abs/2309.14888"
     )
-    reads = ("embedding", "head")
-    score_only = ("k",)
-    fitted = ("bank",)
-    presets = {"openood": {"k": 100}}
-    random_fit = True
+    reads: ClassVar[tuple[str, ...]] = ("embedding", "head")
+    score_only: ClassVar[tuple[str, ...]] = ("k",)
+    fitted: ClassVar[tuple[str, ...]] = ("bank",)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"openood": {"k": 100}}
+    random_fit: ClassVar[bool] = True
 
     k: int = 10
     share: float = 0.01

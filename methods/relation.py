@@ -1,8 +1,9 @@
 """Relation: how many training images an image is related to, by embedding and prediction."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -22,15 +23,15 @@ class Relation(Method):
     Preset `label_noise`: the power with which the authors look for wrong labels.
     """
 
-    title = "Relation"
-    paper = (
+    title: ClassVar[str] = "Relation"
+    paper: ClassVar[str] = (
         "Kim et al., Neural Relation Graph: A Unified Framework for Identifying Label Noise and Outlier Data, "
         "NeurIPS 2023, https://arxiv.org/abs/2301.12321"
     )
-    reads = ("embedding", "logits")
-    score_only = ("power", "threshold")
-    fitted = ("directions", "predictions")
-    presets = {"label_noise": {"power": 4.0}}
+    reads: ClassVar[tuple[str, ...]] = ("embedding", "logits")
+    score_only: ClassVar[tuple[str, ...]] = ("power", "threshold")
+    fitted: ClassVar[tuple[str, ...]] = ("directions", "predictions")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"label_noise": {"power": 4.0}}
 
     power: float = 1.0
     threshold: float = 0.03

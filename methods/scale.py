@@ -30,6 +30,6 @@ class SCALE(Method):
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding"), x.need_head()
-        kept, _ = largest(z, self.percentile, "scale")
+        kept, _ = largest(z, self.percentile)
         factor = ratio(z, kept, otherwise=0).exp()
         return energy(factor[:, None] * (z @ head.weight.T).double() + head.bias)

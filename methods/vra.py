@@ -1,8 +1,9 @@
 """VRA: the energy after cutting activations off on both sides."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -22,15 +23,15 @@ class VRA(Method):
     Preset `openood` is its code: on ReLU features its a is 0, and the row equals ReAct at 90; `pytorch-ood` its.
     """
 
-    title = "VRA-P"
-    paper = (
+    title: ClassVar[str] = "VRA-P"
+    paper: ClassVar[str] = (
         "Xu et al., VRA: Variational Rectified Activation for Out-of-distribution Detection, NeurIPS 2023, "
         "https://arxiv.org/abs/2302.11716"
     )
-    reads = ("embedding", "head")
-    score_only = ("below",)
-    fitted = ("low", "high")
-    presets = {
+    reads: ClassVar[tuple[str, ...]] = ("embedding", "head")
+    score_only: ClassVar[tuple[str, ...]] = ("below",)
+    fitted: ClassVar[tuple[str, ...]] = ("low", "high")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "openood": {"per_channel": False, "below": "clip"},
         "pytorch-ood": {"lower": 1.0, "upper": 99.0, "below": "clip"},
     }

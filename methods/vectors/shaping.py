@@ -3,18 +3,20 @@
 import torch
 from torch import Tensor
 
+from methods.base import CannotRun
+
 LARGEST_EXPONENT = 600.0  # e^600 times activations and weights is still finite in float64
 
 
-def largest(z: Tensor, percentile: float, method: str) -> tuple[Tensor, Tensor]:
+def largest(z: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
     """The n - round(n percentile / 100) largest entries of each row, half to even, and their places.
 
-    ValueError where that is none.
+    CannotRun where that is none.
     """
     size = z.shape[1]
     kept = size - round(size * percentile / 100)
     if kept == 0:
-        raise ValueError(f"{method}: percentile {percentile} of {size} features leaves none: lower it")
+        raise CannotRun(f"percentile {percentile} of {size} features leaves none: lower it")
     values, places = z.topk(kept, dim=1)
     return values, places
 
