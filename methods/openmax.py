@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from methods.base import CannotRun, Features, Method, register
@@ -49,7 +48,9 @@ class OpenMax(Method):
             if len(tail) < 2 or tail[0] == tail[-1]:
                 raise CannotRun(f"needs different distances in each class; class {label} has {len(tail)} right images")
             found.append((float(tail[-1]), *weibull(tail - tail[-1] + SHIFT)))
-        self.smallest, self.shape, self.log_scale = torch.tensor(found, dtype=torch.float64, device=device).T
+        self.smallest, self.shape, self.log_scale = (
+            torch.tensor(values, dtype=torch.float64, device=device) for values in zip(*found, strict=True)
+        )
         self.centres = self.centres.to(device)
         return self
 
@@ -62,6 +63,8 @@ class OpenMax(Method):
 
 def weibull(values: Tensor) -> tuple[float, float]:
     """Shape and log scale of the most likely Weibull distribution (location 0) of `values`, which differ."""
+    from scipy.optimize import brentq
+
     logs = values.log()
     largest = logs.max()
     logs = logs - largest

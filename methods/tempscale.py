@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from methods.base import CannotRun, Features, Method, register
@@ -30,6 +29,8 @@ class TempScale(Method):
     fitted = ("temperature",)
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        from scipy.optimize import minimize_scalar
+
         held = train if train.validation is None else train.validation
         logits, labels = held.need("logits"), held.need_labels().to(device)
         if bool((logits.argmax(dim=1).to(device) == labels).all()):
