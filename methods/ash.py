@@ -1,14 +1,13 @@
 """ASH: the energy after pruning and rescaling each image's activations."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, nearest, register
+from methods.base import CannotRun, Features, Method, Range, register
 
-VARIANTS = ("s", "b", "p")
 LARGEST_EXPONENT = 600.0  # e^600 times activations and weights is still finite in float64
 
 
@@ -23,7 +22,7 @@ class ASH(Method):
     Meant for ReLU features, where 1 <= s1 / s2 <= D / k. Where s2 <= 0 (SiLU and GELU features, or an image
     without a positive activation) the ratio means nothing and "s" scales by 1; the exponent stops at 600,
     beyond D / k of every published percentile: so scores are finite (in float64, which they are).
-    ValueError for an unknown variant, a percentile outside [0, 100) or one that leaves no entry (k = 0).
+    CannotRun for a percentile that leaves no entry (k = 0).
     """
 
     title = "ASH"
@@ -35,13 +34,7 @@ class ASH(Method):
     score_only = ("variant", "percentile")
 
     variant: Literal["s", "b", "p"] = "s"
-    percentile: float = 90
-
-    def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            raise ValueError(f"ash: no variant {self.variant!r}; {nearest(str(self.variant), VARIANTS)}")
-        if not 0 <= self.percentile < 100:
-            raise ValueError(f"ash: percentile is {self.percentile}; it must be at least 0 and below 100")
+    percentile: Annotated[float, Range(0, 100, "[)")] = 90
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding"), x.need_head()
@@ -54,7 +47,7 @@ class ASH(Method):
         size = z.shape[1]
         kept = size - round(size * self.percentile / 100)
         if kept == 0:
-            raise ValueError(f"ash: percentile {self.percentile} of {size} features leaves none: lower it")
+            raise CannotRun(f"percentile {self.percentile} of {size} features leaves none: lower it")
         values, places = z.topk(kept, dim=1)
         before, after = z.sum(dim=1, dtype=torch.float64), values.sum(dim=1, dtype=torch.float64)
         scale = torch.ones_like(before)

@@ -6,12 +6,12 @@ And two controls that the paper does not have: with a bottleneck, and with noise
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import Features, Method, nearest, register
+from methods.base import Count, Features, Method, NotNegative, Positive, Range, register
 from methods.networks.lfdn import LFDN
 from methods.training.loop import Recipe, seeded
 from methods.training.loop import train as train_network
@@ -45,25 +45,15 @@ class Autoencoder(Method):
 
     measure: Literal["mfsim", "mse"] = "mfsim"
     std: Std = "biased"
-    width: int | None = None
-    hidden: int | None = None
-    blocks: int = 16
-    epochs: int = 150
-    lr: float = 1e-4
-    weight_decay: float = 1e-4
-    batch_size: int = 128
-    bottleneck: int | None = None
-    noise_level: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, valid in (("measure", ("mfsim", "mse")), ("std", ("biased", "unbiased"))):
-            value = getattr(self, name)
-            if value not in valid:
-                raise ValueError(f"autoencoder: {name} {value!r}; {nearest(str(value), valid)}")
-        if self.bottleneck is not None and self.bottleneck < 1:
-            raise ValueError(f"autoencoder: bottleneck must be at least 1, not {self.bottleneck}")
-        if self.noise_level is not None and not 0 <= self.noise_level < diffusion.STEPS:
-            raise ValueError(f"autoencoder: noise_level is from 0 to {diffusion.STEPS - 1}, not {self.noise_level}")
+    width: Count | None = None
+    hidden: Count | None = None
+    blocks: Count = 16
+    epochs: Count = 150
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-4
+    batch_size: Count = 128
+    bottleneck: Count | None = None
+    noise_level: Annotated[int, Range(0, diffusion.STEPS - 1)] | None = None
 
     @torch.no_grad()
     def score(self, x: Features) -> Tensor:

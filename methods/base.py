@@ -4,12 +4,15 @@ A method turns the features of images into one score an image; **greater = more 
 """
 
 import difflib
+import functools
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
@@ -37,6 +40,81 @@ def as_tensor(values: Array, dtype: torch.dtype) -> Tensor:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             values = torch.from_numpy(np.asarray(values))
     return values.to(dtype)
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be: `Annotated[float, Range(0, 100, "[)")]` has 0 among them, and not 100."""
+
+    low: float = -sys.float_info.max
+    high: float = sys.float_info.max
+    ends: Literal["[]", "[)", "(]", "()"] = "[]"
+
+    def __contains__(self, number: float) -> bool:
+        above = self.low <= number if self.ends[0] == "[" else self.low < number
+        return above and (number <= self.high if self.ends[1] == "]" else number < self.high)
+
+    def __str__(self) -> str:
+        words = []
+        if self.low > -sys.float_info.max:
+            words.append(f"{'at least' if self.ends[0] == '[' else 'above'} {self.low:,}")
+        if self.high < sys.float_info.max:
+            words.append(f"{'at most' if self.ends[1] == ']' else 'below'} {self.high:,}")
+        return " and ".join(words)
+
+
+Count = Annotated[int, Range(1, 10**6)]
+Positive = Annotated[float, Range(0, ends="(]")]
+NotNegative = Annotated[float, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
+
+
+def check_settings(of: Any) -> None:
+    """Hold the fields of the dataclass `of` against their annotations; ValueError for the first that does not fit.
+
+    int and float are numbers, finite and no booleans, of a `Range` where one is stated; also bool, str, None, Literal,
+    `|`, and tuple[X, ...], as which a list passes.
+    """
+    for name, hint in _hints(type(of)).items():
+        value = getattr(of, name)
+        if not _fits(value, hint):
+            title = getattr(of, "title", "") or type(of).__name__
+            raise ValueError(f"{title}: {name} is {value!r:.60}; it must be {_said(hint)}")
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind, choices = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        limits = (limit for limit in choices[1:] if isinstance(limit, Range))
+        return _fits(value, choices[0]) and all(value in limit for limit in limits)
+    if kind in (Union, UnionType):
+        return any(_fits(value, choice) for choice in choices)
+    if kind is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in choices)
+    if kind is tuple:
+        return isinstance(value, tuple | list) and all(_fits(part, choices[0]) for part in value)
+    if hint in (int, float):
+        number = isinstance(value, int if hint is int else int | float) and not isinstance(value, bool)
+        return number and abs(value) <= (2**63 if hint is int else sys.float_info.max)
+    return isinstance(value, hint)
+
+
+def _said(hint: Any) -> str:
+    kind, choices = get_origin(hint), get_args(hint)
+    if kind is Annotated:
+        return f"{_said(choices[0])}, " + ", ".join(str(limit) for limit in choices[1:] if isinstance(limit, Range))
+    if kind in (Union, UnionType):
+        return " or ".join(_said(choice) for choice in choices)
+    if kind is Literal:
+        return " or ".join(map(repr, choices))
+    return f"a list, each {_said(choices[0])}" if kind is tuple else _KINDS.get(hint, str(hint))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +237,9 @@ class Features:
         return parts
 
 
+M = TypeVar("M", bound="Method")
+
+
 @dataclass
 class Method(ABC):
     """One OOD detector. Its dataclass fields are its hyper-parameters; what `fit` learns are plain attributes.
@@ -178,6 +259,15 @@ class Method(ABC):
     fitted: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     random_fit: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        """No fit of any method sees training features that are not finite, or none at all."""
+        if "fit" in vars(cls):
+            cls.fit = _checked(cls.fit)  # type: ignore[method-assign]
+
+    def __post_init__(self) -> None:
+        """Every hyper-parameter is what its annotation says. A method that has more to say calls this first."""
+        check_settings(self)
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         """Learn from every row of the ID training set; what is calibrated, from `train.validation` where that is there.
@@ -213,6 +303,28 @@ class Method(ABC):
         return self
 
 
+def _checked(fit: Callable[..., M]) -> Callable[..., M]:
+    @functools.wraps(fit)
+    def checked(self: M, train: Features, **how: Any) -> M:
+        check_training(train, self.reads)
+        return fit(self, train, **how)
+
+    return checked
+
+
+def check_training(train: Features, reads: Iterable[str]) -> None:
+    """CannotRun without images; ValueError where a feature that is read holds NaN or infinity."""
+    if not len(train):
+        raise CannotRun("there are no training images")
+    for name in reads:
+        values = getattr(train, name)
+        if isinstance(values, Tensor) and values.is_floating_point():
+            rows = max(1, (1 << 22) // max(1, values[:1].numel()))  # 16 MiB at a time: it may be a memory map
+            bad = sum(int((~block.isfinite()).flatten(1).any(dim=1).sum()) for block in values.split(rows))
+            if bad:
+                raise ValueError(f"{name} of {bad:,} of {len(train):,} training images: NaN or infinity")
+
+
 def hold_out(n: int) -> tuple[Tensor, Tensor]:
     """Rows of a training set of `n` to fit on, and rows to calibrate on: 5 %, at most 2,500, by a fixed permutation.
 
@@ -223,7 +335,6 @@ def hold_out(n: int) -> tuple[Tensor, Tensor]:
     return order[held:].sort().values, order[:held].sort().values
 
 
-M = TypeVar("M", bound=Method)
 _METHODS: dict[str, type[Method]] = {}
 
 

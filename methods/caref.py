@@ -15,8 +15,10 @@ TINY = torch.finfo(torch.float32).tiny
 
 def reference(z: Tensor, predicted: Tensor, classes: int, device: str) -> Tensor:
     """The mean z of the training images predicted as each class (K, D); of all images where nobody is."""
-    centres = means(z, device=device, groups=predicted, count=classes)
-    return torch.where(centres.isnan(), means(z, device=device), centres)
+    present, groups = predicted.unique(return_inverse=True)
+    centres = means(z, device=device).repeat(classes, 1)
+    centres[present.to(device)] = means(z, device=device, groups=groups)
+    return centres
 
 
 @register("caref")

@@ -3,12 +3,12 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, register
+from methods.base import CannotRun, Count, Features, Method, Range, register
 from methods.vectors.drawing import permutation
 from methods.vectors.statistics import row_blocks, unit
 
@@ -36,9 +36,9 @@ class CFOOD(Method):
     fitted = ("reference", "distances")
     random_fit = True
 
-    alpha: float = 0.1
-    share: float = 0.01
-    neighbours: int = 230
+    alpha: Annotated[float, Range(0, 1, "(]")] = 0.1
+    share: Annotated[float, Range(0, 1, "(]")] = 0.01
+    neighbours: Count = 230
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z = train.need("embedding")

@@ -4,20 +4,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import CannotRun, Features, Method, hold_out, nearest, register
+from methods.base import CannotRun, Count, Features, Method, Positive, Range, Share, hold_out, register
 from methods.training.loop import Recipe, seeded
 from methods.training.loop import train as train_network
 from methods.vectors.noise import derive, normal
 
 LEVELS = 1000  # of noise, 0 .. 999: diffusers' timesteps
 _CALL_PIXELS = 1 << 19  # that the network sees in one call: 512 images of 32 x 32; bounds the memory of a score
-_SAMPLERS = ("plms", "ddim")
 _PICTURES, _PICTURE_STEPS = 16, 100
 
 
@@ -49,23 +48,18 @@ class DDPM(Method):
     random_fit: ClassVar[bool] = True
 
     sampler: Literal["plms", "ddim"] = "plms"
-    steps: int = 100
-    skip: int = 16
+    steps: Annotated[int, Range(2, LEVELS)] = 100
+    skip: Count = 16
     stretch: bool = True
-    width: int = 128
-    epochs: int = 300
-    lr: float = 2.5e-5
-    batch_size: int = 512
-    ema: float | None = None
+    width: Count = 128
+    epochs: Count = 300
+    lr: Positive = 2.5e-5
+    batch_size: Count = 512
+    ema: Share | None = None
 
     def __post_init__(self) -> None:
-        if self.sampler not in _SAMPLERS:
-            raise ValueError(f"ddpm: sampler {self.sampler!r}; {nearest(self.sampler, _SAMPLERS)}")
-        if not 2 <= self.steps <= LEVELS:
-            raise ValueError(f"ddpm: steps must be from 2 to {LEVELS}, not {self.steps}")
-        if self.skip < 1:
-            raise ValueError(f"ddpm: skip must be at least 1, not {self.skip}")
-        if self.width < 4 or self.width % 4:
+        super().__post_init__()
+        if self.width % 4:
             raise ValueError(f"ddpm: width must be a multiple of 4, not {self.width}")
         self._network: Any = None
         self._calibration: tuple[Tensor, Tensor] | None = None
@@ -285,4 +279,4 @@ def _bytes(images: Tensor) -> Tensor:
 def _check_size(pixels: Tensor) -> None:
     height, width = pixels.shape[1:3]
     if height % 4 or width % 4:
-        raise ValueError(f"ddpm halves its images twice: {height} x {width} are no multiples of 4; resize them")
+        raise CannotRun(f"ddpm halves its images twice: {height} x {width} are no multiples of 4; resize them")

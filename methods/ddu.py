@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, register
+from methods.base import CannotRun, Features, Method, NotNegative, register
 
 JITTERS = (0.0, *(10.0**power for power in range(-308, 0)))
 LARGEST = 3 << 30  # bytes of the classes' factors: with what stands beside them, 4 GiB
@@ -38,7 +38,7 @@ class DDU(Method):
         "pytorch-ood": {"prior": True, "unbiased": False, "jitter": 1e-6}
     }
 
-    jitter: float | None = None
+    jitter: NotNegative | None = None
     prior: bool = False
     unbiased: bool = True
 

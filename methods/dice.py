@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, Method, Range, register
 from methods.vectors.statistics import means
 
 
@@ -17,8 +17,7 @@ from methods.vectors.statistics import means
 class DICE(Method):
     """-logsumexp((W * M) z + b), M = V > the `percentile` of V, V = mean_train(z) * W.
 
-    One threshold over all classes and features. Meant for ReLU features. ValueError where the percentile is
-    outside [0, 100).
+    One threshold over all classes and features. Meant for ReLU features.
     """
 
     title = "DICE"
@@ -29,11 +28,7 @@ class DICE(Method):
     reads = ("embedding", "head")
     fitted = ("weight",)
 
-    percentile: float = 90
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.percentile < 100:
-            raise ValueError(f"dice: percentile is {self.percentile}; it must be at least 0 and below 100")
+    percentile: Annotated[float, Range(0, 100, "[)")] = 90
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         weight = train.need_head().weight.to(device)

@@ -4,13 +4,13 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from methods.base import Features, Method, nearest, register
+from methods.base import Count, Features, Method, NotNegative, Positive, Range, Share, register
 from methods.networks.lfdn import LFDN, restore
 from methods.training import checkpoint
 from methods.training.loop import Recipe, seeded
@@ -20,15 +20,6 @@ from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalis
 from methods.vectors.noise import derive, normal
 from methods.vectors.reconstruction import mfsim, mse
 
-_CHOICES = {
-    "measure": ("mfsim", "mse", "lr"),
-    "network": ("final", "first_epoch"),
-    "layers": ("all", "last"),
-    "sampler": ("ddim", "released", "single"),
-    "mfsim_layers": ("all", "without_first"),
-    "lr_sign": ("paper", "released"),
-    "std": ("biased", "unbiased"),
-}
 _SCORE_ONLY = ("measure", "network", "k", "sampler", "eta", "mfsim_layers", "lr_sign", "n_draws")
 
 
@@ -80,33 +71,22 @@ class DLSR(Method):
     measure: Literal["mfsim", "mse", "lr"] = "mfsim"
     network: Literal["final", "first_epoch"] = "final"
     layers: Literal["all", "last"] = "all"
-    k: int = 3
+    k: Annotated[int, Range(1, diffusion.STEPS - 1)] = 3
     sampler: Literal["ddim", "released", "single"] = "ddim"
-    eta: float = 0.0
+    eta: Share = 0.0
     mfsim_layers: Literal["all", "without_first"] = "all"
     lr_sign: Literal["paper", "released"] = "paper"
-    n_draws: int = 1
+    n_draws: Count = 1
     std: Std = "biased"
-    width: int | None = None
-    hidden: int | None = None
-    blocks: int = 16
-    epochs: int = 150
-    lr: float = 1e-4
-    weight_decay: float = 1e-4
-    batch_size: int = 128
+    width: Count | None = None
+    hidden: Count | None = None
+    blocks: Count = 16
+    epochs: Count = 150
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-4
+    batch_size: Count = 128
     drop_last: bool = False
-    ema: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, valid in _CHOICES.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"dlsr: {name} {getattr(self, name)!r}; {nearest(str(getattr(self, name)), valid)}")
-        if not 1 <= self.k < diffusion.STEPS:
-            raise ValueError(f"dlsr: k is a noise level from 1 to {diffusion.STEPS - 1}, not {self.k}")
-        if self.n_draws < 1:
-            raise ValueError(f"dlsr: n_draws must be at least 1, not {self.n_draws}")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"dlsr: eta must be from 0 to 1, not {self.eta}")
+    ema: Share | None = None
 
     @torch.no_grad()
     def score(self, x: Features) -> Tensor:

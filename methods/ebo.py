@@ -5,24 +5,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, Method, Positive, register
 
 
 @register("ebo")
 @dataclass
 class EBO(Method):
-    """E = -T logsumexp(f / T). ValueError where the temperature T is not positive."""
+    """E = -T logsumexp(f / T)."""
 
     title = "Energy (EBO)"
     paper = "Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020, https://arxiv.org/abs/2010.03759"
     reads = ("logits",)
     score_only = ("temperature",)
 
-    temperature: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.temperature < float("inf"):
-            raise ValueError(f"ebo: temperature is {self.temperature}; it must be above 0")
+    temperature: Positive = 1.0
 
     def score(self, x: Features) -> Tensor:
         logits = x.need("logits").double()

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from methods.base import Features, Method, nearest, register
+from methods.base import Count, Features, Method, NotNegative, Positive, register
 from methods.training.loop import Recipe, seeded
 from methods.training.loop import train as train_network
 from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
@@ -39,16 +39,10 @@ class FeatureVAE(Method):
 
     measure: Literal["mfsim", "mse"] = "mfsim"
     std: Std = "biased"
-    epochs: int = 150
-    lr: float = 1e-4
-    weight_decay: float = 1e-4
-    batch_size: int = 128
-
-    def __post_init__(self) -> None:
-        for name, valid in (("measure", ("mfsim", "mse")), ("std", ("biased", "unbiased"))):
-            value = getattr(self, name)
-            if value not in valid:
-                raise ValueError(f"feature_vae: {name} {value!r}; {nearest(str(value), valid)}")
+    epochs: Count = 150
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-4
+    batch_size: Count = 128
 
     @torch.no_grad()
     def score(self, x: Features) -> Tensor:

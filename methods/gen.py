@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Count, Features, Method, Positive, register
 from methods.vectors.head import probabilities
 
 
@@ -35,8 +35,8 @@ class GEN(Method):
     score_only: ClassVar[tuple[str, ...]] = ("gamma", "m")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cadref": {"m": 10}}
 
-    gamma: float = 0.1
-    m: int = 100
+    gamma: Positive = 0.1
+    m: Count = 100
 
     def score(self, x: Features) -> Tensor:
         return generalised_entropy(x.need("logits"), self.gamma, self.m)

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Literal, Self, cast
 import torch
 from torch import Tensor, nn
 
-from methods.base import CannotRun, Features, Method, nearest, register
+from methods.base import CannotRun, Count, Features, Method, NotNegative, Positive, Share, register
 from methods.networks.glow import GlowNetwork
-from methods.pixels.complexity import CODECS, compressed_bits
+from methods.pixels.complexity import compressed_bits
 from methods.training.loop import Recipe, seeded
 from methods.training.loop import train as train_network
 from methods.vectors.noise import derive, normal, uniform
@@ -46,22 +46,15 @@ class Glow(Method):
     random_fit: ClassVar[bool] = True
 
     complexity: Literal["none", "png", "webp"] = "none"
-    levels: int = 3
-    steps: int = 32
-    width: int = 512
-    epochs: int = 150
-    lr: float = 5e-4
-    batch_size: int = 64
-    warmup_epochs: float = 5
-    clip: float | None = None
-    ema: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.complexity not in ("none", *CODECS):
-            raise ValueError(f"glow: complexity {self.complexity!r}; {nearest(self.complexity, ('none', *CODECS))}")
-        for name in ("levels", "steps", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"glow: {name} must be at least 1, not {getattr(self, name)}")
+    levels: Count = 3
+    steps: Count = 32
+    width: Count = 512
+    epochs: Count = 150
+    lr: Positive = 5e-4
+    batch_size: Count = 64
+    warmup_epochs: NotNegative = 5
+    clip: Positive | None = None
+    ema: Share | None = None
 
     @property
     def bits_per_dimension(self) -> bool:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.base import CannotRun, Features, Method, nearest, register
+from methods.base import CannotRun, Count, Features, Method, register
 from methods.vectors.layers import vectors
 
-FEATURES = ("embedding", "logits", "layers")
 ROWS = 4096  # training rows handed to the index at a time
 BLAS_QUERIES = 4  # from so many images on, faiss is to multiply matrices: 5 times as fast for 64 images of 512 numbers
 
@@ -26,8 +25,7 @@ class KNN(Method):
     z: the `feature`; of "layers" their channels, normalised within each layer as in DLSR.
 
     On a CUDA device the index lies on the GPU where this faiss has GPU indexes; a failing one is left for the
-    CPU, with a warning. CannotRun without faiss. ValueError where k is below 1 or above the number of
-    training images.
+    CPU, with a warning. CannotRun without faiss, and where k is above the number of training images.
     """
 
     title = "kNN"
@@ -37,14 +35,11 @@ class KNN(Method):
     )
     reads = ("embedding",)
 
-    k: int = 50
+    k: Count = 50
     feature: Literal["embedding", "logits", "layers"] = "embedding"
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise ValueError(f"knn: k is {self.k}; it must be at least 1")
-        if self.feature not in FEATURES:
-            raise ValueError(f"knn: no feature {self.feature!r}; {nearest(str(self.feature), FEATURES)}")
+        super().__post_init__()
         self.__dict__["reads"] = (self.feature,)  # hides the class's, which is the default's
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
@@ -57,7 +52,7 @@ class KNN(Method):
         except ImportError as error:
             raise CannotRun('needs faiss: pip install -e ".[cpu]" or, for a GPU, ".[gpu]"') from error
         if self.k > shape[0]:
-            raise ValueError(f"knn: k is {self.k} but there are only {shape[0]} training images: lower k")
+            raise CannotRun(f"k is {self.k} but there are only {shape[0]} training images: lower k")
         # its own bound, 250 images of 512 numbers, leaves usual batches to the loop for single queries
         faiss.cvar.distance_compute_blas_threshold = min(
             faiss.cvar.distance_compute_blas_threshold, BLAS_QUERIES * shape[1]

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, register
+from methods.base import CannotRun, Count, Features, Method, Positive, Range, register
 from methods.vectors.noise import derive
 from methods.vectors.statistics import covariance, means, unit
 
@@ -43,13 +43,14 @@ class KernelPCA(Method):
     }
 
     kernel: Literal["cosine", "rff"] = "cosine"
-    share: float | None = None
-    components: int | None = None
+    share: Annotated[float, Range(0, 1, "(]")] | None = None
+    components: Count | None = None
     floor: bool = True
-    gamma: float = 2.0
-    features: int = 2048
+    gamma: Positive = 2.0
+    features: Count = 2048
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.__dict__["random_fit"] = self.kernel == "rff"  # hides the class's, which is the default's
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:

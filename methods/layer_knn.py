@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Count, Features, Method, register
 from methods.knn import KNN
 from methods.vectors.layers import check_layers, normalised, split
 
@@ -19,17 +19,14 @@ class LayerKNN(Method):
     """Mean over layers of the distance of z0^m / |z0^m| to its k-th nearest among the training images' (kNN).
 
     z0: the layers' channels, normalised within each layer as in DLSR. Every layer counts the same, as in MFsim.
-    CannotRun without faiss; ValueError where k is below 1 or above the number of training images.
+    CannotRun without faiss, and where k is above the number of training images.
     """
 
     title: ClassVar[str] = "kNN by layer"
     paper: ClassVar[str] = KNN.paper
     reads: ClassVar[tuple[str, ...]] = ("layers",)
 
-    k: int = 50
-
-    def __post_init__(self) -> None:
-        KNN(self.k)  # its check
+    k: Count = 50
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         self._sizes = train.layer_sizes

@@ -1,10 +1,11 @@
 """LTS: the energy of logits that are scaled by what the embedding's largest entries hold of it."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, Method, Range, register
 from methods.vectors.head import energy
 from methods.vectors.shaping import largest, ratio
 
@@ -22,7 +23,7 @@ class LTS(Method):
     reads = ("embedding", "logits")
     score_only = ("percentile",)
 
-    percentile: float = 95
+    percentile: Annotated[float, Range(0, 100, "[)")] = 95
 
     def score(self, x: Features) -> Tensor:
         z = x.need("embedding").relu()

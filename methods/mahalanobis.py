@@ -7,11 +7,9 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, nearest, register
+from methods.base import Features, Method, register
 from methods.vectors.layers import vectors
 from methods.vectors.statistics import ROUNDING, covariance, means, unit, whitening
-
-FEATURES = ("embedding", "logits", "layers")
 
 
 @register("mahalanobis")
@@ -23,7 +21,7 @@ class Mahalanobis(Method):
     no input noise). `per_class` False, or an image without a label: one Gaussian (Sehwag et al., SSD, who
     also normalise z). P ignores directions in which the training set does not vary. z: the `feature`; of
     "layers" their channels, normalised within each layer as in DLSR. `normalise`: Mahalanobis++, on z / |z|.
-    ValueError where the features are not finite or all alike.
+    CannotRun where the features are all alike.
     """
 
     title = "Mahalanobis"
@@ -39,8 +37,7 @@ class Mahalanobis(Method):
     normalise: bool = False
 
     def __post_init__(self) -> None:
-        if self.feature not in FEATURES:
-            raise ValueError(f"mahalanobis: no feature {self.feature!r}; {nearest(str(self.feature), FEATURES)}")
+        super().__post_init__()
         self.__dict__["reads"] = (self.feature,)  # hides the class's, which is the default's
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from methods.base import Features, Head, Method, register
+from methods.base import Count, Features, Head, Method, Positive, Range, register
 from methods.vectors.drawing import by_class
 from methods.vectors.head import classes, logits
 
@@ -38,10 +38,10 @@ class NAC(Method):
     }
     random_fit: ClassVar[bool] = True
 
-    edges: int = 50
-    full: float = 50.0
-    slope: float = 100.0
-    images: int = 1000
+    edges: Annotated[int, Range(4)] = 50
+    full: Positive = 50.0
+    slope: Positive = 100.0
+    images: Count = 1000
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head, groups = train.need("embedding"), train.need_head().to(device), classes(train, device)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, Method, NotNegative, register
 from methods.vectors.head import logits
 from methods.vectors.statistics import means
 
@@ -33,7 +33,7 @@ class NCI(Method):
     fitted: ClassVar[tuple[str, ...]] = ("mean",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"pytorch-ood": {"alpha": 0.0}}
 
-    alpha: float = 1e-4
+    alpha: NotNegative = 1e-4
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         self.mean = means(train.need("embedding"), device=device)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, register
+from methods.base import CannotRun, Count, Features, Method, Share, register
 from methods.vectors.drawing import by_class
 from methods.vectors.head import classes, energy, logits, positive
 from methods.vectors.statistics import row_blocks, unit
@@ -37,8 +37,8 @@ class NNGuide(Method):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"openood": {"k": 100}}
     random_fit: ClassVar[bool] = True
 
-    k: int = 10
-    share: float = 0.01
+    k: Count = 10
+    share: Share = 0.01
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head, groups = train.need("embedding"), train.need_head().to(device), classes(train, device)

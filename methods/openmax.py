@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, register
+from methods.base import CannotRun, Count, Features, Method, Range, register
+from methods.vectors.head import rightly
 from methods.vectors.statistics import means
 
 SHIFT = 10_000.0  # libmr's translate_amount
@@ -33,14 +34,14 @@ class OpenMax(Method):
     score_only: ClassVar[tuple[str, ...]] = ("alpha",)
     fitted: ClassVar[tuple[str, ...]] = ("centres", "smallest", "shape", "log_scale")
 
-    tail: int = 20
-    alpha: int = 3
+    tail: Annotated[int, Range(2)] = 20
+    alpha: Count = 3
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         f, labels = train.need("logits").to("cpu"), train.need_labels().to("cpu")
-        right = (f.argmax(dim=1) == labels).nonzero()[:, 0]
+        right = rightly(f.argmax(dim=1), labels, f.shape[1])
         f, labels = f[right], labels[right]
-        self.centres = means(f, device="cpu", groups=labels, count=train.need("logits").shape[1])
+        self.centres = means(f, device="cpu", groups=labels)
         found = []
         for label, centre in enumerate(self.centres):
             distances = (f[labels == label].double() - centre).norm(dim=1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, register
+from methods.base import CannotRun, Count, Features, Method, register
 from methods.vectors.head import energy, logits
 from methods.vectors.statistics import float64_blocks
 
@@ -31,7 +31,7 @@ class OptFS(Method):
     reads = ("embedding", "head")
     fitted = ("edges", "theta")
 
-    bins: int = 100
+    bins: Count = 100
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head = train.need("embedding"), train.need_head().to(device)

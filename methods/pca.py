@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, nearest, register
+from methods.base import CannotRun, Count, Features, Method, register
 from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
 from methods.vectors.reconstruction import mfsim, mse
 from methods.vectors.statistics import covariance, means
@@ -20,7 +20,8 @@ class PCA(Method):
 
     m is the mean of the ID images' z0, V (C, components) the leading eigenvectors of their covariance. Scores:
     "mfsim", -mean over layers of cos(z0^m, z~^m), as DLSR's; "mse", mean (z0 - z~)^2. CannotRun where the
-    components span all that normalised layers can be: one direction less than channels in each layer.
+    components span all that normalised layers can be: one direction less than channels in each layer;
+    or where they are more than the ID images span.
     """
 
     title: ClassVar[str] = "PCA"
@@ -30,23 +31,15 @@ class PCA(Method):
     )
     reads: ClassVar[tuple[str, ...]] = ("layers",)
     score_only: ClassVar[tuple[str, ...]] = ("components", "measure")
-    fitted: ClassVar[tuple[str, ...]] = ("_mean", "_directions", "_sizes")
+    fitted: ClassVar[tuple[str, ...]] = ("_mean", "_directions", "_sizes", "_images")
 
-    components: int = 64
+    components: Count = 64
     measure: Literal["mfsim", "mse"] = "mfsim"
     std: Std = "biased"
 
-    def __post_init__(self) -> None:
-        for name, valid in (("measure", ("mfsim", "mse")), ("std", ("biased", "unbiased"))):
-            value = getattr(self, name)
-            if value not in valid:
-                raise ValueError(f"pca: {name} {value!r}; {nearest(str(value), valid)}")
-        if self.components < 1:
-            raise ValueError(f"pca: components must be at least 1, not {self.components}")
-
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z = normalised(train, self.std, device)
-        self._sizes = torch.tensor(train.layer_sizes)
+        self._sizes, self._images = torch.tensor(train.layer_sizes), torch.tensor(len(z))
         self._check_components()
         centre = means(z, device=device)
         self._mean = centre[0]
@@ -66,6 +59,8 @@ class PCA(Method):
         return torch.cat(scores)
 
     def _check_components(self) -> None:
-        span = int(self._sizes.sum()) - len(self._sizes)
-        if self.components >= span:
-            raise CannotRun(f"needs more than {self.components} directions in the layers; there are {span}")
+        layers, images = int(self._sizes.sum()) - len(self._sizes), int(self._images)
+        if self.components >= layers:
+            raise CannotRun(f"needs more than {self.components} directions in the layers; there are {layers}")
+        if self.components >= images:
+            raise CannotRun(f"{images} training images span fewer than {self.components} directions: lower components")

@@ -4,12 +4,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import Features, Method, nearest, register
+from methods.base import Count, Features, Method, Positive, Range, Share, register
 from methods.networks.pixelcnn import PixelCNN, log_likelihood, sample, to_unit
 from methods.training.loop import Recipe, seeded
 from methods.training.loop import train as train_network
@@ -45,26 +45,15 @@ class PixelCNNPlusPlus(Method):
     random_fit: ClassVar[bool] = True
 
     complexity: Literal["none", "png", "webp"] = "none"
-    blocks: int = 5
-    filters: int = 160
-    mixtures: int = 10
-    dropout: float = 0.5
-    epochs: int = 150
-    lr: float = 5e-4
-    batch_size: int = 64
-    ema: float | None = None
+    blocks: Count = 5
+    filters: Count = 160
+    mixtures: Count = 10
+    dropout: Annotated[float, Range(0, 1, "[)")] = 0.5
+    epochs: Count = 150
+    lr: Positive = 5e-4
+    batch_size: Count = 64
+    ema: Share | None = None
     schedule: Literal["constant", "cosine"] = "constant"
-
-    def __post_init__(self) -> None:
-        for name, valid in (("complexity", ("none", "png", "webp")), ("schedule", ("constant", "cosine"))):
-            if getattr(self, name) not in valid:
-                given = getattr(self, name)
-                raise ValueError(f"pixelcnn: {name} {given!r}; {nearest(str(given), valid)}")
-        for name in ("blocks", "filters", "mixtures"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"pixelcnn: {name} must be at least 1, not {getattr(self, name)}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"pixelcnn: dropout must be from 0 to below 1, not {self.dropout}")
 
     @property
     def bits_per_dimension(self) -> bool:

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, Method, Range, register
 
 
 @register("react")
@@ -16,7 +16,7 @@ from methods.base import Features, Method, register
 class ReAct(Method):
     """-logsumexp(W min(z, c) + b); c is the `percentile` of all activations of the ID training set together.
 
-    Meant for ReLU features. ValueError where the percentile is outside (0, 100].
+    Meant for ReLU features.
     """
 
     title = "ReAct"
@@ -27,11 +27,7 @@ class ReAct(Method):
     reads = ("embedding", "head")
     fitted = ("clip",)
 
-    percentile: float = 90
-
-    def __post_init__(self) -> None:
-        if not 0 < self.percentile <= 100:
-            raise ValueError(f"react: percentile is {self.percentile}; it must be above 0 and at most 100")
+    percentile: Annotated[float, Range(0, 100, "(]")] = 90
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         # The one statistic here that is no sum: numpy copies the activations once, as kNN's index does.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, Method, Positive, Share, register
 from methods.vectors.statistics import float64_blocks, unit
 
 QUERIES, BANK = 1024, 4096  # images and training images whose relations are in hand at a time: 32 MiB
@@ -33,8 +33,8 @@ class Relation(Method):
     fitted: ClassVar[tuple[str, ...]] = ("directions", "predictions")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"label_noise": {"power": 4.0}}
 
-    power: float = 1.0
-    threshold: float = 0.03
+    power: Positive = 1.0
+    threshold: Share = 0.03
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, f = train.need("embedding"), train.need("logits")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, Method, Range, register
 from methods.vectors.residual import residual
 
 
@@ -28,7 +28,7 @@ class Residual(Method):
     fitted: ClassVar[tuple[str, ...]] = ("origin", "residual")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"openood": {"dim": 512}}
 
-    dim: int | None = None
+    dim: Annotated[int, Range(0)] | None = None
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         self.origin, self.residual = residual(train.need("embedding"), train.need_head(), self.dim, device)

@@ -30,6 +30,7 @@ class RMDS(Method):
     normalise: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._classes = Mahalanobis(normalise=self.normalise)
         self._whole = Mahalanobis(normalise=self.normalise, per_class=False)
 

@@ -1,10 +1,11 @@
 """SCALE: the energy after scaling each image's activations as a whole."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, Method, Range, register
 from methods.vectors.head import energy
 from methods.vectors.shaping import largest, ratio
 
@@ -26,7 +27,7 @@ class SCALE(Method):
     reads = ("embedding", "head")
     score_only = ("percentile",)
 
-    percentile: float = 85
+    percentile: Annotated[float, Range(0, 100, "[)")] = 85
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding"), x.need_head()

@@ -7,8 +7,8 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, register
-from methods.vectors.head import logits, predictions
+from methods.base import Features, Method, register
+from methods.vectors.head import logits, predictions, rightly
 from methods.vectors.statistics import means, unit
 
 
@@ -34,10 +34,7 @@ class SHE(Method):
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head, labels = train.need("embedding"), train.need_head(), train.need_labels()
-        right = (predictions(z, head, device).cpu() == labels.cpu()).nonzero()[:, 0]
-        count = labels[right].bincount(minlength=len(head.bias))
-        if not bool(count.all()):
-            raise CannotRun(f"needs a rightly predicted image of each class; class {int(count.argmin())} has none")
+        right = rightly(predictions(z, head, device), labels, len(head.bias)).to(z.device)
         self.patterns = means(z[right], device=device, groups=labels[right])
         return self
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from methods.base import Features, Method, nearest, register
+from methods.base import CannotRun, Count, Features, Method, NotNegative, Positive, register
 from methods.networks.vae import LEVELS, VAE, divergence, scaled
 from methods.training.loop import Recipe, seeded
 from methods.training.loop import train as train_network
@@ -18,11 +18,6 @@ from methods.vectors.noise import derive, normal
 
 Posterior = tuple[Tensor, Tensor]  # mu and logvar, each (N, nz)
 
-_CHOICES = {
-    "measure": ("elbo", "iwae", "regret"),
-    "complexity": ("none", "png", "webp"),
-    "regret_of": ("encoder", "posterior"),
-}
 _REGRET_LR = {"encoder": 2e-4, "posterior": 0.1}
 _REGRET_WEIGHT_DECAY = 5e-5  # of the encoder's copies
 _LOGITS = {"cpu": 2**25, "cuda": 2**30}  # bytes of logits in one pass of the decoder
@@ -58,26 +53,19 @@ class LikelihoodRegret(Method):
 
     measure: Literal["elbo", "iwae", "regret"] = "regret"
     complexity: Literal["none", "png", "webp"] = "none"
-    samples: int = 1000
-    steps: int = 100
+    samples: Count = 1000
+    steps: Count = 100
     regret_of: Literal["encoder", "posterior"] = "encoder"
-    regret_lr: float | None = None
-    nz: int = 200
-    width: int = 64
-    epochs: int = 200
-    batch_size: int = 128
-    lr: float = 3e-4
-    weight_decay: float = 3e-5
+    regret_lr: Positive | None = None
+    nz: Count = 200
+    width: Count = 64
+    epochs: Count = 200
+    batch_size: Count = 128
+    lr: Positive = 3e-4
+    weight_decay: NotNegative = 3e-5
 
     def __post_init__(self) -> None:
-        for name, valid in _CHOICES.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"vae: {name} {getattr(self, name)!r}; {nearest(str(getattr(self, name)), valid)}")
-        for name in ("samples", "steps", "nz", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"vae: {name} must be at least 1, not {getattr(self, name)}")
-        if self.regret_lr is not None and not self.regret_lr > 0:
-            raise ValueError(f"vae: regret_lr must be greater than 0, not {self.regret_lr}")
+        super().__post_init__()
         if self.measure == "regret" and self.complexity != "none":
             raise ValueError("vae: complexity corrects bits per dimension: set measure to elbo or iwae, or drop it")
 
@@ -184,7 +172,9 @@ class LikelihoodRegret(Method):
 
     def _check(self, pixels: Tensor) -> None:
         height, width = pixels.shape[1:3]
-        if height != width or width != self._size:
+        if height != width:
+            raise CannotRun(f"vae: images of {height} x {width} are no squares")
+        if width != self._size:
             raise ValueError(f"vae: images of {height} x {width}, not {self._size} x {self._size}")
 
     @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import CannotRun, Count, Features, Method, register
 from methods.vectors.statistics import covariance, float64_blocks
 
 
@@ -18,7 +18,7 @@ class ViM(Method):
 
     u = -pinv(W) b; R the eigenvectors of mean((z - u)(z - u)^T) beyond the `dim` largest; alpha =
     mean max_c f / mean |R^T (z - u)|; all means over the ID training set. `dim` None: 1000 for D >= 2048, 512
-    for D >= 768, else D // 2, as published. ValueError where `dim` is outside [1, D) or leaves no residual
+    for D >= 768, else D // 2, as published. CannotRun where `dim` is not below D or leaves no residual
     (too few images).
     """
 
@@ -29,11 +29,7 @@ class ViM(Method):
     reads = ("embedding", "head")
     fitted = ("origin", "residual", "alpha")
 
-    dim: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.dim is not None and self.dim < 1:
-            raise ValueError(f"vim: dim is {self.dim}; it must be at least 1")
+    dim: Count | None = None
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head = train.need("embedding"), train.need_head().to(device)
@@ -41,13 +37,13 @@ class ViM(Method):
         size = z.shape[1]
         dim = self.dim or (1000 if size >= 2048 else 512 if size >= 768 else size // 2)
         if dim >= size:
-            raise ValueError(f"vim: dim is {dim}; it must be below the embedding's {size}")
+            raise CannotRun(f"dim is {dim}; it must be below the embedding's {size}")
         self.origin: Tensor = -torch.linalg.pinv(weight) @ bias
         variances, directions = torch.linalg.eigh(covariance(z, self.origin[None], device=device))
         self.residual = directions[:, : size - dim].contiguous()  # eigh sorts upwards
         if variances[: size - dim].sum() <= variances[-1] * size * torch.finfo(variances.dtype).eps:
-            raise ValueError(
-                f"vim: {len(z)} training images leave nothing outside {dim} principal directions: "
+            raise CannotRun(
+                f"{len(z)} training images leave nothing outside {dim} principal directions: "
                 "lower dim or take more images"
             )
         largest_logit = residual_norm = torch.zeros((), dtype=torch.float64, device=device)

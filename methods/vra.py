@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, Method, Range, register
 from methods.vectors.head import energy, logits
 
 
@@ -36,10 +36,15 @@ class VRA(Method):
         "pytorch-ood": {"lower": 1.0, "upper": 99.0, "below": "clip"},
     }
 
-    lower: float = 10
-    upper: float = 90
+    lower: Annotated[float, Range(0, 100)] = 10
+    upper: Annotated[float, Range(0, 100)] = 90
     per_channel: bool = True
     below: Literal["zero", "clip"] = "zero"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.lower > self.upper:
+            raise ValueError(f"VRA-P: lower is {self.lower}; it must be at most upper, {self.upper}")
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z = (train if train.validation is None else train.validation).need("embedding")

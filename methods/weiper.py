@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, pad
 
-from methods.base import CannotRun, Features, Head, Method, register
+from methods.base import CannotRun, Count, Features, Head, Method, NotNegative, Range, register
 from methods.vectors.noise import normal
 from methods.vectors.statistics import BLOCK, float64_blocks, unit
 
@@ -43,13 +43,13 @@ class WeiPer(Method):
     }
     random_fit: ClassVar[bool] = True
 
-    delta: float = 1.8
-    copies: int = 100
-    bins: int = 100
-    l1: float = 2.5
-    l2: float = 0.1
-    smooth_z: int = 4
-    smooth_f: int = 15
+    delta: NotNegative = 1.8
+    copies: Count = 100
+    bins: Annotated[int, Range(2, 10**6)] = 100
+    l1: NotNegative = 2.5
+    l2: NotNegative = 0.1
+    smooth_z: Count = 4
+    smooth_f: Count = 15
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head = train.need("embedding"), train.need_head().to(device)

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
+from methods.base import CannotRun
+
 Stream = Literal["down", "right"]
 _KERNELS = {"down": (2, 3), "right": (2, 2)}
 _SMALLEST_LOG_SCALE = -7.0
@@ -108,7 +110,7 @@ class PixelCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2] % 4 or x.shape[3] % 4:
-            raise ValueError(f"pixelcnn: height and width must be multiples of 4, not {x.shape[2]} x {x.shape[3]}")
+            raise CannotRun(f"pixelcnn: height and width must be multiples of 4, not {x.shape[2]} x {x.shape[3]}")
         x = torch.cat((x, torch.ones_like(x[:, :1])), dim=1)  # ones tell the image from the padding
         d = _shift_down(self.above(x))
         r = _shift_down(self.row_above(x)) + F.pad(self.left(x), (1, -1))

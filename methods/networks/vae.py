@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.base import CannotRun
+
 LEVELS = 256  # the values of a sub-pixel
 
 
@@ -48,7 +50,7 @@ class Decoder(nn.Module):
 
 
 class VAE(nn.Module):
-    """Both halves for images of `size` x `size`: 8, 12, 16, 24, 28, 32, ...; ValueError where halving ends above 8.
+    """Both halves for images of `size` x `size`: 8, 12, 16, 24, 28, 32, ...; CannotRun where halving ends above 8.
 
     2.30 M + 2.26 M parameters at size 32, 3 channels, width 64, nz 200.
     """
@@ -93,7 +95,7 @@ def _shape(size: int, width: int) -> tuple[int, list[int]]:
         bottom //= 2
         widths.append(width << len(widths))
     if not widths or bottom > 8:
-        raise ValueError(
+        raise CannotRun(
             f"vae: images of {size} x {size} cannot be halved down to 8 or less: "
             "set the resolution of the pixels encoder, e.g. to 32"
         )

@@ -40,6 +40,15 @@ def classes(train: Features, device: str) -> Tensor:
     return predictions(train.need("embedding"), train.need_head(), device)
 
 
+def rightly(predicted: Tensor, labels: Tensor, count: int) -> Tensor:
+    """The rows that are predicted right; CannotRun, with the class, where one of `count` has none."""
+    rows = (predicted.cpu() == labels.cpu()).nonzero()[:, 0]
+    right = labels.cpu()[rows].bincount(minlength=count)
+    if not bool(right.all()):
+        raise CannotRun(f"needs a rightly predicted image of each class; class {int(right.argmin())} has none")
+    return rows
+
+
 def several(head: Head) -> None:
     """CannotRun where the head knows one class only."""
     if len(head.bias) < 2:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from methods.base import CannotRun
 from methods.vectors.layers import split
 
 
@@ -15,8 +16,11 @@ def mse(z: Tensor, reconstructed: Tensor) -> Tensor:
 
 
 def mfsim(z: Tensor, reconstructed: Tensor, sizes: Sequence[int], *, first: int = 0) -> Tensor:
-    """Minus the mean over the layers from `first` on of the cosine between layer and reconstruction (N,)."""
+    """Minus the mean over the layers from `first` on of the cosine between layer and reconstruction (N,).
+
+    CannotRun where no layer is left.
+    """
     pairs = list(zip(split(z, sizes), split(reconstructed, sizes), strict=True))[first:]
     if not pairs:
-        raise ValueError(f"mfsim without its first {first} of {len(sizes)} layers has none left")
+        raise CannotRun(f"mfsim without its first {first} of {len(sizes)} layers has none left")
     return -torch.stack([F.cosine_similarity(a, b, dim=1) for a, b in pairs]).mean(dim=0)

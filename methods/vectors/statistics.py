@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from methods.base import CannotRun
+
 BLOCK = 1 << 25  # bytes of float64 that a fit has in hand at a time: 32 MiB
 ROUNDING = torch.finfo(torch.float32).eps ** 2  # the variance that rounding to float32 gives a constant feature
 Change = Callable[[Tensor], Tensor]
@@ -28,26 +30,21 @@ def float64_blocks(values: Tensor, device: str, change: Change | None = None) ->
         yield change(block.to(device, torch.float64))
 
 
-def means(
-    values: Tensor,
-    *,
-    device: str,
-    groups: Tensor | None = None,
-    count: int = 0,
-    change: Change | None = None,
-) -> Tensor:
+def means(values: Tensor, *, device: str, groups: Tensor | None = None, change: Change | None = None) -> Tensor:
     """The mean of each group of rows (G, D), float64; `groups` (N,) holds 0 to G - 1, None: one group.
 
-    `count`: the least that G is to be; a group without a row has NaN. `change`: what is done to the rows first.
+    `change`: what is done to the rows first. CannotRun where a group has no rows.
     """
     groups = _groups(values, groups, device)
-    sizes = groups.bincount(minlength=count)
-    total = torch.zeros(len(sizes), _width(values, device, change), dtype=torch.float64, device=device)
+    count = groups.bincount()
+    if not bool(count.all()):
+        raise CannotRun(f"class {int((count == 0).nonzero()[0])} has no training images")
+    total = torch.zeros(len(count), _width(values, device, change), dtype=torch.float64, device=device)
     start = 0
     for block in float64_blocks(values, device, change):
         total.index_add_(0, groups[start : start + len(block)], block)
         start += len(block)
-    return total / sizes[:, None]
+    return total / count[:, None]
 
 
 def covariance(
@@ -82,12 +79,12 @@ def whitening(covariance: Tensor, rounding: float = ROUNDING) -> Tensor:
     normalised layer) are left out. Features are float32, and rounding alone gives them a variance of epsilon^2:
     the cut is D times that, relative to the largest eigenvalue. `rounding`: of features normalised in float64,
     which may be small and still mean something, that of the eigenvalues themselves.
-    ValueError where no direction is left.
+    CannotRun where no direction is left.
     """
     variances, directions = torch.linalg.eigh(covariance)
     kept = variances > variances[-1] * len(variances) * rounding
     if not bool(kept.any()):
-        raise ValueError("the training features do not vary: they have no covariance to measure distances by")
+        raise CannotRun("the training features do not vary: they have no covariance to measure distances by")
     white: Tensor = directions[:, kept] / variances[kept].sqrt()
     return white.contiguous()
 

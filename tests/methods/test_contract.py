@@ -6,8 +6,9 @@ second value; a method in none of them runs with its defaults.
 
 import functools
 import hashlib
+import math
 from dataclasses import fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 import methods
-from methods.base import CannotRun, Features, Head, Method
+from methods.base import CannotRun, Features, Head, Method, Range
 
 SMALL: dict[str, dict[str, Any]] = {
     "dlsr": {"blocks": 2, "width": 32, "epochs": 20, "batch_size": 96, "lr": 1e-3},
@@ -50,6 +51,7 @@ OTHER: dict[tuple[str, str], Any] = {
     ("nnguide", "share"): 0.1,
     ("relation", "threshold"): 0.95,
     ("vra", "lower"): 60,
+    ("vra", "upper"): 95,
     ("kpca", "share"): 0.99,
     ("kpca", "components"): 3,
     ("ddu", "jitter"): 0.1,
@@ -295,6 +297,49 @@ def test_every_hyperparameter_does_something(name: str, field: str) -> None:
         assert torch.allclose(scores[0].double(), scores[1].double(), rtol=1e-4)
     else:
         assert not torch.equal(scores[0], scores[1])
+
+
+def kinds(hint: Any) -> list[Any]:
+    """An annotation's alternatives, ranges kept: int | None is two."""
+    whole = get_origin(hint) in (Annotated, Literal) or not get_args(hint)
+    return [hint] if whole else [kind for choice in get_args(hint) for kind in kinds(choice)]
+
+
+@pytest.mark.parametrize(("name", "field"), HYPERPARAMETERS, ids=map(".".join, HYPERPARAMETERS))
+def test_a_hyperparameter_that_cannot_be_is_refused(name: str, field: str) -> None:
+    """NaN, infinity, a boolean or a text for a number; a number below what the field says that it may be."""
+    stated = kinds(get_type_hints(methods.get(name), include_extras=True)[field])
+    assert not {int, float} & set(stated), f"{name}.{field}: say what it may be, with Annotated[.., Range(..)]"
+    bad: list[Any] = [math.nan, math.inf, -math.inf, "3", "", [3], {}, 10**400, *([] if bool in stated else [True])]
+    ranges = [limit for kind in stated if get_origin(kind) is Annotated for limit in get_args(kind)[1:]]
+    assert all(isinstance(limit, Range) for limit in ranges)
+    bad += [value for value in (-1, -0.5) if not any(value in limit for limit in ranges)]
+    for value in bad:
+        with pytest.raises(ValueError, match=rf"^[^\n]*\b{field} is [^\n]*; it must be [^\n]+$"):
+            methods.create(name, **{field: value})
+
+
+def test_every_preset_can_be(name: str) -> None:
+    for preset in methods.get(name).presets:
+        methods.create(name, preset=preset)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_training_features_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    """By one line that names the feature and counts the images: kNN, DICE and KL matching took them for numbers."""
+    if type(fitted(name)).fit is Method.fit:
+        return  # it learns nothing
+    for feature in {"embedding", "logits", "layers"} & set(fitted(name).reads):
+        values = getattr(TRAIN, feature).clone()
+        values[[3, 70], 1] = value
+        with pytest.raises(ValueError, match=f"^{feature} of 2 of 640 training images: NaN or infinity$"):
+            fit(name, replace(TRAIN, **{feature: values}))
+
+
+def test_no_training_images(name: str) -> None:
+    if type(fitted(name)).fit is not Method.fit:
+        with pytest.raises(CannotRun, match="no training images"):
+            fit(name, TRAIN[:0])
 
 
 def test_score_only_and_inert_name_fields(name: str) -> None:

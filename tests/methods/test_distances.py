@@ -49,7 +49,7 @@ def test_other_features_than_the_embedding(name: str) -> None:
     same(logits, embedded)
     assert methods.create(name).reads == methods.get(name).reads == ("embedding",)
     assert methods.create(name, feature="layers").reads == ("layers",)
-    with pytest.raises(ValueError, match=r"'layer'; did you mean 'layers'"):
+    with pytest.raises(ValueError, match=r"feature is 'layer'; it must be 'embedding' or 'logits' or 'layers'"):
         methods.create(name, feature="layer")
 
 
@@ -82,10 +82,13 @@ def test_mahalanobis_of_a_set_that_is_labelled_in_part() -> None:
 
 
 def test_mahalanobis_of_features_that_say_nothing() -> None:
-    with pytest.raises(ValueError, match="do not vary"):
+    with pytest.raises(CannotRun, match="do not vary"):
         score("mahalanobis", TEST, Features(embedding=torch.ones(30, WIDTH)))
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        score("mahalanobis", TEST, Features(embedding=torch.full((30, WIDTH), float("nan"))))
+
+
+def test_a_class_without_images() -> None:
+    with pytest.raises(CannotRun, match="class 1 has no training images"):
+        statistics.means(torch.ones(3, 2), device="cpu", groups=torch.tensor([0, 2, 2]))
 
 
 def test_statistics_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +143,7 @@ def test_knn_with_a_zero_feature_is_finite() -> None:
 
 
 def test_knn_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="k is 501 but there are only 500 training images"):
+    with pytest.raises(CannotRun, match="k is 501 but there are only 500 training images"):
         score("knn", k=501)
     with pytest.raises(ValueError, match="k is 0"):
         methods.create("knn", k=0)

@@ -99,10 +99,3 @@ def test_scores_are_of_the_posterior_mean(fitted: FeatureVAE, std: Any) -> None:
     ]
     method = FeatureVAE(**TINY, std=std).load_state(fitted.state())
     assert torch.allclose(method.score(ID), -(cosines[0] + cosines[1]) / 2, atol=1e-5)
-
-
-def test_bad_settings() -> None:
-    with pytest.raises(ValueError, match="feature_vae: measure 'mfsimm'; did you mean 'mfsim'"):
-        FeatureVAE(measure="mfsimm")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="feature_vae: std 'none'"):
-        FeatureVAE(std="none")  # type: ignore[arg-type]

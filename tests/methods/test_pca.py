@@ -60,12 +60,14 @@ def test_components_that_leave_no_error() -> None:
         PCA().load_state(fitted.state()).score(TEST)
 
 
-def test_bad_settings() -> None:
-    with pytest.raises(ValueError, match="pca: measure 'ms'; did you mean 'mse'"):
-        PCA(measure="ms")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="pca: std 'none'"):
-        PCA(std="none")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="pca: components must be at least 1, not 0"):
-        PCA(components=0)
+def test_components_that_the_images_do_not_span() -> None:
+    # Five images differ from their mean in four directions.
+    few = Features(layers=TRAIN.layers[:5], layer_sizes=TRAIN.layer_sizes)
+    assert bool((PCA(components=4, measure="mse").fit(few).score(few) < 1e-9).all())
+    with pytest.raises(CannotRun, match="5 training images span fewer than 5 directions"):
+        PCA(components=5).fit(few)
+
+
+def test_other_layers_than_those_of_the_fit() -> None:
     with pytest.raises(ValueError, match=r"fitted on layers of \(7, 13\) channels; these have \(20,\)"):
         PCA(components=2).fit(TRAIN).score(Features(layers=TEST.layers, layer_sizes=(20,)))
