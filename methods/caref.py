@@ -15,7 +15,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 def reference(z: Tensor, predicted: Tensor, classes: int, device: str) -> Tensor:
     """The mean z of the training images predicted as each class (K, D); of all images where nobody is."""
-    present, groups = predicted.unique(return_inverse=True)
+    present, groups = torch.unique(predicted, return_inverse=True)
     centres = means(z, device=device).repeat(classes, 1)
     centres[present.to(device)] = means(z, device=device, groups=groups)
     return centres

@@ -46,7 +46,7 @@ class CFOOD(Method):
         if n < 2:
             raise CannotRun(f"needs 2 reference points; {self.alpha:g} of {len(z)} training images are {n}")
         self.reference = unit(z[permutation(len(z), seed)[:n].to(z.device)].to(device))
-        self.distances = torch.cat([self._nearest(rows) for rows in torch.arange(n, device=device).split(1024)])
+        self.distances = torch.cat([self._nearest(rows) for rows in torch.split(torch.arange(n, device=device), 1024)])
         return self
 
     def _nearest(self, rows: Tensor) -> Tensor:

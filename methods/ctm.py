@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from methods.base import Features, Method, register
@@ -24,7 +25,7 @@ class CTM(Method):
     fitted = ("centres",)
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        groups = train.need_labels().unique(return_inverse=True)[1]
+        groups = torch.unique(train.need_labels(), return_inverse=True)[1]
         self.centres = unit(means(train.need("embedding"), device=device, groups=groups))
         return self
 

@@ -52,4 +52,4 @@ class FDBD(Method):
         largest, k = f.max(dim=1, keepdim=True)
         distance = ((largest - f) / self.apart[k[:, 0]]).sum(dim=1) / (f.shape[1] - 1)
         centre = self.mean if self.norm == "mean" else 0
-        return -distance / (z - centre).norm(dim=1).clamp(min=TINY)
+        return -distance / torch.linalg.vector_norm(z - centre, dim=1).clamp(min=TINY)

@@ -17,7 +17,8 @@ from methods.vectors.statistics import covariance, means, unit
 @register("kpca")
 @dataclass
 class KernelPCA(Method):
-    """|(I - U U^T) (phi - m)|, m the mean training phi, U the leading eigenvectors of its covariance.
+    """|(I - U U^T) (phi - m)|, m the mean training phi, U the leading eigenvectors of its covariance: the length
+    along all the other eigenvectors.
 
     `kernel` "cosine" (CoP): phi = z^ = z / |z|. "rff" (CoRP), random Fourier features of exp(-gamma |a - b|^2):
     phi = sqrt(2 / M) cos(w z^ + u), `features` M rows of w ~ N(0, 2 gamma I) and u ~ U(0, 2 pi), from the seed.
@@ -31,7 +32,7 @@ class KernelPCA(Method):
         "Fang et al., Kernel PCA for Out-of-Distribution Detection, NeurIPS 2024, https://arxiv.org/abs/2402.02949"
     )
     reads: ClassVar[tuple[str, ...]] = ("embedding",)
-    fitted: ClassVar[tuple[str, ...]] = ("frequencies", "phases", "mean", "directions")
+    fitted: ClassVar[tuple[str, ...]] = ("frequencies", "phases", "mean", "beyond")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "authors": {"floor": False},
         "imagenet": {"share": 0.99, "floor": False},
@@ -61,7 +62,7 @@ class KernelPCA(Method):
         components = self.components or self._enough(variances.flip(0), train.labels)
         if components >= len(variances):
             raise CannotRun(f"needs more than {components} directions; there are {len(variances)}")
-        self.mean, self.directions = mean[0], directions[:, -components:].contiguous()  # eigh sorts upwards
+        self.mean, self.beyond = mean[0], directions[:, :-components].contiguous()  # eigh sorts upwards
         return self
 
     def _draw(self, width: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -80,9 +81,9 @@ class KernelPCA(Method):
         share = self.share or (0.85 if self.kernel == "cosine" else 0.8)
         components = int((variances.cumsum(0) < share * variances.sum()).sum()) + 1
         if self.floor and self.kernel == "cosine" and labels is not None:
-            components = max(components, len(labels[labels >= 0].unique()) - 1)
+            components = max(components, len(torch.unique(labels[labels >= 0])) - 1)
         return components
 
     def score(self, x: Features) -> Tensor:
         phi = self._map(x.need("embedding")) - self.mean
-        return (phi - phi @ self.directions @ self.directions.T).norm(dim=1)
+        return torch.linalg.vector_norm(phi @ self.beyond, dim=1)

@@ -43,5 +43,5 @@ class NCI(Method):
         z, head = x.need("embedding").double(), x.need_head()
         weight = head.weight.double()[logits(z, head).argmax(dim=1)]
         centred = z - self.mean
-        closeness = (weight * centred).sum(dim=1) / centred.norm(dim=1).clamp(min=TINY)
+        closeness = (weight * centred).sum(dim=1) / torch.linalg.vector_norm(centred, dim=1).clamp(min=TINY)
         return -(closeness + self.alpha * z.abs().sum(dim=1))

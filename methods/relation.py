@@ -44,11 +44,15 @@ class Relation(Method):
 
     def score(self, x: Features) -> Tensor:
         z, p = unit(x.need("embedding")), x.need("logits").double().softmax(dim=1)
-        return -torch.cat([self._related(*pair) for pair in zip(z.split(QUERIES), p.split(QUERIES), strict=True)])
+        return -torch.cat(
+            [self._related(*pair) for pair in zip(torch.split(z, QUERIES), torch.split(p, QUERIES), strict=True)]
+        )
 
     def _related(self, z: Tensor, p: Tensor) -> Tensor:
         total = torch.zeros(len(z), dtype=torch.float64, device=z.device)
-        for directions, predicted in zip(self.directions.split(BANK), self.predictions.split(BANK), strict=True):
+        for directions, predicted in zip(
+            torch.split(self.directions, BANK), torch.split(self.predictions, BANK), strict=True
+        ):
             r = (z @ directions.double().T).clamp(min=0) * (p @ predicted.double().T)  # float64: [r > ..] is a jump
             total += torch.where(r > self.threshold, r.pow(self.power), 0.0).sum(dim=1)
         return total

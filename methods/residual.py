@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
+import torch
 from torch import Tensor
 
 from methods.base import Features, Method, Range, register
@@ -35,4 +36,4 @@ class Residual(Method):
         return self
 
     def score(self, x: Features) -> Tensor:
-        return ((x.need("embedding").double() - self.origin) @ self.residual).norm(dim=1)
+        return torch.linalg.vector_norm((x.need("embedding").double() - self.origin) @ self.residual, dim=1)

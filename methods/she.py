@@ -42,7 +42,7 @@ class SHE(Method):
         z = x.need("embedding").double()
         pattern = self.patterns[logits(z, x.need_head()).argmax(dim=1)]
         if self.similarity == "euclidean":
-            return (z - pattern).norm(dim=1)
+            return torch.linalg.vector_norm(z - pattern, dim=1)
         if self.similarity == "cosine":
             z, pattern = unit(z), unit(pattern)
         return -torch.sum(z * pattern, dim=1)

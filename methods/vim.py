@@ -44,7 +44,7 @@ class ViM(Method):
         return self
 
     def _residual_norm(self, z: Tensor) -> Tensor:
-        return ((z - self.origin) @ self.residual).norm(dim=1)
+        return torch.linalg.vector_norm((z - self.origin) @ self.residual, dim=1)
 
     def score(self, x: Features) -> Tensor:
         z = x.need("embedding")

@@ -72,7 +72,7 @@ class WeiPer(Method):
         weight = head.weight.double()
         length = self.delta * weight.norm(dim=1, keepdim=True)
         at_once = max(1, BLOCK // (8 * classes * max(size, len(z))))
-        for rows in torch.arange(self.copies * classes, device=z.device).split(at_once * classes):
+        for rows in torch.split(torch.arange(self.copies * classes, device=z.device), at_once * classes):
             several = len(rows) // classes
             moved = weight.repeat(several, 1) + length.repeat(several, 1) * unit(
                 normal(rows, size, seed=int(self.seed))
@@ -85,7 +85,7 @@ class WeiPer(Method):
         confidence = torch.zeros(len(z), dtype=torch.float64, device=z.device)
         for f in self._perturbed(z, head):
             found += histogram(f, self.range_f, self.bins)
-            confidence += f.unflatten(1, (-1, len(head.bias))).softmax(dim=2).amax(dim=2).sum(dim=1)
+            confidence += f.reshape(len(f), -1, len(head.bias)).softmax(dim=2).amax(dim=2).sum(dim=1)
         found_z = histogram(z, self.range_z, self.bins) / z.shape[1]
         of_z = divergence(smooth(found_z, self.smooth_z), self.typical_z, EPSILONS[0])
         found_f = found / (self.copies * len(head.bias))
