@@ -9,7 +9,7 @@ from torch import Tensor
 
 from methods.base import CannotRun, Features, Method, register
 from methods.vectors.head import logits, several
-from methods.vectors.statistics import means
+from methods.vectors.statistics import length, means
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -52,4 +52,4 @@ class FDBD(Method):
         largest, k = f.max(dim=1, keepdim=True)
         distance = ((largest - f) / self.apart[k[:, 0]]).sum(dim=1) / (f.shape[1] - 1)
         centre = self.mean if self.norm == "mean" else 0
-        return -distance / torch.linalg.vector_norm(z - centre, dim=1).clamp(min=TINY)
+        return -distance / length(z - centre).clamp(min=TINY)

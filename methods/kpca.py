@@ -11,7 +11,7 @@ from torch import Tensor
 
 from methods.base import CannotRun, Count, Features, Method, Positive, Range, register
 from methods.vectors.noise import derive
-from methods.vectors.statistics import covariance, means, unit
+from methods.vectors.statistics import covariance, length, means, unit
 
 
 @register("kpca")
@@ -86,4 +86,4 @@ class KernelPCA(Method):
 
     def score(self, x: Features) -> Tensor:
         phi = self._map(x.need("embedding")) - self.mean
-        return torch.linalg.vector_norm(phi @ self.beyond, dim=1)
+        return length(phi @ self.beyond)

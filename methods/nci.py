@@ -10,7 +10,7 @@ from torch import Tensor
 
 from methods.base import Features, Method, NotNegative, register
 from methods.vectors.head import logits
-from methods.vectors.statistics import means
+from methods.vectors.statistics import length, means
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -43,5 +43,5 @@ class NCI(Method):
         z, head = x.need("embedding").double(), x.need_head()
         weight = head.weight.double()[logits(z, head).argmax(dim=1)]
         centred = z - self.mean
-        closeness = (weight * centred).sum(dim=1) / torch.linalg.vector_norm(centred, dim=1).clamp(min=TINY)
+        closeness = (weight * centred).sum(dim=1) / length(centred).clamp(min=TINY)
         return -(closeness + self.alpha * z.abs().sum(dim=1))

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from methods.base import Features, Method, Range, register
 from methods.vectors.residual import residual
+from methods.vectors.statistics import length
 
 
 @register("residual")
@@ -36,4 +36,4 @@ class Residual(Method):
         return self
 
     def score(self, x: Features) -> Tensor:
-        return torch.linalg.vector_norm((x.need("embedding").double() - self.origin) @ self.residual, dim=1)
+        return length((x.need("embedding").double() - self.origin) @ self.residual)

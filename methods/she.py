@@ -9,7 +9,7 @@ from torch import Tensor
 
 from methods.base import Features, Method, register
 from methods.vectors.head import logits, predictions, rightly
-from methods.vectors.statistics import means, unit
+from methods.vectors.statistics import length, means, unit
 
 
 @register("she")
@@ -42,7 +42,7 @@ class SHE(Method):
         z = x.need("embedding").double()
         pattern = self.patterns[logits(z, x.need_head()).argmax(dim=1)]
         if self.similarity == "euclidean":
-            return torch.linalg.vector_norm(z - pattern, dim=1)
+            return length(z - pattern)
         if self.similarity == "cosine":
             z, pattern = unit(z), unit(pattern)
         return -torch.sum(z * pattern, dim=1)

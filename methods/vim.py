@@ -9,7 +9,7 @@ from torch import Tensor
 
 from methods.base import Count, Features, Method, register
 from methods.vectors.residual import residual
-from methods.vectors.statistics import float64_blocks
+from methods.vectors.statistics import float64_blocks, length
 
 
 @register("vim")
@@ -44,7 +44,7 @@ class ViM(Method):
         return self
 
     def _residual_norm(self, z: Tensor) -> Tensor:
-        return torch.linalg.vector_norm((z - self.origin) @ self.residual, dim=1)
+        return length((z - self.origin) @ self.residual)
 
     def score(self, x: Features) -> Tensor:
         z = x.need("embedding")

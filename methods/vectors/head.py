@@ -34,7 +34,7 @@ def predictions(z: Tensor, head: Head, device: str) -> Tensor:
 
 def classes(train: Features, device: str) -> Tensor:
     """The class of each image (N,) on `device`: its label, or its prediction where an image has no label."""
-    labels = train.labels
+    labels: Tensor | None = train.labels
     if labels is not None and bool((labels >= 0).all()):
         return labels.to(device)
     return predictions(train.need("embedding"), train.need_head(), device)

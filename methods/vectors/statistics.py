@@ -18,6 +18,12 @@ def unit(z: Tensor) -> Tensor:
     return normalize(z.double(), dim=1)
 
 
+def length(z: Tensor) -> Tensor:
+    """|z| (N,)."""
+    lengths: Tensor = torch.linalg.vector_norm(z, dim=1)
+    return lengths
+
+
 def row_blocks(values: Tensor, width: int) -> tuple[Tensor, ...]:
     """`values` in blocks of so many rows that `width` float64 numbers a row fill BLOCK."""
     return torch.split(values, max(1, BLOCK // (8 * width)))
