@@ -1,6 +1,8 @@
 """The command line: parse, hand over, exit status. Heavy imports happen after the arguments are understood."""
 
 import argparse
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
     from benchmark.running.runner import Outcome
 
 HERE = Path(__file__).resolve().parent
+if sys.path[0] != str(HERE):  # started as `ood-benchmark`, from any folder
+    sys.path.insert(0, str(HERE))
 EXAMPLES = """
 examples:
   python run_all.py                                  the embedded suite `digits`: nothing to download
@@ -21,8 +25,8 @@ examples:
   python run_all.py --paper table3                   Table 3 of the DLSR paper: ours, published, difference
   python run_all.py --list                           suites, methods, encoders and data sets
 
-status: 0 when everything that could run was measured, 1 for a failure (with --strict also for what was absent or
-skipped), 2 for usage.
+status: 0 when everything that could run was measured, 1 for a failure or where nothing was measured (with --strict
+also for what was absent or skipped), 2 for usage.
 """
 
 
@@ -141,7 +145,46 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
+    """The exit status. What a terminal cannot take is shown as it can; a reader that has gone stops nothing."""
+    _open_streams()
+    try:
+        given = parser().parse_args(arguments)
+        return _status(given)
+    finally:
+        _flush()
+
+
+def _open_streams() -> None:
+    """Closed ones are the null device: else the first file that is opened takes their place, and gets what is said."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _show(text: str) -> None:
+    """Print; not to a reader that has gone (`| head`), which is no failure of the run."""
+    with contextlib.suppress(BrokenPipeError):
+        print(text, flush=True)
+
+
+def _flush() -> None:
+    """So that Python need not do so at its end, where it would complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _status(given: argparse.Namespace) -> int:
     # before torch is imported: a thread that waits spins for microseconds, then sleeps, and does not keep the core from
     # whoever shares the machine; to sleep at once ("passive") halves the speed of small networks
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -151,12 +194,13 @@ def main(arguments: list[str] | None = None) -> int:
     if given.list:
         from benchmark.listing import listing
 
-        print(listing(given.data, given.weights))
+        _show(listing(given.data, given.weights))
         return 0
     from benchmark.planning.options import Options
     from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
     from benchmark.running.runner import DiskFull
+    from benchmark.store.files import is_full
     from datasets.sources import Missing
 
     try:
@@ -193,7 +237,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 130
     except OSError as error:  # a folder that cannot be written, a disk that is full
-        print(f"error: {error}", file=sys.stderr)
+        full = "no space left; free some, or choose another --results or --cache: " if is_full(error) else ""
+        print(f"error: {full}{error}", file=sys.stderr)
         return 1
 
 
@@ -208,27 +253,28 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     if given.paper:
         from benchmark.papers import views
 
-        print(views.show(given.paper, options))
+        _show(views.show(given.paper, options))
         return 0
     looking_only = given.plan or given.redraw
     planned = plan.make(suite.read(given.id), options, download=not looking_only)
-    store = Store(options.cache)
+    store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     if given.plan:
-        print(planned.describe(store))
+        _show(planned.describe(store))
         return 0
     if given.redraw:
+        _show(report.text(planned))
         report.write(planned, redraw=True)
-        print(report.text(planned))
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
     outcome = Runner(planned, worker).run()
+    _show(report.text(planned))
     report.write(planned)
-    print(report.text(planned))
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)
     incomplete = bool(outcome.skipped or planned.absent)
-    return 1 if outcome.failed or planned.broken or (given.strict and incomplete) else 0
+    nothing = outcome.measured + outcome.reused == 0
+    return 1 if nothing or outcome.failed or planned.broken or (given.strict and incomplete) else 0
 
 
 def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, seconds: float) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from datasets import classes
+
 
 @dataclass(frozen=True)
 class Archive:
@@ -62,6 +64,11 @@ class Entry:
     torchvision: Torchvision | None = None
     stands_in_for: str | None = None
     embedded: bool = False
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, index = label, where the release numbers them; else none."""
+        return classes.order(self.name)
 
     def file_names(self, split: str) -> tuple[str, ...]:
         return self.files.get(split, (split,))

@@ -4,6 +4,7 @@ The work is done in a temporary folder, whose last file is a marker; the folder 
 was killed is no download, and there is no half of one.
 """
 
+import fcntl
 import hashlib
 import http.client
 import json
@@ -15,12 +16,12 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from datasets.catalogue import Archive, Entry
-from datasets.folder import has_images
 from datasets.images import Missing
+from datasets.walking import has_images
 
 MARKER = "complete.json"
 FOLDER = "downloaded"
@@ -71,24 +72,55 @@ def download(entry: Entry, data: Path) -> None:
 
 @contextmanager
 def _work(name: str, data: Path) -> Iterator[Path | None]:
-    """An empty folder that becomes the set's if all goes well; None where another process has done the work."""
-    from filelock import FileLock
+    """An empty folder that becomes the set's if all goes well; None where another process has done the work.
 
+    A download that fails leaves nothing, not even the lock.
+    """
     folder, part = data / name / FOLDER, data / f".{name}.part"
+    made = [path for path in (data, *data.parents) if not path.exists()]
     data.mkdir(parents=True, exist_ok=True)
-    with FileLock(data / ".download.lock"):
-        if complete(folder):
-            yield None
-            return
-        for left_over in (part, folder):
-            shutil.rmtree(left_over, ignore_errors=True)
-        part.mkdir()
+    try:
+        with _locked(data / ".download.lock"):
+            if complete(folder):
+                yield None
+                return
+            for left_over in (part, folder):
+                shutil.rmtree(left_over, ignore_errors=True)
+            part.mkdir()
+            try:
+                yield part
+                folder.parent.mkdir(exist_ok=True)
+                part.rename(folder)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+    finally:
+        with suppress(OSError):  # they hold something
+            for empty in made:
+                empty.rmdir()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """A lock whose file goes when it is released (filelock's stays); who waited for that file waits for the next."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
-            yield part
-            folder.parent.mkdir(exist_ok=True)
-            part.rename(folder)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_still(path, descriptor):
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            os.close(descriptor)
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _fetch(archive: Archive, path: Path) -> None:

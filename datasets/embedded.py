@@ -7,7 +7,7 @@ apart. `halves` is near the digits, the others are far. All are enlarged to 32 x
 
 import hashlib
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from datasets.catalogue import Entry
-from datasets.images import ImageSet, Labels, Pixels
+from datasets.images import Digests, ImageSet, Labels, Pixels, content_digests
 
 Counts = NDArray[np.int64]  # (N, 8, 8), 0 to 16
 Bitmaps = NDArray[np.bool_]  # (N, 32, 32), True = ink
@@ -39,6 +39,11 @@ class ArraySet(ImageSet):
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         return list(self._images[np.asarray(rows, dtype=np.int64)])
+
+    @cached_property
+    def digests(self) -> Digests:
+        data = np.ascontiguousarray(self._images)
+        return content_digests(image.data.cast("B") for image in data)
 
     def content(self) -> list[tuple[str, int, str]]:
         data = np.ascontiguousarray(self._images)

@@ -1,86 +1,104 @@
 """Sets of images in a folder: flat, or with a sub-folder for each class."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
-from datasets.images import ImageSet, Pixels, decode, file_sha256
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-
-
-def list_files(root: Path) -> list[Path]:
-    """Every file below `root`, relative to it, sorted folder by folder; hidden ones and macOS's extras left out."""
-    found, seen = [], set()
-    for here, folders, files in os.walk(root, followlinks=True):
-        seen.add(os.path.realpath(here))
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith((".", "__MACOSX")) and os.path.realpath(Path(here, name)) not in seen
-        ]
-        found += [Path(here, name).relative_to(root) for name in files if not name.startswith(".")]
-    return sorted(found, key=lambda path: path.parts)
-
-
-def has_images(root: Path) -> bool:
-    """Whether there is an image in `root`, at any depth; stops at the first."""
-    return root.is_dir() and any(
-        name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        for _, _, files in os.walk(root, followlinks=True)
-        for name in files
-    )
+from datasets.images import IMAGE_BYTES, Digests, ImageSet, Pixels, decode, file_sha256
+from datasets.walking import SUFFIXES, Listing, listed, printable
 
 
 class FolderSet(ImageSet):
-    """The images of a folder, in the order of their sorted names.
+    """The images of a folder, in the order of their sorted names; a file that stands twice counts once.
 
     A class is a sub-folder (the first `class_depth` levels name it), its label the rank of its name. Without
-    sub-folders, or with only one, there are no labels. ValueError for an empty folder and for an empty class.
+    sub-folders, or with only one, there are no labels; images beside the class folders have none. `official`: a set of
+    that many files is taken as it was released, with what stands twice in it. ValueError for an empty folder, and for a
+    file that cannot be read.
     """
 
-    def __init__(self, name: str, split: str, root: Path, *, title: str, class_depth: int = 1) -> None:
-        while len(children := _visible(root)) == 1 and children[0].is_dir():
-            root = children[0]  # an archive's own folder, or the one folder of a flat set
-        self._root = root
-        self._files = [path for path in list_files(root) if path.suffix.lower() in SUFFIXES]
-        if not self._files:
-            raise ValueError(f"{root} holds no images ({', '.join(SUFFIXES)})")
-        of_images = [path.parts[:-1][:class_depth] for path in self._files]
-        classes = sorted(set(of_images))
-        if len(classes) == 1 or any(len(folders) < class_depth for folders in of_images):
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        root: Path,
+        *,
+        title: str,
+        class_depth: int = 1,
+        official: int | None = None,
+        listing: Listing | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        listing = listing or listed(root)
+        notes = (*notes, *listing.notes)
+        if not listing.images:
+            raise ValueError("; ".join([f"{root} holds no images ({', '.join(SUFFIXES)})", *notes]))
+        depth = _shared_depth(listing.images)
+        self._root = root.joinpath(*listing.images[0].split("/")[:depth])
+        self._files = ["/".join(path.split("/")[depth:]) for path in listing.images]
+        tops = {path.split("/")[0] for path in self._files if "/" in path}
+        self._hashes = self._hashed(name)
+        if len(self._files) != official:
+            first = {digest: row for row, (_, digest) in reversed(list(enumerate(self._hashes)))}
+            kept = sorted(first.values())
+            if twice := len(self._files) - len(kept):
+                notes = (*notes, f"{_files(twice)} that stand{'s' * (twice == 1)} twice in it count once")
+                self._files = [self._files[row] for row in kept]
+                self._hashes = [self._hashes[row] for row in kept]
+        of_images = [tuple(path.split("/")[:-1][:class_depth]) for path in self._files]
+        classes = sorted({folders for folders in of_images if len(folders) == class_depth})
+        beside = sum(len(folders) < class_depth for folders in of_images)
+        fault = ""
+        if len(classes) < 2 or 2 * beside > len(self._files):
             classes = []
         else:
-            empty = {(path.name,) for path in children if path.is_dir()} - {folders[:1] for folders in classes}
-            if empty:
-                raise ValueError(f"{root / min(empty)[0]} holds no images: a class with none; fill or remove it")
+            if empty := {folders[depth] for folders in listing.folders if len(folders) == depth + 1} - tops:
+                fault = f"its class {printable(min(empty))} holds no images; fill or remove the folder"
+            if beside:
+                notes = (*notes, f"{_files(beside)} beside its class folders, without a label")
         label = {folders: number for number, folders in enumerate(classes)}
         super().__init__(
             name,
             split,
             title=title,
             labels=np.array([label.get(folders, -1) for folders in of_images], dtype=np.int64),
-            classes=tuple("/".join(folders) for folders in classes),
+            classes=tuple(printable("/".join(folders)) for folders in classes),
+            fault=fault,
+            notes=notes,
         )
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         return [
-            decode(self._root / self._files[row], f"{self.name} ({self.split}): {self._files[row]}") for row in rows
+            decode(self._root / self._files[row], f"{self.name} ({self.split}): {printable(self._files[row])}")
+            for row in rows
         ]
 
     def content(self) -> list[tuple[str, int, str]]:
+        return [(path, size, digest) for path, (size, digest) in zip(self._files, self._hashes, strict=True)]
+
+    @cached_property
+    def digests(self) -> Digests:
+        return np.array([bytes.fromhex(digest)[:16] for _, digest in self._hashes], dtype="S16")
+
+    def _hashed(self, name: str) -> list[tuple[int, str]]:
+        """Size and SHA-256 of every file."""
         from tqdm import tqdm
 
-        def one(path: Path) -> tuple[str, int, str]:
-            return path.as_posix(), (self._root / path).stat().st_size, file_sha256(self._root / path)
-
         with ThreadPoolExecutor(8) as pool:
-            listed = pool.map(one, self._files)
-            return list(tqdm(listed, f"checking {self.name}", len(self._files), delay=2, leave=False))
+            hashes = pool.map(lambda path: file_sha256(self._root / path, IMAGE_BYTES), self._files)
+            return list(tqdm(hashes, f"checking {name}", len(self._files), delay=2, leave=False))
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
+def _shared_depth(images: list[str]) -> int:
+    """How many folders every image lies in: an archive's own folder, or the one folder of a flat set."""
+    first, last = images[0].split("/")[:-1], images[-1].split("/")[:-1]  # they are sorted: the others lie between
+    same = (one == other for one, other in zip(first, last, strict=False))
+    return sum(takewhile(bool, same))
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'s' * (count != 1)}"

@@ -4,8 +4,9 @@ import hashlib
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from datasets import memory
+from datasets.files import open_regular
+
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
+Digests = NDArray[np.bytes_]
 
 MAX_PIXELS = 64_000_000
 KEPT_BYTES = 256 << 20
 # Raster formats only: Pillow would hand others (EPS) to a program outside.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM")
+FORMATS += ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()
+# Bytes a pixel that decoders take beside the image itself (Pillow's) and our copy of it.
+_BESIDE = {"WEBP": 8, "AVIF": 12, "TIFF": 4}
+IMAGE_BYTES = 512 << 20  # of a file with one image
+_BAND_BYTES = 4 << 20  # of pixels that are converted at once
+CLASSES = 100_000
 
 # `decode` refuses such an image in its own words.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -38,8 +49,10 @@ class Missing(Exception):
 class ImageSet(ABC):
     """N images of one split, each of its own size.
 
-    labels (N,) int64, -1 = none; `classes`: their names. `metadata`: what the files say of themselves (JSON values);
-    `notes`: the same for people, one short phrase each.
+    labels (N,) int64, -1 = none; `classes`: the names whose index is the label, numbers where there are no names
+    (`named`: whether there are). `fault`: why the labels that the files give are not used, where they cannot be: such
+    a set has none. `metadata`: what the files say of themselves (JSON values); `notes`: the same for people, one short
+    phrase each.
     """
 
     def __init__(
@@ -50,15 +63,22 @@ class ImageSet(ABC):
         title: str,
         labels: Labels,
         classes: tuple[str, ...] = (),
+        fault: str = "",
         metadata: Mapping[str, Any] | None = None,
         notes: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.split = split
         self.title = title
-        self.labels = np.array(labels, dtype=np.int64)
+        labels = np.array(labels, dtype=np.int64)
+        self.fault = fault or _fault(labels, classes)
+        if self.fault:
+            labels, classes = np.full(len(labels), -1), ()
+            notes = (*notes, f"its labels are not used: {self.fault}")
+        self.labels = labels
         self.labels.flags.writeable = False
-        self.classes = _class_names(f"{name} ({split})", self.labels, classes)
+        self.named = bool(classes)
+        self.classes = classes or tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.notes = notes
         self._kept: dict[int, Pixels] = {}
@@ -83,6 +103,15 @@ class ImageSet(ABC):
                 self._kept[row] = pixels
         return [found[row] if row in found else self._kept[row] for row in map(int, rows)]
 
+    @cached_property
+    def digests(self) -> Digests:
+        """Digest of each image as it is encoded, 16 bytes; of its pixels where it is not. (N,)"""
+        return content_digests(
+            np.ascontiguousarray(image).data.cast("B")
+            for start in range(0, len(self), 64)
+            for image in self.read(range(start, min(start + 64, len(self))))
+        )
+
     @abstractmethod
     def content(self) -> list[tuple[str, int, str]]:
         """Relative name, size in bytes and SHA-256 of every file that the images and labels come from."""
@@ -95,49 +124,110 @@ class ImageSet(ABC):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _class_names(where: str, labels: Labels, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the classes: numbers where there are labels and no names."""
-    highest = int(labels.max(initial=-1))
-    if labels.size and int(labels.min()) < -1:
-        raise ValueError(f"{where}: a label is {int(labels.min())}; labels start at 0, and -1 is none")
+def _fault(labels: Labels, classes: tuple[str, ...]) -> str:
+    """Why labels cannot be right; "" where they can."""
+    highest, lowest = int(labels.max(initial=-1)), int(labels.min(initial=-1))
+    if lowest < -1:
+        return f"a label is {lowest}; labels start at 0, and -1 is none"
     if classes and highest >= len(classes):
-        raise ValueError(f"{where}: a label is {highest}, but there are only {len(classes)} class names")
-    return classes or tuple(str(label) for label in range(highest + 1))
+        return f"a label is {highest:,}, but there are only {len(classes):,} class names"
+    if highest >= CLASSES:
+        return f"a label is {highest:,}; labels are below {CLASSES:,}"
+    return ""
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hex; the file is streamed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_sha256(path: Path, limit: int | None = None) -> tuple[int, str]:
+    """Size in bytes and SHA-256, in hex, of a regular file's content; the file is streamed."""
+    with open_regular(path, limit) as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
+
+
+def content_digests(contents: Iterable[bytes | memoryview | None]) -> Digests:
+    """The first 16 bytes of the SHA-256 of each; b"" where there is nothing."""
+    return np.array(
+        [b"" if content is None else hashlib.sha256(content).digest()[:16] for content in contents], dtype="S16"
+    )
 
 
 def decode(source: bytes | Path, where: str) -> Pixels:
     """Decode one image to RGB, uint8 (H, W, 3), as torchvision's loader does: no EXIF rotation, alpha dropped.
 
-    `where` names the image in the ValueError that a broken one, or one of more than 64 megapixels, gets.
+    `source`: the encoded image, or the path of its file. `where` names the image in the ValueError that a broken one,
+    one of more than 64 megapixels, or one that takes more than 448 MiB to decode gets.
     """
     try:
-        with Image.open(BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS) as image:
+        with (
+            BytesIO(source) if isinstance(source, bytes) else open_regular(source, IMAGE_BYTES) as file,
+            Image.open(file, formats=FORMATS) as image,
+        ):
             width, height = image.size
-            if width * height <= MAX_PIXELS:  # known from the header: nothing has been decoded yet
-                return _rgb(image)
-        size = f"{width} x {height} pixels"
+            needed = width * height * _bytes_a_pixel(image)
+            if width * height <= MAX_PIXELS and needed <= memory.ALONE:  # known from the header: nothing is decoded yet
+                memory.admit(needed)
+                pixels = _rgb(image)
+                memory.admit(pixels.nbytes - needed)
+                return pixels
+        size = f"{width:,} x {height:,} pixels"
+    except memory.Later:
+        raise
     except Image.DecompressionBombError:
-        size = "far too many pixels"
+        size, needed = "far too many pixels", 0
     except Exception as error:  # decoders raise anything on broken input
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             reason = f"no image of a known format ({', '.join(FORMATS)})"
         raise ValueError(f"{where} cannot be decoded: {reason}; replace the file or take it out") from None
+    if needed > memory.ALONE and width * height <= MAX_PIXELS:
+        too_much = f"takes {needed >> 20} MiB to decode, more than {memory.ALONE >> 20}"
+        raise ValueError(f"{where} has {size} and {too_much}; scale it down or take it out")
     raise ValueError(
         f"{where} has {size}, more than {MAX_PIXELS // 1_000_000} megapixels; scale it down or take it out"
     )
 
 
+def _bytes_a_pixel(image: Image.Image) -> int:
+    """What decoding takes at most: Pillow's image, our copy, and what the decoder of its format keeps beside them."""
+    own = 2 if image.mode.startswith("I;") else 1 if image.mode in ("1", "L", "P") else 4
+    beside = 6 if image.info.get("progressive") else _BESIDE.get(image.format or "", 0)
+    return own + 3 + beside
+
+
 def _rgb(image: Image.Image) -> Pixels:
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers")
-    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion would clip instead of scale
-        grey = np.clip(np.asarray(image), 0, 65535).astype(np.uint16) >> 8
+    shift = _shift(image)
+    image.load()
+    width, height = image.size
+    rows = max(1, _BAND_BYTES // (8 * width))
+    if rows >= height:
+        return _band(image, shift)
+    pixels = np.empty((height, width, 3), dtype=np.uint8)
+    for top in range(0, height, rows):  # so that no second copy of a large image is made
+        bottom = min(top + rows, height)
+        pixels[top:bottom] = _band(image.crop((0, top, width, bottom)), shift)
+    return pixels
+
+
+def _band(image: Image.Image, shift: int | None) -> Pixels:
+    if shift is not None:  # Pillow's own conversion would clip instead of scale
+        grey = np.clip(np.asarray(image), 0, 65535).astype(np.uint16) >> shift
         return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _shift(image: Image.Image) -> int | None:
+    """By how many bits grey values of more than 8 are shifted; None for images of 8. ValueError for unknown ranges."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers")
+    tags: Any = getattr(image, "tag_v2", {})
+    if 2 in tags.get(_SAMPLE_FORMAT, ()):
+        raise ValueError("its pixels are signed numbers, of a range that is not known")
+    if image.mode.startswith("I;"):
+        return max(tags.get(_BITS_PER_SAMPLE, (16,))) - 8
+    if image.mode != "I":
+        return None
+    if image.format not in ("PNG", "PPM"):  # of these two Pillow makes 32 bits out of 16
+        raise ValueError("its pixels are numbers of 32 bits, of a range that is not known")
+    return 8
+
+
+_SAMPLE_FORMAT, _BITS_PER_SAMPLE = 339, 258  # tags of TIFF

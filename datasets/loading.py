@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.images import ImageSet, Labels, Pixels
+from datasets.memory import Flight
 
 Rows = NDArray[np.int64]
 Images = Tensor | list[Tensor]
@@ -47,12 +48,17 @@ def batches(
     waiting: list[Pixels] = []
     read = images.recall if keep else images.read
     for image in _decoded(read, rows, workers or min(8, os.cpu_count() or 1)):
-        if waiting and (len(waiting) == batch_size or size + image.nbytes > BATCH_BYTES):
+        if waiting and size + image.nbytes > BATCH_BYTES:
             yield Batch(rows[start : start + len(waiting)], _together(waiting))
-            start += len(waiting)
-            waiting, size = [], 0
+            start, size = start + len(waiting), 0
+            waiting.clear()
         waiting.append(image)
         size += image.nbytes
+        del image
+        if len(waiting) == batch_size or size >= BATCH_BYTES:
+            yield Batch(rows[start : start + len(waiting)], _together(waiting))
+            start, size = start + len(waiting), 0
+            waiting.clear()
     if waiting:
         yield Batch(rows[start:], _together(waiting))
 
@@ -61,26 +67,40 @@ def _decoded(read: Callable[[list[int]], list[Pixels]], rows: Rows, workers: int
     """The images one by one.
 
     A task is about 4 MiB of pixels, so that large photographs do not fill the memory. Small images are decoded one task
-    at a time.
+    at a time. `Flight` bounds what is decoded at once, whatever the images are.
     """
     pool = ThreadPoolExecutor(workers)
-    tasks: deque[Future[list[Pixels]]] = deque()
+    flight = Flight(read)
+    tasks: deque[tuple[int, int, Future[None]]] = deque()  # first and last place, and its work
     position, per_task, ahead = 0, 1, workers + 1
+
+    def task(start: int, end: int) -> tuple[int, int, Future[None]]:
+        return start, end, pool.submit(flight.ahead, start, rows[start:end].tolist())
+
     try:
         while tasks or position < len(rows):
             while len(tasks) < ahead and position < len(rows):
-                tasks.append(pool.submit(read, rows[position : position + per_task].tolist()))
-                position += per_task
-            done = tasks.popleft().result()
-            mean = max(1, sum(image.nbytes for image in done) // max(1, len(done)))
+                tasks.append(task(position, min(position + per_task, len(rows))))
+                position = tasks[-1][1]
+            start, end, work = tasks.popleft()
+            work.result()
+            done = flight.wanted(start, rows[start:end].tolist())
+            if start + len(done) < end:
+                tasks.appendleft(task(start + len(done), end))
+            mean = max(1, sum(image.nbytes for image in done) // len(done))
             per_task = max(1, min(_TASK_IMAGES, _TASK_BYTES // mean))
             ahead = 1 if mean < _SMALL_BYTES else workers + 1
-            yield from done
+            done.reverse()
+            while done:
+                yield done.pop()
+            flight.free(start)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _together(images: list[Pixels]) -> Images:
+    if len(images) == 1 and images[0].flags.writeable:  # a large one is not copied; what a set keeps is read-only
+        return torch.from_numpy(images[0][None])
     if len({image.shape for image in images}) == 1:
         return torch.from_numpy(np.stack(images))
     return [torch.from_numpy(np.array(image)) for image in images]  # copies: a set may keep its own

@@ -1,42 +1,33 @@
 """Sets of images in parquet shards, in the layout of Hugging Face."""
 
-import re
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
 from datasets import provenance
 from datasets.catalogue import Entry
-from datasets.images import ImageSet, Labels, Pixels, decode, file_sha256
+from datasets.classes import spelled
+from datasets.files import open_regular
+from datasets.images import Digests, ImageSet, Pixels, content_digests, decode, file_sha256
+from datasets.labels import from_column
+from datasets.pages import Pages, pages
 
 IMAGE_COLUMNS = ("image", "img")
-LABEL_COLUMNS = ("label", "fine_label")
-CACHE_BYTES = 512 << 20
+LABEL_COLUMNS = ("label", "fine_label", "labels", "class")
+CACHE_BYTES = 128 << 20
+BLOCK_BYTES = 32 << 20  # of encoded images that are read at once
+LABEL_ROWS = 1 << 16
+FILE_BYTES = 64 << 30
+_UNPACKED = 100  # times the bytes that are stored, where they are more than a block: encoded images hardly shrink
 
 T = TypeVar("T")
-
-
-def shards(folder: Path, split: str) -> list[Path]:
-    """The files `<split>-*.parquet` of a folder, sorted. ValueError where shards of a numbered series are absent."""
-    files = sorted(folder.glob(f"{split}-*.parquet"))
-    numbered = [re.search(r"-(\d{5})-of-(\d{5})", path.name) for path in files]
-    if files and all(numbered):
-        series = {match[2] for match in numbered if match}
-        if len(series) > 1:
-            raise ValueError(f"{folder} holds {split} shards of several series; keep those of one")
-        count, there = int(series.pop()), {int(match[1]) for match in numbered if match}
-        absent = sorted(set(range(count)) - there)
-        if absent:
-            raise ValueError(
-                f"{folder} holds {len(files)} of the {count} {split} shards; number {absent[0]:05d} is absent"
-            )
-    return files
 
 
 def _reading(path: Path, read: Callable[[], T]) -> T:
@@ -50,91 +41,216 @@ def _reading(path: Path, read: Callable[[], T]) -> T:
         raise ValueError(f"{path} is not a sound parquet file: {reason}; get it again") from None
 
 
+@dataclass
+class _Group:
+    """A row group: where it is, its first row in the set, and how many of its rows are read at once."""
+
+    path: Path
+    number: int
+    column: str
+    start: int
+    rows: int
+    block: int
+    reader: tuple[Any, int] | None = None  # an open pass, and the block that comes next
+
+
 class ParquetSet(ImageSet):
     """Images in parquet: a column `image` or `img` (struct of bytes and path, or plain bytes), and maybe `label`.
 
-    Row groups are read as they are needed; at most 512 MiB of encoded images (or one row group) stay in memory.
+    Read in blocks of about 32 MiB of encoded images as they are needed; at most 128 MiB (or one block) stay in memory.
     """
 
-    def __init__(self, name: str, split: str, files: Sequence[Path], *, title: str, entry: Entry | None) -> None:
-        import pyarrow.parquet as pq
-
-        self._files = list(files)
-        self._columns: list[str] = []
-        self._groups: list[tuple[int, int]] = []  # (file, row group in it)
-        self._starts: list[int] = []  # the first row of each
-        self._cache: OrderedDict[int, Any] = OrderedDict()
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        files: Sequence[Path],
+        *,
+        title: str,
+        entry: Entry | None,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self._files, self._hashes, twice = _once(files)
+        if twice:
+            notes = (*notes, f"{twice} of its {len(files)} parquet files stand twice and count once")
+        self._groups: list[_Group] = []
+        self._cache: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._cached_bytes = 0
         self._lock = Lock()
-        labels: list[Labels] = []
-        said = []
-        rows = 0
-        for number, path in enumerate(self._files):
-            file = _reading(path, partial(pq.ParquetFile, path))
-            with file:
-                self._columns.append(_image_column(path, file.schema_arrow))
-                labels.append(_reading(path, partial(_labels, path, file)))
-                said.append((file.schema_arrow.metadata, file.metadata.num_rows))
-                for group in range(file.metadata.num_row_groups):
-                    self._groups.append((number, group))
-                    self._starts.append(rows)
-                    rows += file.metadata.row_group(group).num_rows
+        said, labels = [], []
+        rows, column = 0, None
+        for path in self._files:
+            found = _reading(path, lambda path=path, rows=rows: _looked_at(path, rows))
+            column = column or found.label
+            said.append((found.metadata, found.rows))
+            labels += found.labels
+            self._groups += found.groups
+            rows += found.rows
         if not rows:
             raise ValueError(f"{self._files[0]} holds no images")
-        metadata = provenance.merged(said)
+        metadata = provenance.merged(said, column)
+        names = provenance.class_names(metadata)
+        numbers, classes, fault = from_column(labels, names)
+        if entry is not None and (numbers >= 0).any():
+            classes = spelled(classes, entry.class_names, numbered=True)
         super().__init__(
             name,
             split,
             title=title,
-            labels=np.concatenate(labels),
-            classes=provenance.class_names(metadata),
+            labels=numbers,
+            classes=classes,
+            fault=f"of the column {column!r}: {fault}" if fault else "",
             metadata=metadata,
-            notes=provenance.phrases(metadata, rows, entry, split),
+            notes=(*provenance.phrases(metadata, rows, entry, split), *notes),
         )
+        self._starts = [group.start for group in self._groups]
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         images = []
         for row in rows:
             number = bisect_right(self._starts, row) - 1
-            within = int(row) - self._starts[number]
-            file = self._files[self._groups[number][0]].name
-            where = f"{self.name} ({self.split}): image {row} ({file})"
-            data = self._group(number)[within].as_py()
+            group = self._groups[number]
+            block, within = divmod(int(row) - group.start, group.block)
+            where = f"{self.name} ({self.split}): image {row} ({group.path.name})"
+            data = self._block(number, block)[within].as_py()
             if data is None:
                 raise ValueError(f"{where} has no bytes; embed the images in the parquet file")
             images.append(decode(data, where))
         return images
 
-    def _group(self, number: int) -> Any:
-        """The encoded images of a row group, as an arrow array; those used last are kept."""
+    def _block(self, number: int, block: int) -> Any:
+        """Encoded images of a row group, as an arrow array; those used last are kept."""
         with self._lock:
-            if number in self._cache:
-                self._cache.move_to_end(number)
-                return self._cache[number]
-            array = self._load(number)
-            self._cache[number] = array
+            if (array := self._cache.get((number, block))) is not None:
+                self._cache.move_to_end((number, block))
+                return array
+            group = self._groups[number]
+            array = _reading(group.path, lambda: _read_block(group, block))
+            self._cache[number, block] = array
             self._cached_bytes += array.nbytes
             while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
                 _, oldest = self._cache.popitem(last=False)
                 self._cached_bytes -= oldest.nbytes
             return array
 
-    def _load(self, number: int) -> Any:
-        import pyarrow.compute as pc
-        import pyarrow.parquet as pq
-
-        file_number, group = self._groups[number]
-        path, column = self._files[file_number], self._columns[file_number]
-
-        def load() -> Any:
-            with pq.ParquetFile(path) as file:
-                values = file.read_row_group(group, columns=[column]).column(0)
-            return pc.struct_field(values, "bytes") if "." in column else values
-
-        return _reading(path, load)
-
     def content(self) -> list[tuple[str, int, str]]:
-        return [(path.name, path.stat().st_size, file_sha256(path)) for path in self._files]
+        return [(path.name, *hashed) for path, hashed in zip(self._files, self._hashes, strict=True)]
+
+    @cached_property
+    def digests(self) -> Digests:
+        return np.concatenate(
+            [
+                content_digests(self._block(number, block).to_pylist())
+                for number, group in enumerate(self._groups)
+                for block in range(-(-group.rows // group.block))
+            ]
+        )
+
+
+def _once(files: Sequence[Path]) -> tuple[list[Path], list[tuple[int, str]], int]:
+    """The files, each content once, with their sizes and hashes; and how many were left out."""
+    hashed: dict[tuple[int, str], Path] = {}
+    for path in files:
+        hashed.setdefault(file_sha256(path, FILE_BYTES), path)
+    return list(hashed.values()), list(hashed), len(files) - len(hashed)
+
+
+@dataclass
+class _File:
+    rows: int
+    metadata: Any
+    label: str | None
+    labels: list[Any]
+    groups: list[_Group]
+
+
+def _looked_at(path: Path, start: int) -> _File:
+    """What a shard says of itself, checked, and its labels. `start`: its first row in the set."""
+    import pyarrow
+    import pyarrow.parquet as pq
+
+    with open_regular(path) as source, pq.ParquetFile(source) as file:
+        schema, footer = file.schema_arrow, file.metadata
+        column = _image_column(path, schema)
+        known = provenance.label_column(schema.metadata)
+        label = next((name for name in (*LABEL_COLUMNS, known) if name in schema.names), None)
+        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
+        if (there := sum(group.num_rows for group in groups)) != footer.num_rows:
+            raise ValueError(f"{path} says that it has {footer.num_rows:,} rows, and has {there:,}; get it again")
+        if there > (size := path.stat().st_size):
+            raise ValueError(f"{path} says that it has {there:,} images in {size:,} bytes; get it again")
+        found = _File(there, schema.metadata, label, [pyarrow.nulls(there)] if label is None else [], [])
+        for number, group in enumerate(groups):
+            chunks = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
+            for name in (
+                {column, label} & set(chunks) if group.num_rows else ()
+            ):  # a label of structs or lists has other columns
+                of_column = _checked(path, name, group.num_rows, chunks[name], source)
+                if name == column:
+                    block = _rows_a_block(of_column, group.num_rows)
+                    found.groups.append(_Group(path, number, column, start, group.num_rows, block))
+            start += group.num_rows
+    if label is not None:
+        found.labels = _labels(path, label, schema.field(label).type)
+        if (read := sum(map(len, found.labels))) != there:
+            raise ValueError(f"{path} says that it has {there:,} rows, and {read:,} labels were read; get it again")
+    return found
+
+
+def _checked(path: Path, name: str, rows: int, chunk: Any, source: BinaryIO) -> Pages:
+    """The pages of a column chunk. ValueError where they have not as many values as rows, or unpack to too much."""
+    try:
+        found = pages(source, chunk)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a sound parquet file: {error}; get it again") from None
+    if not chunk.num_values == found.values == rows:
+        raise ValueError(
+            f"{path} says that it has {rows:,} rows, and has {found.values:,} values of {name!r}; get it again"
+        )
+    if found.unpacked > max(BLOCK_BYTES, _UNPACKED * chunk.total_compressed_size):
+        sizes = f"{chunk.total_compressed_size:,} bytes to {found.unpacked >> 20:,} MiB"
+        raise ValueError(f"{path}: {name!r} unpacks from {sizes}, as no images do; write it without compression")
+    return found
+
+
+def _rows_a_block(of_column: Pages, rows: int) -> int:
+    """How many rows are read at once: they take about a block, even where every row is the same large image."""
+    longest = max(of_column.unpacked / rows, of_column.dictionary, 1)
+    return max(1, min(rows, int(BLOCK_BYTES // longest)))
+
+
+def _labels(path: Path, name: str, kind: Any) -> list[Any]:
+    import pyarrow.parquet as pq
+    import pyarrow.types as kinds
+
+    texts = [name] if kinds.is_string(kind) or kinds.is_large_string(kind) else None  # each text once
+    with open_regular(path) as source, pq.ParquetFile(source, read_dictionary=texts) as file:
+        return [batch.column(0) for batch in file.iter_batches(LABEL_ROWS, columns=[name])]
+
+
+def _read_block(group: _Group, block: int) -> Any:
+    """The blocks of a row group come one after the other; who asks for an earlier one starts again."""
+    if group.reader is None or group.reader[1] > block:
+        group.reader = _blocks(group), 0
+    blocks, coming = group.reader
+    for place in range(coming, block + 1):
+        array = next(blocks, None)
+        wanted = min(group.block, group.rows - place * group.block)
+        if array is None or len(array) != wanted:
+            raise ValueError(f"{group.path} has fewer images than it says; get it again")
+    last = (block + 1) * group.block >= group.rows
+    group.reader = None if last else (blocks, block + 1)
+    return array
+
+
+def _blocks(group: _Group) -> Iterator[Any]:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with open_regular(group.path) as source, pq.ParquetFile(source) as file:
+        for batch in file.iter_batches(group.block, row_groups=[group.number], columns=[group.column]):
+            values = batch.column(0)
+            yield pc.struct_field(values, "bytes") if "." in group.column else values
 
 
 def _image_column(path: Path, schema: Any) -> str:
@@ -143,23 +259,11 @@ def _image_column(path: Path, schema: Any) -> str:
 
     for name in IMAGE_COLUMNS:
         if name in schema.names:
-            kind = schema.field(name).type
+            kind, column = schema.field(name).type, name
             if kinds.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-                return f"{name}.bytes"
+                kind, column = kind.field("bytes").type, f"{name}.bytes"
             if kinds.is_binary(kind) or kinds.is_large_binary(kind):
-                return name
-            raise ValueError(f"{path}: the column {name!r} holds {kind}, not encoded images")
-    raise ValueError(f"{path} has no column {' or '.join(map(repr, IMAGE_COLUMNS))}; it has {', '.join(schema.names)}")
-
-
-def _labels(path: Path, file: Any) -> Labels:
-    import pyarrow.types as kinds
-
-    for name in LABEL_COLUMNS:
-        if name in file.schema_arrow.names:
-            if not kinds.is_integer(file.schema_arrow.field(name).type):
-                kind = file.schema_arrow.field(name).type
-                raise ValueError(f"{path}: the column {name!r} holds {kind}, not whole numbers")
-            column = file.read(columns=[name]).column(0).fill_null(-1)
-            return np.asarray(column.to_numpy(), dtype=np.int64)
-    return np.full(file.metadata.num_rows, -1, dtype=np.int64)
+                return column
+            raise ValueError(f"{path}: the column {column!r} holds {str(kind)[:60]}, not encoded images")
+    names = ", ".join(schema.names)[:200]
+    raise ValueError(f"{path} has no column {' or '.join(map(repr, IMAGE_COLUMNS))}; it has {names}")

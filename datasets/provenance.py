@@ -14,15 +14,16 @@ _FOR_OTHERS = ("huggingface", "ARROW:schema", "pandas")
 _OF_ONE_FILE = ("rows", "first_row", "split_rows")
 
 
-def merged(files: Iterable[tuple[Mapping[bytes, bytes] | None, int]]) -> dict[str, Any]:
+def merged(files: Iterable[tuple[Mapping[bytes, bytes] | None, int]], label: str | None) -> dict[str, Any]:
     """Key-value metadata of a split's files, each with its number of rows, as one mapping of JSON values.
 
-    Row numbers that a file gives count from its own first row; here they count from the split's first.
+    `label`: the column with the labels, whose names are the classes. Row numbers that a file gives count from its own
+    first row; here they count from the split's first.
     """
     whole: dict[str, Any] = {}
     start = 0
     for raw, rows in files:
-        said = _parsed(raw or {})
+        said = _parsed(raw or {}, label)
         for key, value in said.items():
             if key in _ROWS:
                 given = value if isinstance(value, list) else []
@@ -33,12 +34,12 @@ def merged(files: Iterable[tuple[Mapping[bytes, bytes] | None, int]]) -> dict[st
     return {**whole, "rows": start}
 
 
-def _parsed(raw: Mapping[bytes, bytes]) -> dict[str, Any]:
+def _parsed(raw: Mapping[bytes, bytes], label: str | None) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for raw_key, raw_value in raw.items():
         key, value = raw_key.decode(errors="replace"), raw_value.decode(errors="replace")
         if key == "huggingface":
-            said.setdefault("classes", _huggingface_classes(value))
+            said.setdefault("classes", _names(_features(value).get(label)))
         if key in _FOR_OTHERS:
             continue
         said[key] = value
@@ -48,18 +49,36 @@ def _parsed(raw: Mapping[bytes, bytes]) -> dict[str, Any]:
     return said
 
 
-def _huggingface_classes(value: str) -> list[str]:
+def label_column(raw: Mapping[bytes, bytes] | None) -> str | None:
+    """The one column that Hugging Face's metadata says holds classes; None where there are none, or several."""
+    features = _features((raw or {}).get(b"huggingface", b"").decode(errors="replace"))
+    found = [name for name, feature in features.items() if _names(feature)]
+    return found[0] if len(found) == 1 else None
+
+
+def _features(value: str) -> Mapping[str, Any]:
     try:
         features = json.loads(value)["info"]["features"]
-        return next(list(f["names"]) for f in features.values() if f.get("_type") == "ClassLabel")
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return []
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _names(feature: Any) -> list[str]:
+    """The names of a ClassLabel."""
+    names = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+    return list(map(str, names)) if isinstance(names, list) else []
 
 
 def class_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the classes, index = label; none where the metadata has no list of them."""
-    classes = metadata.get("classes")
-    return tuple(str(name) for name in classes) if isinstance(classes, list) else ()
+    """The names of the classes, index = label; none where the metadata has no list of them.
+
+    ImageNet's are its wnids: the English names repeat.
+    """
+    for key in ("wnids", "classes"):
+        if isinstance(names := metadata.get(key), list) and names:
+            return tuple(map(str, names))
+    return ()
 
 
 def phrases(metadata: Mapping[str, Any], rows: int, entry: Entry | None, split: str) -> tuple[str, ...]:

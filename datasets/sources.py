@@ -1,32 +1,42 @@
 """Finds a data set: parquet shards, else a folder of images, else a download; embedded sets need none of these."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import catalogue, provenance
+from datasets import catalogue, layout
 from datasets.catalogue import Entry
 from datasets.download import FOLDER, complete
 from datasets.download import download as fetch
-from datasets.folder import FolderSet, has_images
 from datasets.images import ImageSet, Missing
-from datasets.parquet import ParquetSet, shards
+from datasets.walking import has_images, printable
 
 __all__ = ["ImageSet", "Missing", "find", "is_path", "present"]
 
 
 def is_path(name: str) -> bool:
     """Whether a data set is named by its folder: a name with a slash, or a folder that is no name of the catalogue."""
-    return "/" in name or (name not in catalogue.CATALOGUE and Path(name).is_dir())
+    return "/" in name or (name != "" and name not in catalogue.CATALOGUE and os.path.isdir(name))
 
 
 def find(name_or_path: str, split: str, data: Path | None, *, download: bool = False) -> ImageSet:
     """The images of a split of a set of the catalogue, below the folder `data`, or those in a folder of the user's.
 
     Missing (with how to get it) where the set is not here; ValueError for an unknown name, split or folder, and for
-    files that cannot be right. `download`: fetch what is missing and can be had.
+    files that cannot be read or cannot be right. `download`: fetch what is missing and can be had.
     """
+    try:
+        return _found(name_or_path, split, data, download)
+    except (ValueError, OSError) as error:  # a name in another encoding is told as it can be written
+        raise ValueError(printable(" ".join(str(error).split()))) from None
+
+
+def _found(name_or_path: str, split: str, data: Path | None, download: bool) -> ImageSet:
     if is_path(name_or_path):
-        return _from_path(Path(name_or_path).expanduser(), split)
+        path = Path(os.path.expanduser(name_or_path))
+        if not os.path.isdir(path):
+            raise ValueError(f"there is no folder {path}; name a folder of images or of parquet files, or a data set")
+        return layout.of_path(path, split)
     entry = catalogue.get(name_or_path)
     if split not in entry.splits:
         raise ValueError(f"{entry.name} has no split {split!r}; valid: {', '.join(entry.splits)}")
@@ -58,10 +68,10 @@ def present(name: str, data: Path | None, split: str | None = None) -> bool:
     if complete(here / FOLDER) and any(wanted in _downloaded_splits(entry) for wanted in _wanted(entry, split)):
         return True
     return any(
-        any(folder.glob(f"{file}-*.parquet")) or has_images(here / file)
+        file in layout.by_split(folder) or has_images(here / file)
         for wanted in _wanted(entry, split)
         for file in entry.file_names(wanted)
-        for folder in _shard_folders(entry, here)
+        for folder in layout.shard_folders(entry, here)
     )
 
 
@@ -75,52 +85,17 @@ def _downloaded_splits(entry: Entry) -> tuple[str, ...]:
     return () if entry.torchvision is None else tuple(entry.torchvision.arguments)
 
 
-def _shard_folders(entry: Entry, here: Path) -> tuple[Path, ...]:
-    return (here, here / entry.hub_folder)
-
-
 def _on_disk(entry: Entry, split: str, data: Path) -> ImageSet | None:
     """The first source that there is, in the order of this module's first line."""
-    here = data / entry.name
-    for file in entry.file_names(split):
-        for folder in _shard_folders(entry, here):
-            if files := shards(folder, file):
-                return ParquetSet(entry.name, split, files, title=entry.title, entry=entry)
-    for file in entry.file_names(split):
-        if (here / file).is_dir():
-            return _folder_set(entry, split, here / file)
-    root = here / FOLDER
+    if (found := layout.of_entry(entry, split, data / entry.name)) is not None:
+        return found
+    root = data / entry.name / FOLDER
     if not complete(root):
         return None
     if entry.archive is not None and split in entry.archive.folders:
-        return _folder_set(entry, split, root / entry.archive.folders[split])
+        return layout.images_of_entry(entry, split, root / entry.archive.folders[split])
     if entry.torchvision is not None and split in entry.torchvision.arguments:
         from datasets.torchvision_sets import TorchvisionSet
 
         return TorchvisionSet(entry, split, root)
     return None
-
-
-def _folder_set(entry: Entry, split: str, root: Path) -> FolderSet:
-    images = FolderSet(entry.name, split, root, title=entry.title, class_depth=entry.class_depth)
-    images.notes = provenance.phrases({}, len(images), entry, split)
-    return images
-
-
-def _from_path(path: Path, split: str) -> ImageSet:
-    """A folder of parquet files (those of the split where any are named so), or of images.
-
-    A folder with a sub-folder of the split's name means that one; a training split needs to be told apart.
-    """
-    if not path.is_dir():
-        raise ValueError(f"there is no folder {path}; name a folder of images or of parquet files, or a data set")
-    name = path.resolve().name
-    if files := shards(path, split):
-        return ParquetSet(name, split, files, title=name, entry=None)
-    if (path / split).is_dir():
-        path = path / split
-    elif split == "train":
-        raise ValueError(f"{path} has no training split: an ID set needs train/ and test/, or train-*.parquet")
-    if files := sorted(path.glob("*.parquet")):
-        return ParquetSet(name, split, files, title=name, entry=None)
-    return FolderSet(name, split, path, title=name)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from datasets.catalogue import Entry, Torchvision
-from datasets.folder import list_files
+from datasets.classes import spelled
 from datasets.images import ImageSet, Pixels, file_sha256
 
 
@@ -33,18 +33,23 @@ class TorchvisionSet(ImageSet):
                 f"{root} is damaged ({' '.join(str(error).split())}); delete it and download again"
             ) from None
         labels = getattr(self._images, spec.labels) if spec.labels else np.full(len(self._images), -1)
-        classes = getattr(self._images, "classes", ()) if spec.labels else ()
+        classes = tuple(map(str, getattr(self._images, "classes", ()))) if spec.labels else ()
         super().__init__(
             entry.name,
             split,
             title=entry.title,
             labels=np.asarray(labels, dtype=np.int64),
-            classes=tuple(map(str, classes)),
+            classes=spelled(classes, entry.class_names, numbered=bool(spec.labels)),
         )
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         return [np.array(self._images[int(row)][0].convert("RGB")) for row in rows]
 
     def content(self) -> list[tuple[str, int, str]]:
-        paths = [path for path in list_files(self._root) if path.parent != Path() or path.suffix != ".json"]
-        return [(path.as_posix(), (self._root / path).stat().st_size, file_sha256(self._root / path)) for path in paths]
+        below = (path.relative_to(self._root) for path in self._root.rglob("*") if path.is_file())
+        paths = sorted(
+            (path for path in below if not any(part.startswith((".", "__MACOSX")) for part in path.parts)),
+            key=lambda path: path.parts,
+        )
+        files = [path for path in paths if path.parent != Path() or path.suffix != ".json"]  # not our marker
+        return [(path.as_posix(), *file_sha256(self._root / path)) for path in files]

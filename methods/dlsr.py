@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from methods.base import Count, Features, Method, NotNegative, Positive, Range, Share, register
+from methods.device import tensors
 from methods.networks.lfdn import LFDN, restore
 from methods.training import checkpoint
 from methods.training.loop import Recipe, seeded
@@ -185,7 +186,8 @@ class DLSR(Method):
         self._final, self.losses = run(recipe, workdir)
         if not first and kept is not None:
             try:
-                first.append(restore(load_file(kept), z.shape[1], device, **self._network()))
+                found, _ = tensors.read(kept, tensors.room(self._final))
+                first.append(restore(found, z.shape[1], device, **self._network()))
             except Exception:  # absent or torn: the first epoch is quickly had again
                 run(replace(recipe, epochs=1), None)
         self._first = first[0]

@@ -13,6 +13,8 @@ from torch import Tensor
 from benchmark.jobs.base import BLOCK_BYTES, Job
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
 from benchmark.jobs.worker import Worker
+from benchmark.records.provenance import training
+from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Arrays, Store
 from datasets.loading import batches, in_memory
 from methods.base import CannotRun, Features, Head
@@ -65,8 +67,8 @@ class TrainEncoder(Job):
         train, *validation = (self._read(images, worker) for images in self._images)
         train = replace(train, validation=validation[0]) if validation else train
         encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
-        seconds = time.perf_counter() - started
-        worker.store.put("fit", self.key, tensors=encoder.state(), meta={"title": self.title, "seconds": seconds})
+        meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
+        worker.store.put("fit", self.key, tensors=encoder.state(), meta=meta)
 
     def _read(self, images: Selection, worker: Worker) -> Features:
         """What the encoder learns from these images: the features that it stands on, or the images themselves."""
@@ -109,7 +111,7 @@ class Encode(Job):
     def run(self, worker: Worker) -> None:
         started = time.perf_counter()
         rows = self.images.rows
-        writer = worker.store.chunks("encode", self.key, len(rows))
+        writer = ChunkWriter(worker.store, "encode", self.key, len(rows))
         waiting: list[Arrays] = []
         with worker.progress(self.title, len(rows), writer.position) as bar:
             for encoded in self._batches(worker, writer.position):
@@ -133,8 +135,30 @@ class Encode(Job):
                 "seconds": time.perf_counter() - started,
                 "images": len(rows),
                 "layer_sizes": list(encoder.layer_sizes),
+                "training": self._training(worker.store),
             },
         )
+
+    def done(self, store: Store) -> bool:
+        return store.holds("encode", self.key, self._misfit)
+
+    def _misfit(self, arrays: Arrays) -> str:
+        """What keeps the arrays from being features of these images; "" where nothing does."""
+        for name, values in arrays.items():
+            dtypes = (np.int64,) if name in ("labels", "index") else (np.float32, np.uint8)
+            if len(values) != len(self.images.rows) or values.dtype not in dtypes:
+                return f"{name} of {values.dtype}, {values.shape}, for {len(self.images.rows):,} images"
+        return "" if np.array_equal(arrays.get("index", ()), self.images.rows) else "its index is that of other images"
+
+    def _training(self, store: Store) -> dict[str, Any] | None:
+        """Where the last training in the chain was done; None where no encoder of it was trained here."""
+        if self.use.trained_here:
+            own: dict[str, Any] = store.meta("fit", self.use.training_key)["training"]
+            return own
+        if self.use.base is None:
+            return None
+        below: dict[str, Any] | None = store.meta("encode", Encode(self.use.base, self.images).key)["training"]
+        return below
 
     def _batches(self, worker: Worker, position: int) -> Iterator[Arrays]:
         if self.use.base is not None:  # it reads features: no image is touched again
@@ -173,8 +197,9 @@ def load_features(passes: tuple[Encode, ...], store: Store, names: tuple[str, ..
     sizes: tuple[int, ...] = ()
     head = None
     for job in passes:
-        arrays |= store.arrays("encode", job.key, wanted)
+        # a head whose classes are not the ID set's is not offered; another suite may read it from the same entry
+        arrays |= store.arrays("encode", job.key, wanted - {"logits"} if job.use.no_head else wanted)
         sizes = tuple(store.meta("encode", job.key)["layer_sizes"]) or sizes
         tensors = store.tensors("encode", job.key)
-        head = Head(tensors["head.weight"], tensors["head.bias"]) if tensors else head
+        head = Head(tensors["head.weight"], tensors["head.bias"]) if tensors and not job.use.no_head else head
     return Features(**arrays, layer_sizes=sizes if "layers" in arrays else (), head=head if "head" in names else None)

@@ -10,6 +10,7 @@ import methods
 from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import Encode, encodes, load_features
 from benchmark.jobs.worker import Worker
+from benchmark.records.provenance import training
 from benchmark.store import keys
 from methods.base import Method, hyperparameters
 
@@ -68,5 +69,5 @@ class FitMethod(Job):
         if self.validation:
             train = replace(train, validation=load_features(self.validation, worker.store, names))
         method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key))
-        seconds = time.perf_counter() - started
-        worker.store.put("fit", self.key, tensors=method.state(), meta={"title": self.title, "seconds": seconds})
+        meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
+        worker.store.put("fit", self.key, tensors=method.state(), meta=meta)

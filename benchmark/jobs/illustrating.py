@@ -1,6 +1,5 @@
 """What a training looks like: its loss curve, and image grids of what a generator makes."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +16,8 @@ from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
 from benchmark.records import records
-from benchmark.store import keys
+from benchmark.store import files, keys
 from benchmark.store.entries import Store
-from benchmark.store.files import write_atomically
 
 SHOWN = 16  # images that a generator is given to reconstruct
 
@@ -51,7 +49,7 @@ class Illustrate(Job):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        return (self.training, *((self.score,) if self.score else ()))
+        return (self.training, *(self.score.images if self.score else ()))
 
     @property
     def _marker(self) -> Path:
@@ -59,9 +57,9 @@ class Illustrate(Job):
 
     def done(self, store: Store) -> bool:
         try:
-            drawn = json.loads(self._marker.read_text(encoding="utf-8"))
-            return bool(drawn["key"] == self.key and all((self.folder / path).is_file() for path in drawn["paths"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            drawn = files.read_sealed(self._marker)
+            return drawn["key"] == self.key and all((self.folder / path).is_file() for path in drawn["paths"])
+        except (OSError, ValueError, KeyError):
             return False
 
     def run(self, worker: Worker) -> None:
@@ -75,7 +73,7 @@ class Illustrate(Job):
         for title, images in self._pictures(worker).items():
             paths.append(f"figures/pictures/{records.safe_name(self.name)}.{records.safe_name(title)}.png")
             image_grid(f"{self.heading}: {title}", images.cpu().numpy(), self.folder / paths[-1])
-        write_atomically(self._marker, json.dumps({"key": self.key, "paths": paths}))
+        files.write_atomically(self._marker, files.text(files.sealed({"key": self.key, "paths": paths})))
 
     def _pictures(self, worker: Worker) -> Mapping[str, Tensor]:
         if self.score is None:

@@ -1,7 +1,8 @@
 """What jobs work on: images of a set, and encoders, each with all that its results depend on."""
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -9,12 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmark.store import keys
+from datasets import catalogue
 from datasets.loading import select, select_balanced
 from datasets.sources import ImageSet
 from methods.base import hold_out
+from methods.device import tensors
 from methods.encoders import registry
 from methods.encoders.base import Encoder, settings
-from methods.encoders.networks import checkpoints
 
 WITHOUT = "calibration images"  # what the header of a network's file says where it was trained without them
 
@@ -33,6 +35,7 @@ class Selection:
     balanced: bool = False
     part: Literal["all", "fitted", "calibration"] = "all"
     calibration: "Selection | None" = None  # of a training set: the images to calibrate on, none of which it has
+    places: tuple[int, ...] | None = None  # of its classes among the outputs of a head; None: they are in its order
 
     @cached_property
     def rows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -49,8 +52,9 @@ class Selection:
 
     @property
     def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """(n,) int64 in the order of `places`, -1 = none."""
         labels: np.ndarray[Any, np.dtype[np.int64]] = self.images.labels[self.rows]
-        return labels
+        return labels if self.places is None else np.array([*self.places, -1])[labels]
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -60,6 +64,7 @@ class Selection:
             "limit": None if whole else self.limit,
             "balanced": self.balanced and not whole,
             **({} if self.part == "all" else {"part": self.part}),
+            **({} if self.places is None else {"places": list(self.places)}),
         }
 
 
@@ -77,13 +82,16 @@ class EncoderUse:
     settings: Mapping[str, Any]
     title: str
     weights: Path | None = None
-    shipped: Path | None = None  # its weights for seed 0, where others are trained here
+    shipped: "EncoderUse | None" = None  # the same as the suite ships it, for seed 0, where others are trained here
     precision: str = "32"
     match: int | None = None  # --resolution id: the size that every image is brought to first
     base: "EncoderUse | None" = None  # whose embedding it reads in the place of images
     train: Selection | None = None  # what it is trained on, where no file holds its weights
     start: "Path | EncoderUse | None" = None  # a file or an encoder trained here, where not from random weights
     seed: int = 0  # of the training
+    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # split -> `Selection.places` of the ID set
+    no_head: str = ""  # why its head is not offered, where its classes are not the ID set's
+    note: str = ""  # what is assumed of it
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -105,21 +113,29 @@ class EncoderUse:
         """Whether its features differ from seed to seed: it, or what it stands on, is trained here on images."""
         return self.trained_here if self.base is None else self.base.random
 
+    def view(self, images: Selection) -> Selection:
+        """Images of the ID set with labels in the order of its head."""
+        places = self.places.get(images.images.split)
+        if places is None:
+            return images
+        below = images.calibration
+        return replace(images, places=places, calibration=None if below is None else replace(below, places=places))
+
     def may_know(self, images: Selection) -> bool:
         """Whether the file that it comes from may have been trained on these ID calibration images.
 
-        That it was not, a header says: another set under `trained_on`, or this one `without` the calibration images.
-        A public network, which has the name of its `model`, was trained on ImageNet.
+        That it was not, a header says: another set of the catalogue under `trained_on`, or `without` these images. A
+        public network, which has the name of its `model`, was trained on ImageNet.
         """
         if self.base is not None and self.base.may_know(images):
             return True
         file = self.weights or self.start
         if not isinstance(file, Path):
             return file is not None and file.may_know(images)
-        header = checkpoints.header(file)
+        header = tensors.header(file)
         public = hasattr(self.encoder, "model") and getattr(self.encoder, "checkpoint", None) is None
-        name = "imagenet" if images.images.name.startswith("imagenet") else images.images.name
-        return header.get("trained_on", "imagenet" if public else name) == name and header.get("without") != WITHOUT
+        other = catalogued(header.get("trained_on", "imagenet" if public else ""))
+        return other in (None, catalogued(images.images.name)) and header.get("without") != WITHOUT
 
     @cached_property
     def training_key(self) -> str:
@@ -164,6 +180,17 @@ def encode_key(use: EncoderUse, images: Selection) -> str:
     """The key of one encoder's pass over one selection."""
     base = None if use.base is None else encode_key(use.base, images)
     return keys.digest(what="encode", encoder=use.identity, images=images.identity, base=base)
+
+
+def catalogued(name: str) -> str | None:
+    """The set of the catalogue that is meant by a name such as "CIFAR-10"; None for others. ImageNet's parts are it."""
+    if _plain(name).startswith("imagenet"):
+        return "imagenet"
+    return next((there for there in catalogue.names() if _plain(there) == _plain(name)), None)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 _digests: dict[tuple[Path, int, int], str] = {}

@@ -1,21 +1,19 @@
 """The last jobs of a plan: metrics of a row against one OOD set, and a row's speed. Each writes one record."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
 import methods
 from benchmark import metrics
+from benchmark.jobs import depending
+from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.base import Job
-from benchmark.jobs.encoding import Encode, load_features
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
-from benchmark.records import records, thresholds
+from benchmark.records import provenance, records, score_files, thresholds
 from benchmark.store import keys
 from benchmark.store.entries import Store
 
@@ -48,20 +46,30 @@ class Measure(Job):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        return (self.id, self.ood, *([self.calibration] if self.calibration else []))
+        return (self.id, self.ood, self.accuracy, *([self.calibration] if self.calibration else []))
+
+    @cached_property
+    def accuracy(self) -> Accuracy:
+        return Accuracy(self.id.images)
 
     @property
     def path(self) -> Path:
         return records.path_of(self.folder, self.about["row"], self.about["ood"]["name"], self.about["seed"])
 
     def done(self, store: Store) -> bool:
-        return records.is_done(self.path, self.key)
+        """Whether the record is there; where its scores are not, they are not in the store either."""
+        record = records.done(self.path, self.key)
+        if record is None:
+            return False
+        return score_files.fit(self.folder, record) or not (self.id.done(store) and self.ood.done(store))
 
     def run(self, worker: Worker) -> None:
         id_scores, ood_scores = self.id.scores(worker.store), self.ood.scores(worker.store)
-        for name, scores in ((self.about["id"]["name"], id_scores), (self.about["ood"]["name"], ood_scores)):
-            _save(records.scores_path(self.folder, self.about["row"], name, self.about["seed"]), scores)
-        figures = metrics.measure(id_scores, ood_scores)
+        seed, row = self.about["seed"], self.about["row"]
+        saved = {
+            side: score_files.save(records.scores_path(self.folder, row, self.about[side]["name"], seed), values)
+            for side, values in (("id", id_scores), ("ood", ood_scores))
+        }
         method = methods.create(self.id.method, **self.id.settings)
         bits = [float(id_scores.mean()), float(ood_scores.mean())] if method.bits_per_dimension else None
         jobs: dict[str, Job] = {"fit": self.id.fit} if self.id.fit else {}
@@ -71,17 +79,26 @@ class Measure(Job):
             images = self.calibration.images[-1]
             calibrated["calibration"] = f"{'seen by' if images.use.may_know(images.images) else 'new to'} the network"
             calibrated["thresholds"] = thresholds.table(self.calibration.scores(worker.store), id_scores, ood_scores)
+        made, ood_made = self.id.meta(worker.store), self.ood.meta(worker.store)
+        seconds = {
+            "encode_id": made["encode"]["seconds"],
+            "score_id": made["seconds"],
+            "score_ood": ood_made["seconds"],
+        }
         record = records.result(
             self.about,
             self.key,
             "done",
             **calibrated,
-            metrics=figures,
+            metrics=metrics.measure(id_scores, ood_scores),
             intervals=metrics.intervals(id_scores, ood_scores),
-            accuracy=accuracy(self.id.images, worker.store),
             bits_per_dimension=bits,
-            knn_accuracy=knn_accuracy(self.id.images, worker.store),
-            provenance=records.provenance(
+            **self.accuracy.figures(worker.store),
+            quantiles={"id": score_files.quantiles(id_scores), "ood": score_files.quantiles(ood_scores)},
+            scores=saved,
+            depends=self.depends,
+            training={"encoder": made["encode"]["training"], "fit": made["fit"] and made["fit"]["training"]},
+            provenance=provenance.provenance(
                 device=worker.device,
                 batch_size=worker.batch_size,
                 data={
@@ -91,41 +108,18 @@ class Measure(Job):
                 },
                 encoder=self.id.images[-1].use.identity,
                 keys={name: job.key for name, job in jobs.items()},
-                seconds={name: worker.store.meta(job.kind, job.key)["seconds"] for name, job in jobs.items()},
+                seconds={**({"fit": made["fit"]["seconds"]} if made["fit"] else {}), **seconds},
             ),
         )
         records.write(self.path, record)
 
-
-def _save(path: Path, scores: np.ndarray[Any, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npy")
-    np.save(temporary, scores)
-    temporary.replace(path)
-
-
-_NEIGHBOURS = 20
-_accuracies: dict[str, float | None] = {}
-_knn_accuracies: dict[str, float | None] = {}
-
-
-def accuracy(passes: tuple[Encode, ...], store: Store) -> float | None:
-    """Share of images that the encoder's own head labels rightly; None without a head or without labels."""
-    key = passes[-1].key
-    if key not in _accuracies:
-        x = load_features(passes, store, ("logits", "labels"))
-        if x.logits is None or (x.labels < 0).any():
-            _accuracies[key] = None
-        else:
-            _accuracies[key] = float((x.logits.argmax(dim=1) == x.labels).double().mean())
-    return _accuracies[key]
-
-
-def knn_accuracy(passes: tuple[Encode, ...], store: Store) -> float | None:
-    """What `accuracy` is for an embedding without a head; None for others, without labels, or for few images."""
-    key = passes[-1].key
-    if key not in _knn_accuracies:
-        x = load_features(passes, store, ("embedding", "logits", "labels"))
-        fit = x.logits is None and x.embedding is not None and len(x) > _NEIGHBOURS and not (x.labels < 0).any()
-        _knn_accuracies[key] = metrics.knn_accuracy(x.embedding, x.labels, _NEIGHBOURS) if fit else None
-    return _knn_accuracies[key]
+    @property
+    def depends(self) -> dict[str, Any]:
+        """What the record stands and falls with; `train`: the images that the method learns from, where it does."""
+        return {
+            "encoder": depending.of_encoder(self.id.images[-1].use),
+            "train": self.id.fit.train[-1].images.identity if self.id.fit else None,
+            "id": self.id.images[-1].images.identity,
+            "ood": self.ood.images[-1].images.identity,
+            **{name: self.about[name] for name in ("method", "hyperparameters", "seed")},
+        }

@@ -15,6 +15,7 @@ from benchmark.jobs.base import BLOCK_BYTES, Job
 from benchmark.jobs.encoding import Encode, load_features
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.worker import Worker
+from benchmark.records.score_files import misfit
 from benchmark.store import keys
 from benchmark.store.entries import Store
 from methods.base import Features, Method, hyperparameters
@@ -70,8 +71,17 @@ class Score(Job):
                 f"{self.method} scored NaN for {int(np.isnan(scores).sum())} of {len(scores)} images of "
                 f"{self.images[-1].images.images.name} (the first is image {int(x.index[first])}): check the method"
             )
-        seconds = time.perf_counter() - started
-        worker.store.put("score", self.key, arrays={"scores": scores}, meta={"title": self.title, "seconds": seconds})
+        meta = {"title": self.title, "seconds": time.perf_counter() - started, **self._origin(worker.store)}
+        worker.store.put("score", self.key, arrays={"scores": scores}, meta=meta)
+
+    def _origin(self, store: Store) -> dict[str, Any]:
+        """How the features and the fit were made: kept beside the scores, which may outlive them."""
+        encoded = store.meta("encode", self.images[-1].key)
+        fitted = store.meta("fit", self.fit.key) if self.fit else None
+        return {
+            "encode": {name: encoded[name] for name in ("seconds", "training")},
+            "fit": fitted and {name: fitted[name] for name in ("seconds", "training")},
+        }
 
     def _scored(self, method: Method, block: Features, worker: Worker) -> Tensor:
         """Scores of one block on the CPU. Out of GPU memory: in halves, which changes no score."""
@@ -83,6 +93,13 @@ class Score(Job):
         torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
         half = len(block) // 2
         return torch.cat([self._scored(method, part, worker) for part in (block[:half], block[half:])])
+
+    def done(self, store: Store) -> bool:
+        n = len(self.images[-1].images.rows)
+        return store.holds("score", self.key, lambda arrays: misfit(arrays["scores"], n))
+
+    def meta(self, store: Store) -> dict[str, Any]:
+        return store.meta("score", self.key)
 
     def scores(self, store: Store) -> np.ndarray[Any, Any]:
         return store.arrays("score", self.key)["scores"]

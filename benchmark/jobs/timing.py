@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from benchmark.jobs import depending
 from benchmark.jobs.base import Job
-from benchmark.jobs.encoding import load_features
+from benchmark.jobs.encoding import TrainEncoder, load_features
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
 from benchmark.jobs.scoring import Score, block_rows
 from benchmark.jobs.worker import Worker
@@ -46,14 +47,16 @@ class MeasureSpeed(Job):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        return (self.score,)
+        chain = self.score.images[-1].use.chain
+        trainings = (TrainEncoder(use) for use in chain if use.trained_here)
+        return (*trainings, *self.score.needs, self.score)  # it reads all of them, not the scores alone
 
     @property
     def path(self) -> Path:
         return records.speed_path(self.folder, self.row)
 
     def done(self, store: Store) -> bool:
-        return records.is_done(self.path, self.key)
+        return records.done(self.path, self.key) is not None
 
     def run(self, worker: Worker) -> None:
         passes = self.score.images
@@ -78,6 +81,8 @@ class MeasureSpeed(Job):
                 "key": self.key,
                 "status": "done",
                 "row": self.row,
+                "encoder": use.name,
+                "depends": {"encoder": depending.of_encoder(use)},
                 "seed": self.score.seed,
                 "device": throughput.describe_device(worker.device),
                 "speeds": {name: asdict(speed) for name, speed in speeds.items()},

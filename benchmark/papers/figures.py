@@ -11,7 +11,7 @@ from benchmark.canvas import canvas
 from benchmark.papers.reading import Bars, Distributions, Sweep
 from benchmark.papers.tables import folder_of, measured
 from benchmark.planning.options import Options
-from benchmark.records import records, reference
+from benchmark.records import reference, score_files
 from benchmark.records.frames import Record
 from datasets import catalogue
 
@@ -32,16 +32,14 @@ def distributions(view: Distributions, options: Options) -> Draw:
             raise NotMeasured(_command(panel.row))
         suite, _, label = panel.row.partition("/")
         folder = folder_of(suite, options, view.pretrained)
-
-        def load(name: str, folder: Path = folder, label: str = label, seed: int = _first(of_row)) -> Any:
-            return np.load(records.scores_path(folder, label, name, seed))
-
+        of_row = {name: {**record, "row": label} for name, record in of_row.items()}
         shown = [name for name in _with_stand_ins(view.ood, of_row) if name in of_row]
         about = of_row[shown[0]] if shown else next(iter(of_row.values()))
         try:
-            ood = {of_row[name]["ood"]["title"]: load(name) for name in shown}
-            panels.append((f"{panel.title}, {about['encoder_title']}", about["id"], load(about["id"]["name"]), ood))
-        except OSError:
+            ood = {of_row[name]["ood"]["title"]: score_files.read(folder, of_row[name], "ood") for name in shown}
+            ids = score_files.read(folder, about, "id")
+            panels.append((f"{panel.title}, {about['encoder_title']}", about["id"], ids, ood))
+        except ValueError:
             raise NotMeasured(
                 f"the scores of {panel.row} are not here (only its records): {_command(panel.row)}"
             ) from None

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark.jobs.inputs import EncoderUse, Selection
+from benchmark.planning import classes
 from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, Suite, UsageError
+from datasets.sources import ImageSet
 from methods.base import CannotRun
 
 
@@ -13,11 +15,22 @@ class EncoderLookup:
     """Every encoder of a suite; `wanted`: those that rows of this run stand on."""
 
     def __init__(
-        self, suite: Suite, options: Options, train: Selection, size: int, wanted: set[str], *, download: bool
+        self,
+        suite: Suite,
+        options: Options,
+        train: Selection,
+        test: ImageSet,
+        size: int,
+        wanted: set[str],
+        *,
+        download: bool,
     ) -> None:
         self.absent: list[tuple[str, str]] = []
         """Wanted encoders whose weights are not there, and how to get them."""
-        self._suite, self._options, self._train, self._size, self._download = suite, options, train, size, download
+        self.broken: list[tuple[str, str]] = []
+        """Wanted encoders whose weights cannot be right, and why."""
+        self._suite, self._options, self._train, self._test = suite, options, train, test
+        self._size, self._download = size, download
         self._wanted = wanted | {str(suite.encoders[name].settings.get("base")) for name in wanted}
         self._of_seed: dict[tuple[str, int], EncoderUse] = {}
         self._found: dict[str, EncoderUse | str] = {}
@@ -33,16 +46,14 @@ class EncoderLookup:
         """The encoder as the rows of `seed` use it: one object for all of them, so that it stays open."""
         if not use.random:
             return use
+        if seed == 0 and use.shipped is not None:
+            return use.shipped
         if (use.name, seed) not in self._of_seed:
             base = None if use.base is None else self.of_seed(use.base, seed)
-            start = use.start
-            if isinstance(start, EncoderUse):
-                start = self.of_seed(start, seed)
-                start = start.weights or start
-            of_seed = replace(use, seed=seed, base=base, start=start)
-            if seed == 0 and use.shipped is not None:
-                of_seed = replace(of_seed, weights=use.shipped, train=None)
-            self._of_seed[use.name, seed] = of_seed
+            start = self.of_seed(use.start, seed) if isinstance(use.start, EncoderUse) else use.start
+            below = start if isinstance(start, EncoderUse) else base
+            of_seed = replace(use, seed=seed, base=base, start=_file_or_use(start))
+            self._of_seed[use.name, seed] = self._in_order(of_seed, of_seed if below is None else below)
         return self._of_seed[use.name, seed]
 
     def _find(self, name: str) -> EncoderUse | str:
@@ -68,24 +79,76 @@ class EncoderLookup:
         try:
             # what the suite ships is used where nobody asks for other trainings, and as that of seed 0
             shipped = use.encoder.find_shipped(self._suite.folder) if not seeds or 0 in seeds else None
-            weights = use.encoder.find_weights(where, download=download)
-            if not seeds:
-                weights, shipped = shipped or weights, None
+            weights = use.encoder.find_weights(where, download=download) if shipped is None or seeds else shipped
             start: Path | EncoderUse | None = None
             if weights is None:
                 start = use.encoder.find_start(where, download=download)
         except ValueError as error:
             raise UsageError(str(error)) from None
         except CannotRun as error:
-            if name in self._wanted:
-                self.absent.append((f"encoder {name}", str(error)))
-            return str(error)
+            return self._without(name, self.absent, error)
         trains = bool(use.encoder.learns) and weights is None
         if trains and use.encoder.supervised and (self._train.labels < 0).any():
             return f"{name} is trained with labels; {self._train.images.title} has none"
+        below = base
         if start is None and base is not None and use.base is None:
-            start = base.weights or base
-        return replace(use, weights=weights, shipped=shipped, train=self._train if trains else None, start=start)
+            start = _file_or_use(base)
+        use = replace(use, weights=weights, train=self._train if trains else None, start=start)
+        try:
+            use = self._in_order(use, below) if below is not None else self._matched(use)
+            if seeds and shipped is not None:
+                use = replace(use, shipped=self._matched(replace(use, weights=shipped, train=None, start=None)))
+        except UsageError:  # the suite's own fault, and no file's
+            raise
+        except ValueError as error:
+            return self._without(name, self.broken, error)
+        if use.trained_here and use.encoder.keeps_head and (reason := use.no_head or (base and base.no_head)):
+            return f"{name} cannot start from that network: {reason}"
+        return use
+
+    def _without(self, name: str, where: list[tuple[str, str]], error: Exception) -> str:
+        """Why the encoder cannot be had, which is noted where rows of this run want it."""
+        if name in self._wanted:
+            where.append((f"encoder {name}", str(error)))
+        return str(error)
+
+    def _matched(self, use: EncoderUse) -> EncoderUse:
+        """With labels in the order of the head that comes in a file; without the head where it is not the ID set's.
+
+        ValueError for a file that does not fit; UsageError where the suite itself names other classes.
+        """
+        start = use.start if use.encoder.keeps_head else None
+        file = use.weights or (start if isinstance(start, Path) else None)
+        head = None if file is None else use.encoder.head_in(file)
+        given, order, no_head = use.encoder.class_names, None, ""
+        sides = {"train": self._train.images, "test": self._test}
+        try:
+            if head is not None and file is not None:
+                labelled = next((side for side in sides.values() if (side.labels >= 0).any()), self._test)
+                order = classes.of_head(head, file, labelled, given)
+            elif given is not None:
+                order = classes.Order(given, True)
+            places = {} if order is None else {split: classes.places(side, order) for split, side in sides.items()}
+        except classes.Differ as error:
+            if given is not None:
+                raise UsageError(f"encoders.{use.name}.settings.classes: {error}") from None
+            no_head, order = f"the classes of its head are not the ID set's ({error})", None
+        if order is None:
+            order = classes.together(sides["train"], sides["test"])
+            places = {split: classes.places_or_none(side, order) for split, side in sides.items()}
+        known = {split: found for split, found in places.items() if found is not None}
+        use = replace(use, places=known, no_head=no_head, note=order.note)
+        return self._in_order(use, use)
+
+    def _in_order(self, use: EncoderUse, below: EncoderUse) -> EncoderUse:
+        """With the order of classes that the encoder below has, in its training too."""
+        use = replace(use, places=below.places)
+        return use if use.train is None else replace(use, train=use.view(self._train))
+
+
+def _file_or_use(start: "Path | EncoderUse | None") -> "Path | EncoderUse | None":
+    """What a training starts from: a file, where the encoder comes out of one."""
+    return (start.weights or start) if isinstance(start, EncoderUse) else start
 
 
 def _title(spec: EncoderSpec, base: EncoderUse | None) -> str:

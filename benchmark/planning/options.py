@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.records.names import folder_name
+
 
 @dataclass(frozen=True)
 class Options:
@@ -28,9 +30,9 @@ class Options:
 
 def results_folder(name: str, options: Options) -> Path:
     """Where results go: whole ones in `<name>`, all others in `<name>+<what>`, apart."""
-    parts = [name]
+    parts = [folder_name(name)]
     if options.pretrained is not None:
-        parts.append(f"pretrained={options.pretrained}")
+        parts.append(f"pretrained={folder_name(options.pretrained)}")
     if options.resolution != "native":
         parts.append(f"resolution={options.resolution}")
     if options.precision != "32":

@@ -1,7 +1,8 @@
 """From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from benchmark.planning import departures
 from benchmark.planning import suite as suites
 from benchmark.planning.encoders import EncoderLookup
 from benchmark.planning.options import Options, results_folder
+from benchmark.planning.overlaps import Overlaps
 from benchmark.planning.suite import OODSet, RowSpec, Suite, UsageError
+from benchmark.records import fitting
 from benchmark.store.entries import Store
 from datasets import catalogue
 from datasets.altered import AlteredSet
+from datasets.labelled import labelled
 from datasets.sources import ImageSet, Missing, find, is_path
+from datasets.walking import printable
 from methods.base import Method, hyperparameters
 
 
@@ -62,6 +67,12 @@ class Row:
     measures: Mapping[str, Measure]  # by the name of the OOD set
     speed: MeasureSpeed | None
     pictures: tuple[Illustrate, ...]
+
+    @property
+    def present(self) -> Iterator[tuple[Hashable, Any]]:
+        """What there is now of all that its records depend on, as `records.fitting` names it."""
+        for measure in self.measures.values():
+            yield from fitting.parts({**measure.about, "depends": measure.depends})
 
 
 @dataclass(frozen=True)
@@ -138,17 +149,17 @@ class _Planner:
         limit_train = options.limit_train
         if limit_train is None and options.quick:
             limit_train = suite.quick.limit_train
-        where = suite.id.set
         try:
-            train = find(where, "train", options.data, download=download)
-            test = find(where, "test", options.data, download=download)
-        except ValueError as error:
+            train, test = (self._id_set(split) for split in ("train", "test"))
+            self.train = Selection(train, limit_train, balanced=True)
+            if self.suite.calibrate:
+                self.train = calibrated(self.train)
+            self.test = Selection(test, options.limit)
+            self.size = self.suite.id.size or min(test.read([0])[0].shape[:2])
+            self.overlaps = Overlaps(self.train, self.test)
+        except (ValueError, OSError) as error:
             raise BadData(str(error)) from None
-        self.train = Selection(train, limit_train, balanced=True)
-        if self.suite.calibrate:
-            self.train = calibrated(self.train)
-        self.test = Selection(test, options.limit)
-        self.size = self.suite.id.size or min(self.test.images.read([0])[0].shape[:2])
+        test.notes = (*test.notes, *self.overlaps.notes(self.test, "training"))
         if options.resolution == "id":
             self.footnotes.append(
                 f"--resolution id: every image was first brought to {self.size} x {self.size} pixels "
@@ -158,13 +169,20 @@ class _Planner:
             self.footnotes.append(f"--limit {options.limit}: at most {options.limit:,} test images of each set.")
         self.rows = suites.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
         self.columns = [column for spec in self._ood() if (column := self._column(spec)) is not None]
-        names = [column.name for column in self.columns]
-        for name in names:
-            if names.count(name) > 1:
-                raise UsageError(f"two OOD sets are called {name!r}: give one of the folders another name")
+        self.columns = self._named_apart()
         wanted = {row.encoder for row in self.rows}
-        self.encoders = EncoderLookup(self.suite, options, self.train, self.size, wanted, download=download)
+        self.encoders = EncoderLookup(
+            self.suite, options, self.train, self.test.images, self.size, wanted, download=download
+        )
         self.absent += self.encoders.absent
+        self.broken += self.encoders.broken
+
+    def _id_set(self, split: str) -> ImageSet:
+        """A split of the ID set: its labels must be right, and images without one are left out."""
+        images = find(self.suite.id.set, split, self.options.data, download=self.download)
+        if images.fault:
+            raise ValueError(f"{images.name} ({split}): {images.fault}")
+        return labelled(images)
 
     def _changed(self, suite: Suite) -> Suite:
         """The suite as --pretrained and --quick change it, with a footnote for each."""
@@ -222,13 +240,7 @@ class _Planner:
             images: ImageSet = AlteredSet(self.test.images, spec.set)
             return Column(spec, images.name, images.title, Selection(images, options.limit), None, wanted)
         try:
-            images = find(spec.set, "test", options.data, download=self.download and wanted)
-        except ValueError as error:
-            if suites.is_path(spec.set) and not Path(spec.set).is_dir():
-                raise UsageError(f"--ood: {error}") from None
-            if wanted:
-                self.broken.append((spec.set, str(error)))
-            return None
+            found = self._looked_up(spec.set, wanted, self.download and wanted)
         except Missing as missing:
             stands_in_for = spec.set if suites.is_path(spec.set) else catalogue.get(spec.set).title
             if wanted:
@@ -236,20 +248,60 @@ class _Planner:
             if spec.stand_in is None:
                 return None
             try:
-                images = find(spec.stand_in, "test", options.data)
+                found = self._looked_up(spec.stand_in, wanted, download=False)
             except Missing:
                 return None
-        if images.fingerprint == self.test.images.fingerprint:
+        if found is None:
+            return None
+        if found.fingerprint == self.test.images.fingerprint:
             raise UsageError(f"--ood {spec.set}: this is the ID test set itself")
-        selection = Selection(images, options.limit)
-        return Column(spec, images.name, images.title, selection, stands_in_for, wanted)
+        selection = Selection(found, options.limit)
+        found.notes = (*found.notes, *self.overlaps.notes(selection, "test", "training"))
+        return Column(spec, found.name, found.title, selection, stands_in_for, wanted)
+
+    def _looked_up(self, name: str, wanted: bool, download: bool) -> ImageSet | None:
+        """An OOD set; None where its files cannot be read or cannot be right, which stops it alone and is told."""
+        if is_path(name) and not os.path.isdir(os.path.expanduser(name)):
+            if name in self.options.ood:
+                raise UsageError(f"--ood: there is no folder {printable(name)}")
+            raise Missing(printable(name), "there is no such folder")
+        try:
+            images = find(name, "test", self.options.data, download=download)
+            images.read([0])
+            assert len(images.digests) == len(images)  # every file is read here, once
+        except (ValueError, OSError) as error:
+            if wanted:
+                self.broken.append((printable(name), str(error)))
+            return None
+        return images
+
+    def _named_apart(self) -> list[Column]:
+        """The columns under names of their own: of two sets of one name the later folder gets its parent's before."""
+        named = [(self.suite.id.set, [self.train, self.test])]
+        named += [((c.spec.stand_in if c.stands_in_for else None) or c.spec.set, [c.images]) for c in self.columns]
+        taken: set[str] = set()
+        for where, selections in sorted(named, key=lambda each: is_path(each[0])):
+            name, parts = selections[0].images.name, Path(where).resolve().parts if is_path(where) else ()
+            depth = 1
+            while name in taken and depth < len(parts):
+                depth += 1
+                name = "/".join(parts[-depth:])
+            if name in taken:
+                raise UsageError(f"two sets are called {name!r}: one of them is the other, or needs another name")
+            taken.add(name)
+            if depth > 1:
+                for selection in selections:
+                    selection.images.name = selection.images.title = name
+        return [
+            replace(column, name=column.images.images.name, title=column.images.images.title) for column in self.columns
+        ]
 
     def _row(self, spec: RowSpec, method: Method, seed: int, random: bool) -> Row:
         """The jobs of one row with one seed; `random`: whether another seed would give other scores."""
         use = self.encoders[spec.encoder]
         use = use if isinstance(use, str) else self.encoders.of_seed(use, seed)
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
-        of_encoder = [] if isinstance(use, str) else departures.of_encoder(use)
+        of_encoder = [] if isinstance(use, str) else [*departures.of_encoder(use), *([use.note] if use.note else [])]
         about = {
             "suite": self.suite.name,
             "row": spec.label,
@@ -266,25 +318,28 @@ class _Planner:
             "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
         }
         selected = spec in self.rows
-        lacking = set(method.reads) - {"labels"} - suites.offered(self.suite, spec.encoder)
+        offered = suites.offered(self.suite, spec.encoder)
+        no_head = "" if isinstance(use, str) else use.no_head
+        lacking = set(method.reads) - {"labels"} - (offered - {"logits", "head"} if no_head else offered)
         if lacking or isinstance(use, str):
             offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
+            offers += f": {no_head}" if no_head else ""
             return Row(spec, about, use if isinstance(use, str) else offers, selected, {}, None, ())
         fit = None
         if type(method).fit is not Method.fit:
-            fit = FitMethod(spec.method, settings, seed, encodes(use, self.train))
+            fit = FitMethod(spec.method, settings, seed, encodes(use, use.view(self.train)))
 
         def score(images: Selection) -> Score:
             return Score(spec.method, settings, seed, fit, encodes(use, images))
 
-        scored = score(self.test)
+        scored = score(use.view(self.test))
         measures = {
             column.name: Measure(
                 self.folder,
                 {**about, "ood": column.about},
                 scored,
                 score(column.images),
-                None if self.train.calibration is None else score(self.train.calibration),
+                None if self.train.calibration is None else score(use.view(self.train.calibration)),
             )
             for column in self.columns
         }

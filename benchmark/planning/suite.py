@@ -1,5 +1,6 @@
 """A suite: one ID set, its OOD sets, encoders and rows, read from YAML and checked on reading."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -220,12 +221,15 @@ def _with_paths(suite: Suite, folder: Path) -> Suite:
     """Folders of images that a suite names are meant from where the suite's file lies."""
 
     def resolve(name: str) -> str:
-        return str((folder / name).resolve()) if is_path(name) else name
+        return os.path.realpath(folder / name) if is_path(name) else name
+
+    def resolved(ood: OODSet) -> OODSet:
+        return ood.model_copy(update={"set": resolve(ood.set), "stand_in": ood.stand_in and resolve(ood.stand_in)})
 
     return suite.model_copy(
         update={
             "id": suite.id.model_copy(update={"set": resolve(suite.id.set)}),
-            "ood": tuple(ood.model_copy(update={"set": resolve(ood.set)}) for ood in suite.ood),
+            "ood": tuple(map(resolved, suite.ood)),
         }
     )
 

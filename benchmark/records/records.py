@@ -1,42 +1,29 @@
 """Results with their provenance: one JSON file for one row, one OOD set and one seed; one for a row's speed."""
 
 import gzip
-import importlib.metadata
 import json
-import os
-import platform
-import re
-import subprocess
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmark.records import throughput
+from pydantic import ValidationError
+
+from benchmark.records import fitting, form
+from benchmark.records.names import path_of, safe_name, scores_path, speed_path
+from benchmark.records.provenance import machine, provenance
+from benchmark.store import files
 from benchmark.store.files import write_atomically
+from datasets.files import open_regular
+
+__all__ = ["machine", "path_of", "provenance", "safe_name", "scores_path", "speed_path"]
 
 SCHEMA = 1
 PACKED = "records.jsonl.gz"
+PACKED_BYTES = 64 << 20  # of a packed file's lines, unpacked
 Record = dict[str, Any]
-
-
-def safe_name(name: str) -> str:
-    """`name` as a file name."""
-    return re.sub(r"[^\w.@=+-]", "_", name)
-
-
-def path_of(folder: Path, row: str, ood: str, seed: int) -> Path:
-    return folder / "records" / safe_name(row) / f"{safe_name(ood)}.seed{seed}.json"
-
-
-def speed_path(folder: Path, row: str) -> Path:
-    return folder / "records" / safe_name(row) / "speed.json"
-
-
-def scores_path(folder: Path, row: str, name: str, seed: int) -> Path:
-    return folder / "scores" / safe_name(row) / f"{safe_name(name)}.seed{seed}.npy"
 
 
 def result(about: Mapping[str, Any], key: str, status: str, reason: str = "", **more: Any) -> Record:
@@ -50,90 +37,115 @@ def result(about: Mapping[str, Any], key: str, status: str, reason: str = "", **
 
 
 def write(path: Path, record: Record) -> None:
-    write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    """Write a record with its checksum."""
+    text = json.dumps(files.sealed(record), indent=1, sort_keys=True) + "\n"
+    write_atomically(path, text, within=path.parents[2])
+
+
+def place(folder: Path, record: Record) -> Path:
+    """The file of a record below a results folder."""
+    if record["kind"] == "speed":
+        return speed_path(folder, record["row"])
+    return path_of(folder, record["row"], record["ood"]["name"], record["seed"])
 
 
 def read(path: Path) -> Record | None:
-    """A record; None where there is none, or it cannot be read."""
+    """A record; None where there is none, or it is damaged, or that of another cell."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        return _read(path)
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("schema") == SCHEMA else None
 
 
-def is_done(path: Path, key: str) -> bool:
-    """Whether the record there is the result of the job with this key."""
+def fault(path: Path) -> str:
+    """What is wrong with the record there, in a few words; "" where nothing is, or there is none."""
+    try:
+        _read(path)
+    except ValueError as why:
+        return str(why)
+    except OSError:
+        pass
+    return ""
+
+
+def _read(path: Path) -> Record:
+    record = _checked(files.read_sealed(path))
+    if place(path.parents[2], record) != path:
+        raise ValueError("it is the record of another cell")
+    return record
+
+
+def _checked(record: Record) -> Record:
+    """The record, if it has the form that tables and figures read; ValueError, in a few words, where it has not."""
+    try:
+        form.check(record)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        raise ValueError(f"it has another form: {'.'.join(map(str, fault['loc']))[:60]}") from None
+    if record.get("schema") != SCHEMA:
+        raise ValueError("it is of another version")
+    return record
+
+
+def done(path: Path, key: str) -> Record | None:
+    """The record there, if it is the result of the job with this key."""
     record = read(path)
-    return record is not None and record["status"] == "done" and record["key"] == key
+    return record if record is not None and record["status"] == "done" and record["key"] == key else None
 
 
-def read_all(folder: Path) -> Iterator[Record]:
-    """Every record below a results folder, in the order of their names; of a published one, out of its one file."""
+def read_all(folder: Path) -> list[Record]:
+    """The records below a results folder that may stand beside each other; stderr is told which are left out."""
+    read, damaged = load(folder)
+    found, others = fitting.split(read, {})
+    if damaged:
+        _say(f"note: {folder}: left out, because they are damaged: {'; '.join(damaged)}")
+    if others:
+        rows = ", ".join(sorted({record["row"] for record in others}))
+        _say(f"note: {folder}: left out, because newer records are of other images or weights: {rows}")
+    return found
+
+
+@cache
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def load(folder: Path) -> tuple[list[Record], list[str]]:
+    """Every sound record, by their names, or of a published folder; and what was left out, and why."""
+    found: list[Record] = []
+    left_out: list[str] = []
     for path in sorted((folder / "records").glob("*/*.json")):
-        record = read(path)
-        if record is not None:
-            yield record
-    if (folder / PACKED).is_file():
-        with gzip.open(folder / PACKED, "rt", encoding="utf-8") as file:
-            yield from (record for line in file if (record := json.loads(line))["schema"] == SCHEMA)
+        try:
+            found.append(_read(path))
+        except (OSError, ValueError) as why:
+            left_out.append(f"{path.relative_to(folder)}: {why}")
+    number = 0
+    try:
+        for number, line in enumerate(_lines(folder / PACKED), start=1):
+            try:
+                found.append(_checked(files.parse(line)))
+            except ValueError as why:
+                left_out.append(f"{PACKED}, line {number}: {why}")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, EOFError, zlib.error) as why:
+        left_out.append(f"{PACKED}, after line {number}: {' '.join(str(why).split())}")
+    return found, left_out
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """The lines of a packed file. ValueError where they, or one of them, are too long to be records."""
+    left = PACKED_BYTES
+    with open_regular(path, PACKED_BYTES) as packed, gzip.open(packed) as file:
+        while line := file.readline(files.SMALL + 1):
+            left -= len(line)
+            if len(line) > files.SMALL or left < 0:
+                raise ValueError("it is too long")
+            yield line
 
 
 def pack(folder: Path, path: Path) -> None:
     """All records of a results folder as one compressed file, a line each: what is committed of them."""
-    lines = [json.dumps(record, sort_keys=True, separators=(",", ":")) + "\n" for record in read_all(folder)]
-    path.write_bytes(gzip.compress("".join(lines).encode(), mtime=0))
-
-
-@cache
-def machine() -> dict[str, Any]:
-    """What this process runs on, and with."""
-    import torch
-
-    versions = {"python": platform.python_version()}
-    for package in (
-        "torch",
-        "torchvision",
-        "timm",
-        "numpy",
-        "scikit-learn",
-        "faiss-cpu",
-        "faiss-gpu",
-        "Pillow",
-    ):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "cpu": throughput.processor(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory, 1),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "system": platform.platform(),
-        "versions": versions,
-        "commit": _commit(),
-    }
-
-
-def _commit() -> str | None:
-    """The commit of this checkout, with `+` where tracked files differ from it; None outside of git."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
-        diff = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=here, capture_output=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return None if head.returncode else head.stdout.strip() + ("+" if diff.returncode else "")
-
-
-def provenance(**more: Any) -> dict[str, Any]:
-    """Machine, versions, commit, date and command of this run, and `more`."""
-    return {
-        **machine(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["run_all.py", *sys.argv[1:]]),
-        **more,
-    }
+    lines = "".join(map(files.text, load(folder)[0]))
+    with files.replacing(path) as file:
+        file.write(gzip.compress(lines.encode(), mtime=0))

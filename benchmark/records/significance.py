@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmark.metrics import Floats
-from benchmark.records import records
+from benchmark.records import score_files
 from benchmark.records.frames import ALL, Record, View, is_sanity, results_of
 
 LEVEL = 0.05  # of the whole family of tests
@@ -200,12 +199,9 @@ def _images(of_seed: Sequence[Record]) -> str:
 
 
 def _placed(folder: Path, of_seed: Sequence[Record]) -> Placements:
-    """The placements of one row and seed. ValueError where a file has other counts than the record."""
+    """The placements of one row and seed. ValueError where scores are not those of the record."""
 
-    def load(record: Record, images: Mapping[str, Any]) -> Floats:
-        scores = np.load(records.scores_path(folder, record["row"], images["name"], record["seed"]))
-        if scores.shape != (images["n"],):
-            raise ValueError(f"{record['row']}: {scores.shape} scores of {images['n']:,} images of {images['name']}")
-        return np.asarray(scores, dtype=np.float64)
+    def load(record: Record, side: score_files.Side) -> Floats:
+        return np.asarray(score_files.read(folder, record, side), dtype=np.float64)
 
-    return placements(load(of_seed[0], of_seed[0]["id"]), [load(record, record["ood"]) for record in of_seed])
+    return placements(load(of_seed[0], "id"), [load(record, "ood") for record in of_seed])

@@ -1,23 +1,20 @@
 """Which figures a results folder has: each drawn from its records and scores, again only where these changed."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from benchmark.records import records
+from benchmark.records import records, score_files
 from benchmark.records.frames import ALL, COUNTED, View, frame
 from benchmark.records.ranking import Ranking
 from benchmark.records.records import Record
 from benchmark.records.resolutions import Pairs
 from benchmark.records.significance import Significance
-from benchmark.store import keys
-from benchmark.store.files import write_atomically
+from benchmark.store import files, keys
 
 DRAWN = "drawn.json"
 
@@ -48,15 +45,14 @@ def draw(
         (folder / figure.path).parent.mkdir(parents=True, exist_ok=True)
         figure.draw(folder / figure.path)
         drawn[figure.path] = figure.key
-        write_atomically(folder / DRAWN, json.dumps(drawn, indent=1, sort_keys=True))
+        files.write_atomically(folder / DRAWN, files.text(files.sealed(drawn)))
 
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_sealed(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _comparisons(rows: Ranking, compared: Significance | None, both: Pairs) -> Iterator[Figure]:
@@ -97,11 +93,13 @@ class _Results:
     def figures(self) -> Iterator[Figure]:
         if not self.rows:
             return
+        self.rows = {name: label for name, label in self.rows.items() if self._at_hand(name)}
         of_row = {name: [label, sorted(r["key"] for r in self.done[name])] for name, label in self.rows.items()}
         for name in self.rows:
             path = f"figures/histograms/{records.safe_name(name)}.png"
             yield Figure(path, self._key(of_row[name]), partial(self._histograms, name))
-        yield Figure("figures/roc.png", self._key(of_row), self._roc)
+        if self.rows:
+            yield Figure("figures/roc.png", self._key(of_row), self._roc)
         points = self._points()
         if points:
             yield Figure("figures/speed.png", self._key(points), partial(self._speed, points))
@@ -109,16 +107,23 @@ class _Results:
     def _key(self, content: Any) -> str:
         return keys.digest(content=content, ood=self.shown.ood, source=keys.source("benchmark.reporting.figures"))
 
+    def _first(self, row: str) -> dict[str, Record]:
+        """The records of the first seed, by OOD set."""
+        seed = min(record["seed"] for record in self.done[row])
+        return {record["ood"]["name"]: record for record in self.done[row] if record["seed"] == seed}
+
+    def _at_hand(self, row: str) -> bool:
+        return all(score_files.fit(self.folder, record) for record in self._first(row).values())
+
     def _scores(self, row: str) -> tuple[Any, dict[str, Any]]:
         """Scores of the ID set, and of each OOD set by its title, near sets first; of the first seed."""
-        seed = min(record["seed"] for record in self.done[row])
-        there = {record["ood"]["name"]: record for record in self.done[row] if record["seed"] == seed}
-
-        def load(name: str) -> Any:
-            return np.load(records.scores_path(self.folder, row, name, seed))
-
-        id_name = next(iter(there.values()))["id"]["name"]
-        return load(id_name), {title: load(name) for name, title, _ in self.shown.near_first() if name in there}
+        there = self._first(row)
+        ood = {
+            title: score_files.read(self.folder, there[name], "ood")
+            for name, title, _ in self.shown.near_first()
+            if name in there
+        }
+        return score_files.read(self.folder, next(iter(there.values())), "id"), ood
 
     def _histograms(self, row: str, path: Path) -> None:
         from benchmark.reporting import figures
@@ -133,8 +138,8 @@ class _Results:
         curves = {}
         counted = {title for _, title, group in self.shown.ood if group in COUNTED}  # as the averages in its legend
         for row, label in self.rows.items():
-            id_scores, ood = self._scores(row)
-            curves[label] = {title: (id_scores, scores) for title, scores in ood.items() if title in counted}
+            ids, ood = self._scores(row)
+            curves[label] = {title: (ids, oods) for title, oods in ood.items() if title in counted}
         figures.roc_curves({label: sets for label, sets in curves.items() if sets}, path)
 
     def _points(self) -> list[tuple[str, float, float, str]]:

@@ -1,7 +1,9 @@
 """What a results folder shows: tables and figures from its records and scores, drawn again only where these changed."""
 
+import os
+
 from benchmark.planning.plan import Plan
-from benchmark.records import records, reference, resolutions
+from benchmark.records import fitting, records, reference, resolutions, score_files
 from benchmark.records.frames import ALL, FAR, NEAR, View
 from benchmark.records.records import Record
 from benchmark.reporting import drawing
@@ -43,22 +45,32 @@ def write(plan: Plan, *, redraw: bool = False) -> None:
 
 
 def _current(plan: Plan) -> tuple[list[Record], list[str]]:
-    """The records of the folder without those that the plan's rows no longer stand for, and a note on these."""
-    expected = {measure.path: measure.key for row in plan.rows for measure in row.measures.values()} | {
-        row.speed.path: row.speed.key for row in plan.rows if row.speed is not None
-    }
-    found: list[Record] = []
-    outdated: list[Record] = []
-    for record in records.read_all(plan.folder):
-        if record["kind"] == "speed":
-            path = records.speed_path(plan.folder, record["row"])
-        else:
-            path = records.path_of(plan.folder, record["row"], record["ood"]["name"], record["seed"])
+    """The records of the folder that fit what the plan has now, whatever run they are from, and notes on the others."""
+    expected = {measure.path: measure.key for row in plan.rows for measure in row.measures.values()}
+    read, damaged = records.load(plan.folder)
+    current: list[Record] = []
+    changed: list[Record] = []
+    for record in read:
+        path = records.place(plan.folder, record)
         stale = record["status"] == "done" and expected.get(path, record["key"]) != record["key"]
-        (outdated if stale and record["kind"] == "result" else found).append(record)
-    rows = sorted({record["row"] for record in outdated})
-    note = f"Left out, because what they depend on has changed since (run again): {', '.join(rows)}."
-    return found, [note] if rows else []
+        (changed if stale else current).append(record)
+    present = {name: part for row in plan.rows for name, part in row.present}
+    found, others = fitting.split(current, present)
+    rows = sorted({record["row"] for record in (*changed, *others)})
+    unknown = sorted({r["row"] for r in found if r["status"] == "done" and not _at_hand(plan, r)})
+    notes = [
+        f"Left out, because what they depend on has changed since (run again): {', '.join(rows)}." if rows else "",
+        f"Left out, because they are damaged (run again): {'; '.join(damaged)}." if damaged else "",
+        f"Scores that do not fit their records, in no figure (run again): {', '.join(unknown)}." if unknown else "",
+    ]
+    return found, [note for note in notes if note]
+
+
+def _at_hand(plan: Plan, record: Record) -> bool:
+    """Whether no file of scores is there that is not the record's."""
+    if record["kind"] != "result" or score_files.fit(plan.folder, record):
+        return True
+    return not any(os.path.lexists(score_files.path_of(plan.folder, record, side)) for side in score_files.SIDES)
 
 
 def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -> View:

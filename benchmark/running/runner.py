@@ -1,6 +1,5 @@
 """Carries a plan out in this process: what is missing, in order, each job under its lock."""
 
-import errno
 import time
 from dataclasses import dataclass, field
 
@@ -8,10 +7,12 @@ from tqdm import tqdm
 
 from benchmark.jobs.base import Job
 from benchmark.jobs.measuring import Measure
+from benchmark.jobs.timing import MeasureSpeed
 from benchmark.jobs.worker import Worker
 from benchmark.planning.plan import Plan, Row
 from benchmark.records import records
-from benchmark.store.entries import Busy
+from benchmark.store.files import is_full, sweep
+from benchmark.store.locks import Busy
 from methods.base import CannotRun
 
 WAIT_SECONDS = 0.5
@@ -19,7 +20,7 @@ WAIT_SECONDS = 0.5
 
 @dataclass
 class Outcome:
-    """How a run went. `failed`, `skipped`: rows by label, with the reason."""
+    """How a run went: cells that were measured, or that were already; `failed`, `skipped`: rows, with the reason."""
 
     measured: int = 0
     reused: int = 0
@@ -50,6 +51,8 @@ class Runner:
 
     def run(self) -> Outcome:
         """Measure everything that is selected. Ctrl-C leaves the cells that were not measured as interrupted."""
+        sweep(self.plan.folder)
+        self.worker.store.welcome()
         for row in self.plan.rows:
             if row.selected and row.reason:
                 self.outcome.skipped[row.spec.label] = row.reason
@@ -84,12 +87,15 @@ class Runner:
         return self.outcome
 
     def _measure(self, row: Row, target: Job) -> None:
+        cell = isinstance(target, Measure)
         if target.done(self.worker.store):
-            self.outcome.reused += 1
+            self.outcome.reused += cell
             return
+        if isinstance(target, Measure | MeasureSpeed) and (why := records.fault(target.path)):
+            self.worker.say(f"note: {target.path} is not used, and measured again: {why}")
         stopped = self._ensure(target)
         if stopped is None:
-            self.outcome.measured += 1
+            self.outcome.measured += cell
             return
         rows = self.outcome.skipped if stopped.status == "skipped" else self.outcome.failed
         rows.setdefault(row.spec.label, stopped.reason)
@@ -119,13 +125,11 @@ class Runner:
             raise
         except CannotRun as reason:
             self._stopped[key] = _Stopped("skipped", str(reason))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        except Exception as error:  # a row that fails does not stop the others
+            if is_full(error):
                 raise DiskFull(
                     f"no space left while doing: {job.title}; free some, or choose another --cache or --results"
                 ) from None
-            self._fail(job, error)
-        except Exception as error:  # a row that fails does not stop the others
             self._fail(job, error)
         return self._stopped.get(key)
 

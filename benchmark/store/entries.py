@@ -1,37 +1,50 @@
 """Features, fits and scores on disk.
 
-An entry is a folder `<root>/<kind>/<key>`; its marker `done.json`, written last, holds every file's size and CRC-32.
-Whatever has no marker, or does not agree with it, is a miss: never a crash, never zeros.
+An entry is a folder `<root>/<kind>/<2>/<key>`; its marker `done.json`, written last, holds its kind and key, every
+file's size and CRC-32, and a checksum of its own. Whatever has no marker, or does not agree with it, is a miss: told,
+and made again; never a crash, never zeros.
 """
 
 import contextlib
-import json
 import os
 import shutil
-import socket
-import time
 import zlib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 
-from benchmark.store.files import write_atomically
+from benchmark.store import arrays as stored
+from benchmark.store import files, locks
+from benchmark.store.arrays import Array
+from benchmark.store.locks import Busy as Busy
+from datasets.files import open_regular
 
 MARKER = "done.json"
-Arrays = dict[str, np.ndarray[Any, Any]]
+SCHEMA = 2  # of markers; the first had no checksum and no key
+_STATE = "state.safetensors"
+Arrays = dict[str, Array]
 
 
-class Busy(Exception):
-    """Another process is at work on this entry."""
+class _File(BaseModel):
+    bytes: NonNegativeInt
+    crc32: NonNegativeInt
 
 
-def _crc(path: Path, start: int = 0, stop: int | None = None) -> int:
+class _Marker(BaseModel):
+    kind: str
+    key: str
+    files: dict[str, _File]
+    meta: dict[str, Any]
+
+
+def crc_of(path: Path, start: int = 0, stop: int | None = None) -> int:
+    """CRC-32 of a regular file's bytes from `start` to `stop` (None: the end)."""
     crc = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(start)
-        left = path.stat().st_size - start if stop is None else stop - start
+        left = os.fstat(file.fileno()).st_size - start if stop is None else stop - start
         while left > 0 and (block := file.read(min(left, 1 << 22))):
             crc = zlib.crc32(block, crc)
             left -= len(block)
@@ -39,10 +52,12 @@ def _crc(path: Path, start: int = 0, stop: int | None = None) -> int:
 
 
 class Store:
-    """The entries below one folder. Several processes may use it at once."""
+    """The entries below one folder. Several processes may use it at once. `say`: told of what is damaged."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, say: Callable[[str], None] = lambda line: None) -> None:
         self.root = root
+        self._say = say
+        self._told: set[Path] = set()
         self._verified: set[Path] = set()
 
     def folder(self, kind: str, key: str) -> Path:
@@ -51,214 +66,158 @@ class Store:
     def workdir(self, key: str) -> Path:
         """A folder for the checkpoints of the job with this key; it goes when the entry is complete."""
         path = self.root / "work" / key
-        path.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink():
+            path.unlink()
+        files.make_folder(path, self.root)
         return path
 
-    def marker(self, kind: str, key: str) -> dict[str, Any] | None:
-        """The marker of an entry whose files all have the right size, else None."""
+    def _marker(self, kind: str, key: str) -> _Marker | None:
+        """The marker of an entry whose files all have the right size; None where there is none, or a damaged one."""
         folder = self.folder(kind, key)
         try:
-            marker: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-            sizes_agree = all((folder / name).stat().st_size == file["bytes"] for name, file in marker["files"].items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            marker = _Marker.model_validate(files.read_sealed(folder / MARKER))
+            if (marker.kind, marker.key) != (kind, key):
+                raise ValueError("it is that of another entry")
+            for name, file in marker.files.items():
+                path = folder / name
+                if path.name != name or path.is_symlink() or not path.is_file():
+                    raise ValueError(f"{name} is not there")
+                if path.stat().st_size != file.bytes:
+                    raise ValueError(f"{name} has another size")
+        except FileNotFoundError:
+            if os.path.lexists(folder):
+                self._tell(folder, "it has no marker")
             return None
-        return marker if sizes_agree else None
+        except ValidationError:
+            self._tell(folder, "its marker has another form")
+            return None
+        except (OSError, ValueError) as error:
+            self._tell(folder, str(error))
+            return None
+        return marker
+
+    def _tell(self, folder: Path, why: str) -> None:
+        if folder not in self._told:
+            self._told.add(folder)
+            self._say(f"note: {folder} is not used, and made again where it is needed: {why}")
 
     def has(self, kind: str, key: str) -> bool:
         """Whether the entry is there and sound; its checksums are read once a process."""
-        marker, folder = self.marker(kind, key), self.folder(kind, key)
+        marker, folder = self._marker(kind, key), self.folder(kind, key)
         if marker is None:
             self._verified.discard(folder)
             return False
         if folder not in self._verified:
             try:
-                sound = all(_crc(folder / name) == file["crc32"] for name, file in marker["files"].items())
-            except OSError:
-                sound = False
-            if not sound:
+                for name, file in marker.files.items():
+                    if crc_of(folder / name) != file.crc32:
+                        raise ValueError(f"{name} has changed")
+                self._mapped(folder, marker)
+            except (OSError, ValueError) as error:
+                self._tell(folder, " ".join(str(error).split()))
                 return False
             self._verified.add(folder)
         return True
 
+    def holds(self, kind: str, key: str, fits: Callable[[Arrays], str]) -> bool:
+        """Whether the entry is there, sound, and what its key means: `fits` of its arrays says "" or what is wrong."""
+        if not self.has(kind, key):
+            return False
+        if wrong := fits(self.arrays(kind, key)):
+            self._tell(self.folder(kind, key), wrong)
+        return not wrong
+
     def meta(self, kind: str, key: str) -> dict[str, Any]:
-        marker = self.marker(kind, key)
-        if marker is None:
-            raise FileNotFoundError(f"{self.folder(kind, key)} is not complete")
-        return dict(marker["meta"])
+        return self._whole(kind, key).meta
 
     def arrays(self, kind: str, key: str, names: Container[str] | None = None) -> Arrays:
         """The arrays of an entry (None: all), memory-mapped copy-on-write: what is done to them stays in memory."""
-        paths = sorted(self.folder(kind, key).glob("*.npy"))
-        return {path.stem: np.load(path, mmap_mode="c") for path in paths if names is None or path.stem in names}
+        return self._mapped(self.folder(kind, key), self._whole(kind, key), names)
+
+    def _mapped(self, folder: Path, marker: _Marker, names: Container[str] | None = None) -> Arrays:
+        paths = [folder / name for name in sorted(marker.files) if name.endswith(".npy")]
+        return {path.stem: stored.mapped(path) for path in paths if names is None or path.stem in names}
 
     def tensors(self, kind: str, key: str) -> dict[str, Any]:
-        from safetensors.torch import load_file
+        there = _STATE in self._whole(kind, key).files
+        return stored.load_tensors(self.folder(kind, key) / _STATE) if there else {}
 
-        path = self.folder(kind, key) / "state.safetensors"
-        return load_file(path) if path.exists() else {}
+    def _whole(self, kind: str, key: str) -> _Marker:
+        marker = self._marker(kind, key)
+        if marker is None:
+            raise FileNotFoundError(f"{self.folder(kind, key)} is not complete")
+        return marker
 
     def put(
         self,
         kind: str,
         key: str,
         *,
-        arrays: Mapping[str, np.ndarray[Any, Any]] | None = None,
+        arrays: Mapping[str, Array] | None = None,
         tensors: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any],
     ) -> None:
         """Write a whole entry at once."""
-        partial = self._partial(kind, key)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for name, values in (arrays or {}).items():
-            np.save(partial / f"{name}.npy", values)
-        if tensors is not None:
-            self._save_tensors(partial, tensors)
-        self._seal(kind, key, meta)
+        partial = self.partial(kind, key)
+        files.clear(partial)
+        files.make_folder(partial, self.root)
+        self.seal(kind, key, arrays or {}, tensors, meta)
 
-    def _save_tensors(self, folder: Path, tensors: Mapping[str, Any]) -> None:
-        from safetensors.torch import save_file
-
-        save_file({name: values.contiguous() for name, values in tensors.items()}, folder / "state.safetensors")
-
-    def _partial(self, kind: str, key: str) -> Path:
+    def partial(self, kind: str, key: str) -> Path:
+        """Where an entry grows until it is complete."""
         folder = self.folder(kind, key)
         return folder.with_name(f"{folder.name}.partial")
 
-    def _seal(self, kind: str, key: str, meta: Mapping[str, Any]) -> None:
-        """Flush the files of a partial entry, write its marker last, and give it its name."""
-        partial, folder = self._partial(kind, key), self.folder(kind, key)
-        files = {}
+    def seal(
+        self,
+        kind: str,
+        key: str,
+        arrays: Mapping[str, Array],
+        tensors: Mapping[str, Any] | None,
+        meta: Mapping[str, Any],
+    ) -> None:
+        """Add what is small to a partial entry, flush its files, write its marker last, and give it its name."""
+        partial, folder = self.partial(kind, key), self.folder(kind, key)
+        for name, values in arrays.items():
+            with files.replacing(partial / f"{name}.npy", durable=False) as file:
+                stored.write(file, values)
+        if tensors is not None:
+            stored.save_tensors(partial / _STATE, tensors)
+        written = {}
         for path in sorted(partial.iterdir()):
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 os.fsync(file.fileno())
-            files[path.name] = {"bytes": path.stat().st_size, "crc32": _crc(path)}
-        write_atomically(partial / MARKER, json.dumps({"files": files, "meta": dict(meta)}))
-        shutil.rmtree(folder, ignore_errors=True)  # an unsound one
+            written[path.name] = {"bytes": path.stat().st_size, "crc32": crc_of(path)}
+        marker = {"schema": SCHEMA, "kind": kind, "key": key, "files": written, "meta": dict(meta)}
+        files.write_atomically(partial / MARKER, files.text(files.sealed(marker)))
+        files.clear(folder)  # an unsound one
         partial.replace(folder)
         self._verified.add(folder)
+        self._told.discard(folder)
         shutil.rmtree(self.root / "work" / key, ignore_errors=True)
 
-    def chunks(self, kind: str, key: str, rows: int) -> "ChunkWriter":
-        """Write the arrays of an entry chunk by chunk; goes on where a killed run stopped."""
-        return ChunkWriter(self, kind, key, rows)
+    def welcome(self) -> None:
+        """Tell once of what an older version left here: it is not read."""
+        stamp = self.root / "schema.json"
+        try:
+            if files.read_sealed(stamp)["schema"] == SCHEMA:
+                return
+        except (OSError, ValueError, KeyError):
+            pass
+        old = [path for path in self.root.glob("*/??/*") if path.is_dir()]
+        size = sum(file.stat().st_size for path in old for file in path.rglob("*") if file.is_file())
+        files.write_atomically(stamp, files.text(files.sealed({"schema": SCHEMA})), within=self.root)
+        if old:
+            self._say(
+                f"note: {self.root} holds {len(old):,} entries ({size / 2**20:,.0f} MiB) of an older version, which "
+                f"are not read; to delete them: find '{self.root}' -mindepth 3 -maxdepth 3 -path '*/??/*' "
+                f"! -newer '{stamp}' -exec rm -r {{}} +"
+            )
 
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold the lock of a key; Busy, with its owner and age, where another process holds it.
-
-        The operating system frees the lock of a process that dies, however it dies.
-        """
-        from filelock import FileLock, Timeout
-
+        """Hold the lock of a key; Busy, with its owner and age, where another process holds it."""
         folder = self.root / "locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        lock, owner = FileLock(folder / f"{key}.lock"), folder / f"{key}.json"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise Busy(_describe(owner)) from None
-        try:
-            me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-            owner.write_text(json.dumps(me), encoding="utf-8")  # for people: not worth a wait for the disk
+        files.make_folder(folder, self.root)
+        with locks.held(folder / f"{key}.lock", folder / f"{key}.json"):
             yield
-        finally:
-            owner.unlink(missing_ok=True)
-            lock.release()
-
-
-def _describe(owner: Path) -> str:
-    try:
-        who = json.loads(owner.read_text(encoding="utf-8"))
-        age = max(0, round(time.time() - who["since"]))
-        return f"process {who['pid']} on {who['host']}, for {age} s"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
-
-
-class ChunkWriter:
-    """Appends rows to the arrays of one entry. A journal says which chunks are whole; the rest is written again.
-
-    Plain appends, not a memory map: a full disk is then an error that can be told, not a killed process.
-    """
-
-    def __init__(self, store: Store, kind: str, key: str, rows: int) -> None:
-        self._store, self._kind, self._key, self._total = store, kind, key, rows
-        self._folder = store._partial(kind, key)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._journal = self._folder / "journal"
-        self._ends: dict[str, int] = {}
-        self.position = 0
-        """Rows that are safely on the disk."""
-        self._resume()
-
-    def _resume(self) -> None:
-        try:
-            lines = [json.loads(line) for line in self._journal.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError):
-            lines = []
-        good = []
-        for line in lines:
-            try:
-                sound = all(
-                    _crc(self._folder / name, self._ends.get(name, 0), end) == crc
-                    and (self._folder / name).stat().st_size >= end
-                    for name, (end, crc) in line["files"].items()
-                )
-            except (OSError, KeyError, TypeError, ValueError):
-                sound = False
-            if not sound:
-                break
-            good.append(line)
-            self.position = line["rows"]
-            self._ends = {name: end for name, (end, _) in line["files"].items()}
-        for path in self._folder.iterdir():  # what came after the last whole chunk
-            if path.name in self._ends:
-                os.truncate(path, self._ends[path.name])
-            elif path != self._journal:
-                path.unlink()
-        write_atomically(self._journal, "".join(json.dumps(line) + "\n" for line in good))
-
-    def append(self, arrays: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        """Write one chunk of rows and note it in the journal. OSError where the disk is full."""
-        files: dict[str, tuple[int, int]] = {}
-        rows = 0
-        for name, values in arrays.items():
-            rows = len(values)
-            path = self._folder / f"{name}.npy"
-            start = self._ends.get(path.name, 0)
-            with path.open("ab") as file:
-                if start == 0:
-                    header = {
-                        "descr": np.lib.format.dtype_to_descr(values.dtype),
-                        "fortran_order": False,
-                        "shape": (self._total, *values.shape[1:]),
-                    }
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(np.ascontiguousarray(values).data)
-                file.flush()
-                os.fsync(file.fileno())
-                end = file.tell()
-            files[path.name] = (end, _crc(path, start, end))
-        self._ends = {name: end for name, (end, _) in files.items()}
-        self.position += rows
-        with self._journal.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"rows": self.position, "files": files}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-
-    def finish(
-        self,
-        *,
-        arrays: Mapping[str, np.ndarray[Any, Any]],
-        tensors: Mapping[str, Any],
-        meta: Mapping[str, Any],
-    ) -> None:
-        """Add the small arrays and tensors that stand beside the chunks, and complete the entry."""
-        if self.position != self._total:
-            raise ValueError(f"{self.position} of {self._total} rows were written")
-        self._journal.unlink()
-        for name, values in arrays.items():
-            np.save(self._folder / f"{name}.npy", values)
-        self._store._save_tensors(self._folder, tensors)
-        self._store._seal(self._kind, self._key, meta)

@@ -1,18 +1,129 @@
-"""Files written so that nothing tears."""
+"""Small files, written so that nothing tears and no link leads elsewhere, and read back whole or not at all."""
 
+import errno
+import fcntl
+import json
 import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, BinaryIO
+
+from benchmark.store import keys
+from datasets.files import open_regular, read_regular
+
+SMALL = 1 << 20  # bytes: no marker, record or lock comes near
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_TEMPORARY = ".tmp"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, flush it to the disk, rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def is_full(error: Exception) -> bool:
+    """Whether there is no space left, or none that this user may have; safetensors says so in words alone."""
+    full = errno.ENOSPC, errno.EDQUOT
+    return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
+
+
+@contextmanager
+def replacing(path: Path, *, within: Path | None = None, durable: bool = True) -> Iterator[BinaryIO]:
+    """The new content of `path`, whole or not there: a temporary file, flushed to the disk where `durable`, renamed.
+
+    A link, a folder or whatever else lies at `path` is replaced, and what a link points to stays as it is. `within`:
+    as `make_folder` has it.
+    """
+    make_folder(path.parent, within)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    clear(temporary)
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(os.open(temporary, NEW, 0o666), "wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # says to `sweep` that somebody writes
+            yield file
             file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+            if durable:
+                os.fsync(file.fileno())
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str, *, within: Path | None = None, durable: bool = True) -> None:
+    """Write a text file as `replacing` does."""
+    with replacing(path, within=within, durable=durable) as file:
+        file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def make_folder(path: Path, within: Path | None = None) -> None:
+    """The folder and those above it. A file in the way goes where it lies below `within`, a folder of ours alone.
+
+    NotADirectoryError, which says what to do, for any other.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        file = next(above for above in (path, *path.parents) if os.path.lexists(above))
+        if within is None or within not in file.parents:
+            raise NotADirectoryError(errno.ENOTDIR, "a folder belongs here: move this file away", str(file)) from None
+        clear(file)
+        make_folder(path, within)
+
+
+def clear(path: Path) -> None:
+    """Take away whatever is there: a file, a link (not what it points to), a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed writes left below a folder: temporary files that no process has open for writing."""
+    for path in folder.rglob(f".*{_TEMPORARY}"):
+        with suppress(OSError, ValueError), open_regular(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # fails where it is being written
+            path.unlink()
+
+
+def checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of `content` without its own checksum."""
+    return keys.digest(**{name: value for name, value in content.items() if name != "checksum"})
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` as JSON gives it back, with its checksum."""
+    plain = json.loads(json.dumps(content))
+    return {**plain, "checksum": checksum(plain)}
+
+
+def text(content: Mapping[str, Any]) -> str:
+    """`content` as one line of JSON."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")) + "\n"
+
+
+def parse(text: str | bytes) -> dict[str, Any]:
+    """A JSON object that carries its checksum. ValueError, which says why in a few words, for anything else."""
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError
+        fits = content.get("checksum") == checksum(content)
+    except (ValueError, RecursionError, UnicodeError):
+        raise ValueError("it is no JSON object") from None
+    if "checksum" not in content:
+        raise ValueError("it is of an older version, without a checksum")
+    if not fits:
+        raise ValueError("its checksum does not fit")
+    return content
+
+
+def read_sealed(path: Path, limit: int = SMALL) -> dict[str, Any]:
+    """What `sealed` made and a file holds. FileNotFoundError where there is none; ValueError, which says why, for all
+    that is no such file, or cannot be read."""
+    try:
+        return parse(read_regular(path, limit))
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror}") from None

@@ -8,9 +8,18 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
-from methods.base import Features, Head, nearest
+from methods.base import Features, Head, check_settings, nearest
 
 Images = Tensor | Sequence[Tensor]  # uint8 (N, H, W, 3), or N images (H, W, 3) of their own sizes
+
+
+@dataclass(frozen=True)
+class HeadClasses:
+    """The outputs of a head: how many, their names in order where a file says them, and the set it was trained on."""
+
+    count: int
+    names: tuple[str, ...] | None = None
+    trained_on: str | None = None
 
 
 @dataclass
@@ -21,12 +30,21 @@ class Encoder(ABC):
     Before `fit`, `find_start` and `start_from` where it does not start from random weights.
     `learns`: what `fit` reads ("pixels", "embedding"), "" where there is nothing to train.
     `supervised`: whether `fit` needs the labels too.
+    `keeps_head`: whether `fit` goes on with the head in the file that it starts from.
     """
 
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     learns: ClassVar[str] = ""
     supervised: ClassVar[bool] = True
+    keeps_head: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        """Every setting is what its annotation says. An encoder that has more to say calls this first."""
+        check_settings(self)
+        for name in settings(self):
+            if isinstance(value := getattr(self, name), list):  # as YAML has them
+                setattr(self, name, tuple(value))
 
     @property
     @abstractmethod
@@ -50,6 +68,15 @@ class Encoder(ABC):
 
         CannotRun where it has to be there and is not.
         """
+        return None
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes of its head in the order of the outputs, where the settings say them."""
+        return None
+
+    def head_in(self, weights: Path) -> HeadClasses | None:
+        """The classes of the head in a file that was found; None without a head. ValueError where it does not fit."""
         return None
 
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
@@ -120,7 +147,7 @@ def settings(encoder: type[Encoder] | Encoder) -> tuple[str, ...]:
     return tuple(field.name for field in fields(encoder))
 
 
-def check_settings(name: str, given: Mapping[str, Any]) -> type[Encoder]:
+def class_of(name: str, given: Mapping[str, Any]) -> type[Encoder]:
     """The class of an encoder, its settings' names checked: ValueError naming the nearest valid one."""
     if name not in _ENCODERS:
         raise ValueError(f"no encoder {name!r}; {nearest(name, _ENCODERS)}")

@@ -1,65 +1,55 @@
 """A classifier of the ID set's own classes: from a checkpoint, or trained here."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import Features, Head, nearest
-from methods.encoders.base import Encoder, Images, register
+from methods.base import Count, Features, Head, NotNegative, Positive, Range
+from methods.encoders.base import Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_crop, random_flip
 from methods.encoders.networks import checkpoints, cifar, fusing
-from methods.encoders.networks.inference import check_precision, inference
+from methods.encoders.networks.inference import inference
+from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
-
-AUGMENTATIONS = ("crop_flip", "crop", "none")
 
 
 @register("classifier")
 @dataclass
-class Classifier(Encoder):
+class Classifier(Trainable[cifar.Network]):
     """`embedding`, `logits`, `layers` (the averaged output of every stage) and the head, in one pass.
 
-    checkpoint: the stem of a file in the weights folder. shipped: the name of a safetensors file beside the suite;
-    used where no seeds are asked for, and for seed 0. With neither the network is trained. classes: None = as many as the checkpoint or the labels have. augment: a random crop from the image padded with
-    black by an eighth (4 pixels at 32), and a flip. held_out: a share of the training images (`split`) that it
-    is not trained on, for what starts from it and needs images that are new to it; none where `validation` holds such
-    images. The default recipe is
-    OpenOOD's (v1.5: SGD, Nesterov .9, cosine, 100 epochs; baselines.md 1 D). Mean and std are those of the
-    checkpoint's header, or of the training images. Images of another size: short side to `resolution`,
+    checkpoint: the stem of a file in the weights folder. shipped: the name of a safetensors file beside the suite, used
+    where no seeds are asked for and for seed 0. With neither the network is trained. classes: None = as many as the
+    checkpoint or the labels have; names, in the order of its outputs, for a file that does not say them. augment: a
+    random crop from the image padded with black by an eighth (4 pixels at 32), and a flip. held_out: a share of the
+    training images (`split`) that it is not trained on, for what starts from it and needs images that are new to it;
+    none where `validation` holds such images.
+    The default recipe is OpenOOD's (v1.5: SGD, Nesterov .9, cosine, 100 epochs; baselines.md 1 D). Mean and std are
+    those of the checkpoint's header, or of the training images. Images of another size: short side to `resolution`,
     centre crop, as in DICE.
     """
 
     title = "classifier"
-    learns = "pixels"
 
     architecture: str = "resnet18"
-    classes: int | None = None
-    checkpoint: str | None = None
+    classes: Annotated[int, Range(2, 10**6)] | tuple[str, ...] | None = None
     shipped: str | None = None
-    resolution: int = 32
-    epochs: int = 100
-    batch_size: int = 128
-    lr: float = 0.1
-    weight_decay: float = 5e-4
+    resolution: Annotated[int, Range(8, 4096)] = 32
+    epochs: Count = 100
+    batch_size: Count = 128
+    lr: Positive = 0.1
+    weight_decay: NotNegative = 5e-4
     augment: Literal["crop_flip", "crop", "none"] = "crop_flip"
-    held_out: float = 0.0
+    held_out: Annotated[float, Range(0, 1, "[)")] = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         cifar.architecture(self.architecture)
-        if self.augment not in AUGMENTATIONS:
-            raise ValueError(f"classifier: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
-        if self.resolution < 8:
-            raise ValueError(f"classifier: resolution is at least 8, not {self.resolution}")
-        if self.classes is not None and self.classes < 2:
-            raise ValueError(f"classifier: classes is at least 2, not {self.classes}")
-        if not 0 <= self.held_out < 1:
-            raise ValueError(f"classifier: held_out is a share of the images, 0 or more, not {self.held_out}")
         if self.shipped is not None:
             if self.shipped != Path(self.shipped).name or not self.shipped.endswith(".safetensors"):
                 raise ValueError(f"classifier: shipped is the name of a .safetensors file, not {self.shipped!r}")
@@ -75,13 +65,7 @@ class Classifier(Encoder):
             nesterov=True,
             schedule="cosine",
         )
-        self._network: cifar.Network | None = None
         self._fused: cifar.Network | None = None
-        self._trained = False
-        self.losses: list[float] = []
-        self._device, self._precision = "cpu", "32"
-        self._mean: tuple[float, ...] = ()
-        self._std: tuple[float, ...] = ()
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -98,38 +82,36 @@ class Classifier(Encoder):
         layer = self._network.head
         return Head(layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone())
 
-    def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        """`<directory>/<checkpoint>.safetensors`, .pth or .th; CannotRun where it is absent; None: it is trained."""
-        return None if self.checkpoint is None else checkpoints.need(directory, self.checkpoint)
+    @property
+    def network_name(self) -> str:
+        return self.architecture
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        return cifar.HEADS
+
+    @property
+    def given(self) -> int | tuple[str, ...] | None:
+        return self.classes
+
+    def _build(self, classes: int) -> cifar.Network:
+        return cifar.build(self.architecture, classes)
 
     def find_shipped(self, folder: Path) -> Path | None:
         return None if self.shipped is None else checkpoints.need(folder, self.shipped)
-
-    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
-        self._device, self._precision = device, check_precision(precision)
-        if weights is None:
-            return self
-        state, header = checkpoints.read(weights)
-        self._mean, self._std = checkpoints.own_normalisation(header, weights)
-        found = cifar.classes_in(state)
-        if self.classes is not None and found is not None and found != self.classes:
-            raise ValueError(f"{weights} has {found} classes, not {self.classes}")
-        self._network = self._build(found or self.classes or 2)
-        checkpoints.load(self._network, state, name=self.architecture, path=weights)
-        return self
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         """Train on `pixels` and labels; CannotRun without labels."""
         pixels, labels = train.need("pixels"), train.need_labels()
         found = int(labels.max()) + 1
-        if self.classes is not None and found > self.classes:
-            raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
+        if self.outputs is not None and found > self.outputs:
+            raise ValueError(f"the labels have {found} classes, more than classes: {self.outputs}")
         if self.held_out and train.validation is None:
             fitted, _ = split(len(labels), self.held_out)
             pixels, labels = pixels[fitted], labels[fitted]
         self._mean, self._std = preprocessing.statistics(pixels)
         with loop.seeded(seed):
-            network = cifar.build(self.architecture, self.classes or max(found, 2))
+            network = self._build(self.outputs or max(found, 2))
         pixels, labels = preprocessing.to_train_on(pixels, device), labels.to(device)
 
         def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
@@ -146,7 +128,8 @@ class Classifier(Encoder):
             workdir=workdir,
             precision=self._precision,
         )
-        self._network, self._trained = self._place(network), True
+        self._trained = True
+        self._place(network)
         return self
 
     def _augmented(self, pixels: Tensor, rows: Tensor, generator: torch.Generator, device: str) -> Tensor:
@@ -171,26 +154,9 @@ class Classifier(Encoder):
             layers = torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
             return {"embedding": embedding, "logits": self._network.head(embedding), "layers": layers}
 
-    def state(self) -> dict[str, Tensor]:
-        if self._network is None or not self._trained:
-            return {}
-        return checkpoints.trained_state(self._network, self._mean, self._std, self.losses)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        weights = checkpoints.trained_weights(state)
-        self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
-        self.losses = state["losses"].tolist()
-        self._network, self._trained = self._build(cifar.classes_in(weights) or 2), True
-        self._network.load_state_dict(weights)
-        return self
-
-    def _build(self, classes: int) -> cifar.Network:
-        return self._place(cifar.build(self.architecture, classes))
-
-    def _place(self, network: cifar.Network) -> cifar.Network:
-        network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def _place(self, network: cifar.Network) -> None:
+        super()._place(network)
         self._fused = None  # made of these weights at the first `encode`
-        return network
 
 
 def split(count: int, held_out: float) -> tuple[Tensor, Tensor]:

@@ -3,26 +3,25 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import Features, Head, nearest
-from methods.encoders.base import Encoder, Images, register
+from methods.base import Count, Features, Head, NotNegative, Positive, Range
+from methods.encoders.base import Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_flip
 from methods.encoders.networks import checkpoints, fusing, timm_models
-from methods.encoders.networks.inference import check_precision, inference
+from methods.encoders.networks.inference import inference
+from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
-
-AUGMENTATIONS = ("flip", "none")
 
 
 @register("finetuned")
 @dataclass
-class Finetuned(Encoder):
+class Finetuned(Trainable[nn.Module]):
     """`embedding`, `logits`, `layers` (every map that timm lists, averaged) and the head, in one pass.
 
     The setting of MSP, energy, DICE and ASH-S in DLSR's Tables 3 and 6; `probe` is its cheap form. The paper
@@ -40,25 +39,18 @@ class Finetuned(Encoder):
 
     title = "fine-tuned (timm)"
     paper = "Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models"
-    learns = "pixels"
 
     model: str = "tf_efficientnet_b4.aa_in1k"
-    classes: int | None = None
-    checkpoint: str | None = None
-    resolution: int = 224
-    epochs: int = 10
-    batch_size: int = 64
-    lr: float = 1e-4
-    weight_decay: float = 1e-2
+    classes: Annotated[int, Range(2, 10**6)] | tuple[str, ...] | None = None
+    resolution: Annotated[int, Range(16, 4096)] = 224
+    epochs: Count = 10
+    batch_size: Count = 64
+    lr: Positive = 1e-4
+    weight_decay: NotNegative = 1e-2
     augment: Literal["flip", "none"] = "flip"
 
     def __post_init__(self) -> None:
-        if self.augment not in AUGMENTATIONS:
-            raise ValueError(f"finetuned: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
-        if self.resolution < 16:
-            raise ValueError(f"finetuned: resolution is at least 16, not {self.resolution}")
-        if self.classes is not None and self.classes < 2:
-            raise ValueError(f"finetuned: classes is at least 2, not {self.classes}")
+        super().__post_init__()
         self._recipe = loop.Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -68,15 +60,9 @@ class Finetuned(Encoder):
             schedule="cosine",
             warmup_epochs=1 if self.epochs > 1 else 0,
         )
-        self._network: nn.Module | None = None
         self._fused: nn.Module
         self._start: Path | None = None
-        self._trained = False
-        self._device, self._precision = "cpu", "32"
-        self._mean: tuple[float, ...] = ()
-        self._std: tuple[float, ...] = ()
         self._layer_sizes: tuple[int, ...] = ()
-        self.losses: list[float] = []
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -93,30 +79,35 @@ class Finetuned(Encoder):
         layer = timm_models.classifier(self._network, self.model)
         return Head(layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone())
 
+    @property
+    def network_name(self) -> str:
+        return self.model
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        return (f"{timm_models.configuration(self.model, self.resolution).classifier}.weight",)
+
+    @property
+    def given(self) -> int | tuple[str, ...] | None:
+        return self.classes
+
+    def _build(self, classes: int) -> nn.Module:
+        import timm
+
+        network: nn.Module = timm.create_model(self.model, pretrained=False, num_classes=classes)
+        return network
+
+    def _normalisation(self, header: Mapping[str, str], weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        config = timm_models.configuration(self.model, self.resolution)
+        return checkpoints.normalisation(header, weights) or (tuple(config.mean), tuple(config.std))
+
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        """`<directory>/<checkpoint>.safetensors`, .pth or .th; CannotRun where it is absent; None: it is trained."""
         timm_models.configuration(self.model, self.resolution)
-        return None if self.checkpoint is None else checkpoints.need(directory, self.checkpoint)
+        return super().find_weights(directory, download=download)
 
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The published weights of the model, as `pretrained` finds them; CannotRun where there are none."""
         return timm_models.find_weights(self.model, self.resolution, directory, download=download)
-
-    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
-        self._device, self._precision = device, check_precision(precision)
-        if weights is None:
-            return self
-        state, header = checkpoints.read(weights)
-        config = timm_models.configuration(self.model, self.resolution)
-        given = checkpoints.normalisation(header, weights)
-        self._mean, self._std = given or (tuple(config.mean), tuple(config.std))
-        found = self._classes_in(state, str(weights))
-        if self.classes is not None and found != self.classes:
-            raise ValueError(f"{weights} has {found} classes, not {self.classes}")
-        network = self._build(found)
-        checkpoints.load(network, state, name=self.model, path=weights)
-        self._place(network)
-        return self
 
     def start_from(self, weights: Path) -> Self:
         self._start = weights
@@ -128,12 +119,12 @@ class Finetuned(Encoder):
         if self._start is None:
             raise RuntimeError(f"finetuned: give it the weights of {self.model} with `start_from` before fit")
         found = int(labels.max()) + 1
-        if self.classes is not None and found > self.classes:
-            raise ValueError(f"the labels have {found} classes, more than classes: {self.classes}")
+        if self.outputs is not None and found > self.outputs:
+            raise ValueError(f"the labels have {found} classes, more than classes: {self.outputs}")
         network: Any
         with loop.seeded(seed):
             network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, self._start)
-            network.reset_classifier(self.classes or max(found, 2))
+            network.reset_classifier(self.outputs or max(found, 2))
         layer = timm_models.classifier(network, self.model)
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -180,38 +171,9 @@ class Finetuned(Encoder):
             x = preprocessing.normalise(pixels, self._mean, self._std)
             return timm_models.embed(self._fused, x).float()
 
-    def state(self) -> dict[str, Tensor]:
-        if self._network is None or not self._trained:
-            return {}
-        return checkpoints.trained_state(self._network, self._mean, self._std, self.losses)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        weights = checkpoints.trained_weights(state)
-        self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
-        self.losses = state["losses"].tolist()
-        network = self._build(self._classes_in(weights, "the state"))
-        network.load_state_dict(weights)
-        self._trained = True
-        self._place(network)
-        return self
-
-    def _build(self, classes: int) -> nn.Module:
-        import timm
-
-        network: nn.Module = timm.create_model(self.model, pretrained=False, num_classes=classes)
-        return network
-
-    def _classes_in(self, state: Mapping[str, Tensor], where: str) -> int:
-        """How many classes a state has; ValueError where it has no classifier."""
-        name = timm_models.configuration(self.model, self.resolution).classifier
-        weight = state.get(f"{name}.weight")
-        if weight is None or weight.ndim != 2:
-            raise ValueError(f"{where} holds no classifier ({name}.weight) of {self.model}")
-        return len(weight)
-
     def _place(self, network: nn.Module) -> None:
         """Ready to encode: on the device, with a fused copy, whose maps are listened to."""
-        self._network = network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        super()._place(network)
         self._fused = fusing.fuse(network, read=timm_models.map_names(network, self.model))
         self._maps = timm_models.PooledMaps(self._fused, self.model)
         self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))

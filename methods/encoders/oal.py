@@ -7,15 +7,15 @@ import copy
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import Features, nearest
+from methods.base import Count, Features, NotNegative, Positive, Range
+from methods.device import tensors
 from methods.encoders.base import Images, register
 from methods.encoders.classifier import Classifier, split
 from methods.encoders.images import preprocessing
@@ -30,14 +30,6 @@ from methods.vectors.noise import derive
 
 # a batch's rows -> what the student reads, and the features and logits of its teacher
 Batch = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor, Tensor]]
-
-_CHOICES = {
-    "outliers": ("none", "knn", "diffusion", "gaussian", "latents"),
-    "loss": ("energy", "logistic", "uniform"),
-    "backbone": ("trained", "frozen"),
-    "guidance": ("away", "mixed"),
-}
-_LEAST = {"tune_epochs": 1, "diffusion_epochs": 1, "diffusion_blocks": 1, "k": 1, "weight": 0, "n_out": 0, "sigma": 0}
 
 
 @register("oal")
@@ -73,45 +65,38 @@ class OAL(Classifier):
     title = "OAL-feat"
     paper = "Gao et al., Enhancing OOD Detection Using Latent Diffusion, https://arxiv.org/abs/2406.16525"
 
+    keeps_head = True
+
     base: str = ""
-    held_out: float = 0.1
+    held_out: Annotated[float, Range(0, 1, "()")] = 0.1
     outliers: Arm = "diffusion"
     loss: outlier_loss.Kind = "energy"
-    weight: float | None = None
+    weight: NotNegative | None = None
     distil: bool = True
     club: bool = False
     backbone: Literal["trained", "frozen"] = "trained"
-    tune_epochs: int = 20
-    tune_lr: float = 0.005
-    n_out: int | None = None
-    k: int = 300
-    sigma: float = 1.94
+    tune_epochs: Count = 20
+    tune_lr: Positive = 0.005
+    n_out: Annotated[int, Range(0, 10**6)] | None = None
+    k: Count = 300
+    sigma: NotNegative = 1.94
     guidance: Literal["away", "mixed"] = "away"
-    diffusion_epochs: int = 150
-    diffusion_lr: float = 1e-4
-    diffusion_blocks: int = 16
-    diffusion_width: int | None = None
+    diffusion_epochs: Count = 150
+    diffusion_lr: Positive = 1e-4
+    diffusion_blocks: Count = 16
+    diffusion_width: Count | None = None
     latents: str | None = None
     latents_sha256: str | None = field(init=False, default=None)  # keys are of content, not of paths
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, valid in _CHOICES.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"oal: {name} {getattr(self, name)!r}; {nearest(str(getattr(self, name)), valid)}")
-        for name, least in _LEAST.items():
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ValueError(f"oal: {name} is at least {least}, not {getattr(self, name)}")
-        if not self.held_out:
-            raise ValueError("oal: held_out is above 0: distances and margins are taken on images that are new")
         if (self.base and self.checkpoint is not None) or self.shipped is not None:
             raise ValueError("oal: it starts from `base` or from `checkpoint`, not from both, nor from `shipped`")
         if (self.outliers == "latents") != (self.latents is not None):
             raise ValueError("oal: outliers: latents and `latents`, the file that holds them, go together")
         if self.outliers == "latents" and (self.club or not self.distil or self.weight is not None):
             raise ValueError("oal: outliers: latents has OAL's own loss; leave out weight, distil and club")
-        if self.latents is not None and Path(self.latents).is_file():
-            self.latents_sha256 = sha256(Path(self.latents).read_bytes()).hexdigest()
+        self.latents_sha256 = None if self.latents is None else latent_files.sha256(Path(self.latents))
         self._tuning = loop.Recipe(
             epochs=self.tune_epochs,
             batch_size=self.batch_size,
@@ -192,7 +177,8 @@ class OAL(Classifier):
             workdir=stages.folder("tuning"),
             precision=self._precision,
         )
-        self._network, self._trained = self._place(self._network), True
+        self._trained = True
+        self._place(self._network)
         held_embedding = self._embed(held_pixels)
         self.selection["accuracy_after"] = self._accuracy(held_embedding, held_labels)
         if kept is not None:
@@ -322,14 +308,11 @@ class OAL(Classifier):
             return self
         super().load_state(state)
 
-        def under(prefix: str) -> dict[str, Tensor]:
-            return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
         self._adapter = None
-        if adapter := under("adapter."):
+        if adapter := tensors.under("adapter.", state):
             self._adapter = Adapter(adapter["mean"], adapter["scale"])
             self._adapter.load_state_dict(adapter)
             self._adapter.eval().to(self._device)
         self.losses, self.diffusion_losses = state["losses"].tolist(), state["diffusion_losses"].tolist()
-        self.selection = {name: float(value) for name, value in under("selection.").items()}
+        self.selection = {name: float(value) for name, value in tensors.under("selection.", state).items()}
         return self

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from torch import Tensor
 
+from methods.base import Range
 from methods.encoders.base import Encoder, Images, register
 from methods.encoders.images import preprocessing
 
@@ -20,11 +21,10 @@ class Pixels(Encoder):
 
     title = "pixels"
 
-    resolution: int = 32
+    resolution: Annotated[int, Range(1, 4096)] = 32
 
     def __post_init__(self) -> None:
-        if self.resolution < 1:
-            raise ValueError(f"pixels: resolution is at least 1, not {self.resolution}")
+        super().__post_init__()
         self._device = "cpu"
 
     @property

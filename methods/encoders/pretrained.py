@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import nearest
+from methods.base import Range
 from methods.encoders.base import Encoder, Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.networks import fusing, timm_models
@@ -32,17 +32,12 @@ class Pretrained(Encoder):
     model: str = "tf_efficientnet_b4.aa_in1k"
     layers: tuple[str, ...] | None = None
     pooling: Literal["gap", "grid14"] = "gap"
-    resolution: int = 224
+    resolution: Annotated[int, Range(16, 4096)] = 224
 
     def __post_init__(self) -> None:
-        if self.layers is not None:
-            self.layers = tuple(self.layers)
-            if not self.layers:
-                raise ValueError("pretrained: layers is empty; leave it out for all of the model's maps")
-        if self.pooling not in ("gap", "grid14"):
-            raise ValueError(f"pretrained: pooling {self.pooling!r}; {nearest(self.pooling, ('gap', 'grid14'))}")
-        if self.resolution < 16:
-            raise ValueError(f"pretrained: resolution is at least 16, not {self.resolution}")
+        super().__post_init__()
+        if self.layers == ():
+            raise ValueError("pretrained: layers is empty; leave it out for all of the model's maps")
         self._network: nn.Module | None = None
         self._layer_sizes: tuple[int, ...] = ()
 

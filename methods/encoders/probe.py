@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from methods.base import Features, Head
+from methods.base import Count, Features, Head, NotNegative
 from methods.encoders.base import Encoder, Images, register
 
 
@@ -34,14 +34,13 @@ class Probe(Encoder):
     learns = "embedding"
 
     base: str = ""
-    weight_decay: float = 1e-2
-    iterations: int = 100
+    weight_decay: NotNegative = 1e-2
+    iterations: Count = 100
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.base:
             raise ValueError("probe: `base` names the encoder whose embedding it reads")
-        if self.weight_decay < 0 or self.iterations < 1:
-            raise ValueError("probe: weight_decay is at least 0 and iterations at least 1")
         self._device = "cpu"
         self._head: Head | None = None
 

@@ -5,7 +5,7 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
-from methods.encoders.base import Encoder, check_settings, registered
+from methods.encoders.base import Encoder, class_of, registered
 
 
 def _import_all() -> None:
@@ -25,4 +25,4 @@ def create(name: str, **given: Any) -> Encoder:
     """An encoder with its settings; ValueError naming the nearest valid name or setting."""
     if name not in registered():
         _import_all()
-    return check_settings(name, given)(**given)
+    return class_of(name, given)(**given)

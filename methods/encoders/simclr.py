@@ -1,29 +1,28 @@
 """A network trained without labels: two views of an image are to have near embeddings, others far ones."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from methods.base import Features, nearest
-from methods.encoders.base import Encoder, Images, register
+from methods.base import Count, Features, NotNegative, Positive, Range
+from methods.encoders.base import Images, register
 from methods.encoders.images import augmentation, preprocessing
-from methods.encoders.networks import checkpoints, cifar, fusing
-from methods.encoders.networks.inference import check_precision, inference
+from methods.encoders.networks import cifar, fusing
+from methods.encoders.networks.inference import inference
+from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
 
-AUGMENTATIONS = ("ssd", "digits")
 PROJECTED = 128  # numbers in what the loss compares
 BASE_TEMPERATURE = 0.07  # of the SupCon code that SSD trains with
 
 
 @register("simclr")
 @dataclass
-class SimCLR(Encoder):
+class SimCLR(Trainable[cifar.Network]):
     """`embedding`, and `layers` (the averaged output of every stage): SimCLR by the recipe of SSD.
 
     Loss: NT-Xent between two views of each image of a batch, on the output of a projection head
@@ -44,34 +43,21 @@ class SimCLR(Encoder):
         "Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020, "
         "https://arxiv.org/abs/2002.05709; recipe: Sehwag et al., SSD, ICLR 2021, https://arxiv.org/abs/2103.12051"
     )
-    learns = "pixels"
     supervised = False
 
     architecture: str = "resnet18"
-    checkpoint: str | None = None
-    resolution: int = 32
-    epochs: int = 500
-    warmup_epochs: int = 10
-    batch_size: int = 512
-    lr: float = 0.5
-    weight_decay: float = 1e-4
-    temperature: float = 0.5
+    resolution: Annotated[int, Range(8, 4096)] = 32
+    epochs: Count = 500
+    warmup_epochs: Annotated[int, Range(0, 10**6)] = 10
+    batch_size: Annotated[int, Range(2, 10**6)] = 512  # images to be compared
+    lr: Positive = 0.5
+    weight_decay: NotNegative = 1e-4
+    temperature: Positive = 0.5
     augment: Literal["ssd", "digits"] = "ssd"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         cifar.architecture(self.architecture)
-        if self.augment not in AUGMENTATIONS:
-            raise ValueError(f"simclr: augment {self.augment!r}; {nearest(self.augment, AUGMENTATIONS)}")
-        if self.resolution < 8:
-            raise ValueError(f"simclr: resolution is at least 8, not {self.resolution}")
-        if self.batch_size < 2:
-            raise ValueError(f"simclr: batch_size is at least 2, images to be compared, not {self.batch_size}")
-        if self.epochs < 1 or self.warmup_epochs < 0:
-            raise ValueError(
-                f"simclr: epochs is at least 1, not {self.epochs}; warmup_epochs 0, not {self.warmup_epochs}"
-            )
-        if not self.temperature > 0:
-            raise ValueError(f"simclr: temperature is above 0, not {self.temperature}")
         factor = self.temperature / BASE_TEMPERATURE
         self._recipe = loop.Recipe(
             epochs=self.epochs + self.warmup_epochs,
@@ -84,13 +70,7 @@ class SimCLR(Encoder):
             warmup_epochs=self.warmup_epochs,
             drop_last=True,  # so that every image is compared with as many others
         )
-        self._network: cifar.Network | None = None
         self._fused: cifar.Network | None = None
-        self._trained = False
-        self._device, self._precision = "cpu", "32"
-        self._mean: tuple[float, ...] = ()
-        self._std: tuple[float, ...] = ()
-        self.losses: list[float] = []
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -100,20 +80,12 @@ class SimCLR(Encoder):
     def layer_sizes(self) -> tuple[int, ...]:
         return cifar.architecture(self.architecture).stage_channels
 
-    def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        """`<directory>/<checkpoint>.safetensors`, .pth or .th; CannotRun where it is absent; None: it is trained."""
-        return None if self.checkpoint is None else checkpoints.need(directory, self.checkpoint)
+    @property
+    def network_name(self) -> str:
+        return self.architecture
 
-    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
-        self._device, self._precision = device, check_precision(precision)
-        if weights is None:
-            return self
-        state, header = checkpoints.read(weights)
-        self._mean, self._std = checkpoints.own_normalisation(header, weights)
-        network, _ = _trunk(self.architecture)
-        checkpoints.load(network, state, name=self.architecture, path=weights)
-        self._network = self._place(network)
-        return self
+    def _build(self, classes: int) -> cifar.Network:
+        return _trunk(self.architecture)[0]
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         """Train on `pixels`; labels are not looked at."""
@@ -144,7 +116,8 @@ class SimCLR(Encoder):
             workdir=workdir,
             precision=self._precision,
         )
-        self._network, self._trained = self._place(network), True
+        self._trained = True
+        self._place(network)
         return self
 
     def _augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -167,23 +140,9 @@ class SimCLR(Encoder):
         with inference(self._device, "32"):
             return {"embedding": embedding, "layers": torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)}
 
-    def state(self) -> dict[str, Tensor]:
-        if self._network is None or not self._trained:
-            return {}
-        return checkpoints.trained_state(self._network, self._mean, self._std, self.losses)
-
-    def load_state(self, state: Mapping[str, Tensor]) -> Self:
-        self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
-        self.losses = state["losses"].tolist()
-        network, _ = _trunk(self.architecture)
-        network.load_state_dict(checkpoints.trained_weights(state))
-        self._network, self._trained = self._place(network), True
-        return self
-
-    def _place(self, network: cifar.Network) -> cifar.Network:
-        network.eval().to(device=self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def _place(self, network: cifar.Network) -> None:
+        super()._place(network)
         self._fused = None  # made of these weights at the first `encode`
-        return network
 
 
 def nt_xent(projected: Tensor, temperature: float) -> Tensor:

@@ -3,12 +3,13 @@
 import os
 import signal
 import threading
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from methods.device import tensors
 
 _TEMPORARY = ".tmp"
 
@@ -17,7 +18,9 @@ def write(path: Path, writer: Callable[[Path], object]) -> None:
     """Have `writer` fill a temporary file, flush it to disk and rename it to `path`; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+    temporary.unlink(missing_ok=True)
     try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))  # no link's target
         writer(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -34,17 +37,22 @@ def remove(path: Path) -> None:
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """`state` of tensors and plain values, as torch.save has it."""
-    write(path, lambda temporary: torch.save(state, temporary))
+
+    def fill(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # a full disk is then an OSError that says so
+            torch.save(state, file)
+
+    write(path, fill)
 
 
-def load(path: Path, identity: str) -> dict[str, Any] | None:
-    """What `save` wrote, on the CPU, if its `identity` is this one; None for any other file, or none."""
+def load(path: Path, identity: str, limit: int) -> dict[str, Any] | None:
+    """What `save` wrote, on the CPU, if its `identity` is this one and it unpacks to at most `limit` bytes.
+
+    None for any other file, or none.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:  # torch itself does not look at the checksums
-            if archive.testzip() is not None:
-                return None
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # absent, torn or hostile: whatever the reader raises, it is no checkpoint of ours
+        state, _ = tensors.read(path, limit)
+    except (OSError, ValueError):  # absent, torn or hostile: it is no checkpoint of ours
         return None
     return state if isinstance(state, dict) and state.get("identity") == identity else None
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from methods.base import nearest
-from methods.device import memory
+from methods.device import memory, tensors
 from methods.training import checkpoint
 from methods.vectors.noise import derive
 
@@ -114,7 +114,7 @@ def train(
     run = _Run(model.to(device), recipe, n, name, seed, device, precision)
     path = None if workdir is None else workdir / "training.pt"
     if path is not None:
-        run.resume(checkpoint.load(path, run.identity))
+        run.resume(checkpoint.load(path, run.identity, tensors.room(run.model)))
     generator = torch.Generator(device)
     model.train()
     with seeded(seed, device), torch.enable_grad(), checkpoint.Interrupt() as interrupt, run.bar() as bar:

@@ -59,7 +59,8 @@ class Trial:
         found = {}
         for path in sorted((self.results / name / "records").rglob("*.json")):
             record = json.loads(path.read_text())
-            record.pop("provenance")
+            for name in ("provenance", "training", "checksum"):
+                record.pop(name, None)
             found[str(path.relative_to(self.results))] = record
         return found
 

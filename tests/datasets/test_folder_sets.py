@@ -77,7 +77,8 @@ def test_hidden_files_are_left_out(tmp_path, fill):
 
 def test_linked_folders_are_followed_once(tmp_path, fill):
     root = fill(tmp_path / "mine", "a/1.png", "b/1.png")
-    fill(tmp_path / "elsewhere", "1.png")
+    fill(tmp_path / "elsewhere", "0.png", "../x.png", "1.png")
+    (tmp_path / "elsewhere" / "0.png").unlink()
     (root / "c").symlink_to(tmp_path / "elsewhere")
     (root / "a" / "loop").symlink_to(root)
     found = find(str(root), "test", None)
@@ -99,8 +100,10 @@ def test_empty_folders(tmp_path, fill, entry):
         find("toy", "test", tmp_path)
     fill(empty, "a/1.png", "c/1.png")
     (empty / "b").mkdir()
-    with pytest.raises(ValueError, match=rf"{empty}/b holds no images: a class with none; fill or remove it"):
-        find("toy", "test", tmp_path)
+    found = find("toy", "test", tmp_path)
+    assert found.fault == "its class b holds no images; fill or remove the folder"  # what an ID set is refused for
+    assert found.labels.tolist() == [-1, -1]
+    assert found.notes[-1] == f"its labels are not used: {found.fault}"
 
 
 def test_a_path_that_is_not_there(tmp_path):

@@ -1,6 +1,7 @@
 """DDPM-OOD: its network, its samplers against closed forms and diffusers, and its calibration."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -229,6 +230,12 @@ def test_the_network_does_not_train_on_the_hold_out() -> None:
     plain = weights(held[:0])
     assert all(torch.equal(value, plain[name]) for name, value in weights(held).items())
     assert not all(torch.equal(value, plain[name]) for name, value in weights(kept[:1]).items())
+
+
+def test_calibration_images_that_are_given_are_not_held_out_again(fitted: DDPM) -> None:
+    kept, held = hold_out(len(TRAIN))
+    apart = DDPM(**TINY).fit(replace(TRAIN[kept], validation=TRAIN[held]), seed=0).state()
+    assert all(torch.equal(apart[name], value) for name, value in fitted.state().items())
 
 
 def test_stretching_takes_out_brightness_and_contrast(fitted: DDPM) -> None:

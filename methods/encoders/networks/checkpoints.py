@@ -1,94 +1,160 @@
-"""Weights from files that nobody vouches for: tensors are read, code never runs, and they have to fit."""
+"""Weights from files that nobody vouches for: they have to be numbers, and to fit the network."""
 
 import json
 import math
-import pickle
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from methods.base import CannotRun
+from methods.device import tensors
+from methods.device.files import open_regular
+from methods.encoders.base import HeadClasses
 
 SUFFIXES = (".safetensors", ".pth", ".th")
+CONTAINERS = ("state_dict", "model", "net")  # what people call the weights in the file of a training
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # of DataParallel, torch.compile and Lightning
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+MOST = 16 << 30  # bytes of a file of weights, whatever the network
+_WRAPPED = 3  # how often at most
 
 
 def find(directory: Path | None, *stems: str) -> Path | None:
-    """The first file `<directory>/<stem><suffix>` that is there; stems in order, safetensors first."""
-    if directory is None:
-        return None
-    paths = (directory / f"{stem}{suffix}" for stem in stems for suffix in SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+    """The first file `<directory>/<stem><suffix>` that is there; stems in order, safetensors first.
+
+    CannotRun for what lies there and is no regular file, or cannot be opened.
+    """
+    for stem in stems if directory is not None else ():
+        for suffix in SUFFIXES:
+            if (path := _regular(directory, f"{stem}{suffix}")) is not None:
+                return path
+    return None
 
 
 def need(directory: Path | None, name: str) -> Path:
-    """The file of a network that somebody named: `<directory>/<name>`, its suffix may be left out. CannotRun: absent."""
-    if directory is not None and name.endswith(SUFFIXES) and (directory / name).is_file():
-        return directory / name
-    if (path := find(directory, name)) is None:
+    """The file `name` in `directory`, whose suffix may be left out; CannotRun where it is not there."""
+    path = find(directory, name)
+    if path is None and name.endswith(SUFFIXES):
+        path = _regular(directory, name)
+    if path is None:
         where = directory or "the weights folder"
         raise CannotRun(f"there is no network {name} in {where}: put it there ({', '.join(SUFFIXES)})")
     return path
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A file's tensors by name, on the CPU, and the metadata of its header.
+def _regular(directory: Path | None, name: str) -> Path | None:
+    if directory is None or not os.path.lexists(directory / name):
+        return None
+    try:
+        open_regular(directory / name, MOST).close()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise CannotRun(f"{directory / name} cannot be opened: {reason}") from None
+    return directory / name
 
-    Of a .pth or .th file only `state_dict` is read, where there is one, and the lists `mean` and `std` beside
-    it as metadata; the prefix `module.` of DataParallel is dropped.
-    ValueError where the file is unreadable, or holds anything but plain tensors.
+
+def read(path: Path, like: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A file's tensors by the names that the network `like` has for them, on the CPU, and what its header says.
+
+    Of a .pth or .th file the weights are what `state_dict`, `model` or `net` holds, where there is one, and the
+    lists `mean`, `std` and `classes` and the text `trained_on` beside them are its header.
+    ValueError where the file is unreadable, much larger than the network, or holds anything but plain tensors.
     """
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state, header = tensors.read(path, tensors.room(like))
     except OSError as error:
         raise ValueError(f"{path} cannot be opened: {error.strerror or error}") from None
-    except Exception as error:  # broken input makes torch.load raise anything
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-            raise ValueError(f"{path} holds more than plain tensors: not loaded; convert it to safetensors") from None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as weights ({reason}): get the file again") from error
-    metadata = {}
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        metadata = {name: json.dumps(state[name]) for name in ("mean", "std") if isinstance(state.get(name), list)}
-        state = state["state_dict"]
+    inner = next((name for name in CONTAINERS if isinstance(state, dict) and isinstance(state.get(name), dict)), None)
+    if inner is not None:
+        header = {name: said for name in ("mean", "std", "classes") if (said := _as_json(state.get(name)))}
+        header |= {"trained_on": state["trained_on"]} if isinstance(state.get("trained_on"), str) else {}
+        state = state[inner]
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in state.items()
     ):
         raise ValueError(f"{path} holds no state dict (names and tensors): save the network's state_dict()")
-    return {name.removeprefix("module."): tensor for name, tensor in state.items()}, metadata
+    names = like.state_dict().keys()
+    return min(_unwrappings(state, _WRAPPED), key=lambda found: sum(name not in found for name in names)), header
 
 
-def header(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, without its tensors; empty where there is none."""
-    if path.suffix != ".safetensors":
-        return {}
-    with safe_open(path, framework="pt") as file:
-        return dict(file.metadata() or {})
+def _as_json(value: Any) -> str | None:
+    """A list of numbers or texts as JSON."""
+    plain = isinstance(value, list) and all(isinstance(one, str | int | float) for one in value)
+    return json.dumps(value) if plain else None
 
 
-def normalisation(metadata: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and std a channel, from the lists `mean` and `std` of a header; None where it has neither."""
-    if "mean" not in metadata and "std" not in metadata:
+def _unwrappings(state: dict[str, Tensor], times: int) -> Iterator[dict[str, Tensor]]:
+    """The state as it is, and without the prefixes that wrappers put before a network's own names."""
+    yield state
+    for prefix in PREFIXES if times else ():
+        if inner := tensors.under(prefix, state):
+            yield from _unwrappings(inner, times - 1)
+
+
+def normalisation(header: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and std a channel, from the lists `mean` and `std` of a header; None where it has neither.
+
+    They are of pixels from 0 to 1: ValueError for those of 0 to 255.
+    """
+    if "mean" not in header and "std" not in header:
         return None
-    try:
-        mean, std = (tuple(float(x) for x in json.loads(metadata[name])) for name in ("mean", "std"))
-    except (KeyError, TypeError, ValueError):
-        mean, std = (), ()
+    mean, std = (_numbers(header.get(name)) for name in ("mean", "std"))
     if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, mean + std)) or min(std) <= 0:
         raise ValueError(f"{path}: mean and std in the header have to be lists of 3 numbers, std above 0")
+    if max(mean + std) > 1 or min(mean) < 0:
+        raise ValueError(
+            f"{path}: mean {list(mean)} and std {list(std)} in the header are not of pixels from 0 to 1: "
+            "divide those of 0 to 255 by 255"
+        )
     return mean, std
 
 
-def own_normalisation(metadata: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _numbers(text: str | None) -> tuple[float, ...]:
+    """The numbers of a JSON list; none where it is anything else."""
+    try:
+        found = json.loads(text or "")
+        numbers = isinstance(found, list) and all(type(one) in (int, float) for one in found)
+        return tuple(float(one) for one in found) if numbers else ()
+    except (ValueError, OverflowError, RecursionError):
+        return ()
+
+
+def own_normalisation(header: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """`normalisation`, of a file that alone can say it: ValueError where its header does not."""
-    if (found := normalisation(metadata, path)) is None:
+    if (found := normalisation(header, path)) is None:
         raise ValueError(f"{path} does not say its mean and std: save it as safetensors with both in the header")
     return found
+
+
+def classes_in(state: Mapping[str, Tensor], head: Sequence[str]) -> int | None:
+    """The number of outputs of the linear layer whose weight has one of the names `head`; None where there is none."""
+    weight = next((state[name] for name in head if name in state), None)
+    return len(weight) if weight is not None and weight.ndim == 2 else None
+
+
+def head_classes(
+    state: Mapping[str, Tensor], header: Mapping[str, str], head: Sequence[str], like: nn.Module, path: Path
+) -> HeadClasses:
+    """The classes of the head in a file that `read` gave. ValueError where it has none, or names do not fit it."""
+    count = classes_in(state, head)
+    if not count:
+        raise ValueError(f"{path} holds no classifier ({' or '.join(head)})")
+    if 8 * next(state[name] for name in head if name in state).numel() > tensors.room(like):
+        raise ValueError(f"{path} has a head of {count:,} classes, far more than the network: not loaded")
+    try:
+        names = json.loads(header.get("classes", "null"))
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, list):  # a number there says no more than the head does
+        return HeadClasses(count, None, header.get("trained_on"))
+    texts = tuple(str(name) for name in names)
+    if len(texts) != count or len(set(texts)) != count:
+        raise ValueError(f"{path}: `classes` in the header are {len(set(texts))} different names for {count} outputs")
+    return HeadClasses(count, texts, header.get("trained_on"))
 
 
 def trained_state(
@@ -104,28 +170,48 @@ def trained_state(
     return learned | {f"network.{name}": weight.cpu().contiguous() for name, weight in network.state_dict().items()}
 
 
-def trained_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in a `trained_state`."""
-    return {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+def load(
+    network: nn.Module, state: Mapping[str, Tensor], *, name: str, path: Path, beside: tuple[str, ...] = ()
+) -> None:
+    """Strictly load `state`; ValueError, in one line, naming what does not fit or is no number.
 
-
-def load(network: nn.Module, state: Mapping[str, Tensor], *, name: str, path: Path) -> None:
-    """Strictly load `state`; ValueError, in one line, naming what does not fit."""
+    Parameters and running statistics: any of `FLOATS`, finite, variances not below 0. Other buffers: of their own type.
+    `num_batches_tracked`, which nothing here reads, may be absent. beside: prefixes of what is there and not taken.
+    """
     there = network.state_dict()
+    taken = {key: state[key] for key in there if key in state}
     faults = {
-        "missing": [key for key in there if key not in state],
-        "unexpected": [key for key in state if key not in there],
+        "missing": [key for key in there if key not in taken and not key.endswith("num_batches_tracked")],
+        "unexpected": [key for key in sorted(state) if key not in there and not key.startswith(beside)],
         "wrong shape": [
-            f"{key} {tuple(state[key].shape)} for {tuple(there[key].shape)}"
-            for key in there
-            if key in state and state[key].shape != there[key].shape
+            f"{key} {tuple(tensor.shape)} for {tuple(there[key].shape)}"
+            for key, tensor in taken.items()
+            if tensor.shape != there[key].shape
+        ],
+        "wrong type": [
+            f"{key} {_type(tensor)} for {_type(there[key])}"
+            for key, tensor in taken.items()
+            if tensor.layout is not torch.strided
+            or tensor.dtype not in (FLOATS if there[key].is_floating_point() else (there[key].dtype,))
         ],
     }
+    if not any(faults.values()):
+        # only now, and as the network will hold them: what is finite in float64 need not be so in float32
+        taken = {key: tensor.to(there[key].dtype) for key, tensor in taken.items()}
+        faults["not finite"] = [key for key, tensor in taken.items() if not bool(tensor.isfinite().all())]
+        faults["below 0"] = [
+            key for key, tensor in taken.items() if key.endswith("running_var") and bool((tensor < 0).any())
+        ]
     found = [
-        f"{len(keys)} {fault} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        f"{len(keys)} {fault} ({', '.join(key[:80] for key in keys[:3])}{', ...' if len(keys) > 3 else ''})"
         for fault, keys in faults.items()
         if keys
     ]
     if found:
         raise ValueError(f"{path} does not fit {name}: {'; '.join(found)}")
-    network.load_state_dict(state)
+    network.load_state_dict({**there, **taken})
+
+
+def _type(tensor: Tensor) -> str:
+    kind = str(tensor.dtype).removeprefix("torch.")
+    return kind if tensor.layout is torch.strided else f"{kind} ({str(tensor.layout).removeprefix('torch.')})"

@@ -182,6 +182,7 @@ class DenseNetBC(Network):
         return functional.relu(self.bn1(last)).mean((2, 3))
 
 
+HEADS = ("linear.weight", "fc.weight")  # the head, whatever the checkpoint calls it
 ARCHITECTURES: Mapping[str, tuple[type[Network], dict[str, Any]]] = {
     **{f"resnet{depth}": (CifarResNet, {"depth": depth}) for depth in (8, 20, 32, 44, 56)},
     "resnet18": (ResNet18, {}),
@@ -197,15 +198,12 @@ def architecture(name: str) -> type[Network]:
 
 
 def build(name: str, classes: int) -> Network:
-    """A network with the initial weights of He et al. 2015 (fan out), drawn from torch's global generator."""
+    """A network with the initial weights of He et al. 2015 (fan out), drawn from torch's global generator.
+
+    On the meta device it has none: torch would load its compiler to draw them, for seconds.
+    """
     network = architecture(name)(classes, **ARCHITECTURES[name][1])
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return network
-
-
-def classes_in(state: Mapping[str, Tensor]) -> int | None:
-    """The number of classes of a checkpoint; None where it has no linear layer of either name."""
-    weight = state.get("linear.weight", state.get("fc.weight"))
-    return len(weight) if weight is not None and weight.ndim else None

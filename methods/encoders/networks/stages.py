@@ -6,6 +6,7 @@ from torch import Tensor
 
 from methods.training import checkpoint
 
+BYTES = 4 << 30  # of a result
 _FILE = "ended.pt"
 
 
@@ -27,7 +28,7 @@ class Stages:
         if self.workdir is None:
             return None
         path = self.workdir / name / _FILE
-        found = checkpoint.load(path, self.identity)
+        found = checkpoint.load(path, self.identity, BYTES)
         if found is None:
             return None
         self.kept.append(path)

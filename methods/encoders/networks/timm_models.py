@@ -73,21 +73,13 @@ def pretrained(model: str, resolution: int, weights: Path) -> tuple[nn.Module, t
     import timm
 
     config = configuration(model, resolution)
-    state, header = checkpoints.read(weights)
-    mean, std = checkpoints.normalisation(header, weights) or (tuple(config.mean), tuple(config.std))
     network: nn.Module = timm.create_model(model, pretrained=False, num_classes=0)
-    checkpoints.load(network, _without_classifier(state, network, config.classifier), name=model, path=weights)
+    state, header = checkpoints.read(weights, network)
+    mean, std = checkpoints.normalisation(header, weights) or (tuple(config.mean), tuple(config.std))
+    heads = (config.classifier,) if isinstance(config.classifier, str) else config.classifier or ()
+    # a published file holds the classifier, which the network here is built without
+    checkpoints.load(network, state, name=model, path=weights, beside=tuple(f"{head}." for head in heads))
     return network, mean, std
-
-
-def _without_classifier(
-    state: dict[str, Tensor], network: nn.Module, classifier: str | tuple[str, ...] | None
-) -> dict[str, Tensor]:
-    """A published file holds the classifier, which the network here is built without."""
-    heads = (classifier,) if isinstance(classifier, str) else classifier or ()
-    prefixes = tuple(f"{head}." for head in heads)
-    there = network.state_dict()
-    return {key: tensor for key, tensor in state.items() if key in there or not key.startswith(prefixes)}
 
 
 def classifier(network: Any, model: str) -> nn.Linear:

@@ -1,15 +1,24 @@
 """Latents of Stable Diffusion as the vectors of 64 numbers that OAL trains on."""
 
-import pickle
+import hashlib
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from methods.base import CannotRun
+from methods.device import tensors
+from methods.device.files import read_regular
 
+BYTES = 1 << 30  # of a file: 16,384 latents of [4, 64, 64]
 SIDE = 64  # of a latent, for images of 512 pixels
+
+
+def sha256(path: Path) -> str | None:
+    """Of the file's content, in hex; None where it is not there. ValueError for what is no regular file."""
+    try:
+        return hashlib.sha256(read_regular(path, BYTES)).hexdigest()
+    except OSError:
+        return None
 
 
 def read(path: Path) -> Tensor:
@@ -18,18 +27,10 @@ def read(path: Path) -> Tensor:
     [N, 64] as it is; [N, 4, 64, 64] averaged over the channels, then over the rows, as OAL's code does.
     CannotRun where there is no such file, ValueError for what is no such tensor.
     """
-    if not path.is_file():
-        raise CannotRun(f"no latents at {path}: save a tensor of [N, 64] or [N, 4, 64, 64] there")
     try:
-        if path.suffix == ".safetensors":
-            content: object = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ValueError(f"{path} holds more than plain tensors: not loaded; convert it to safetensors") from None
-    except Exception as error:  # torn or hostile: whatever the reader raises
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a tensor ({reason}): save it again") from error
+        content, _ = tensors.read(path, BYTES)
+    except OSError:
+        raise CannotRun(f"no latents at {path}: save a tensor of [N, 64] or [N, 4, 64, 64] there") from None
     if isinstance(content, dict) and len(content) == 1:
         (content,) = content.values()
     if not isinstance(content, Tensor):

@@ -59,7 +59,7 @@ def test_a_checkpoint_may_be_named_with_its_ending(trial, counted):
     assert counted["TrainEncoder"] == 0
 
 
-def test_what_a_suite_ships_is_used_without_seeds_and_for_seed_0(trial, counted):
+def test_what_a_suite_ships_is_used_without_seeds_and_for_seed_0(trial, counted, capsys):
     save(trial.folder / "net.safetensors", seed=3)
     write(trial, shipped="net.safetensors")
     assert trial.run() == 0
@@ -71,6 +71,7 @@ def test_what_a_suite_ships_is_used_without_seeds_and_for_seed_0(trial, counted)
     of_seed = {seed: [r["metrics"] for r in trial.records().values() if r["seed"] == seed] for seed in (0, 1)}
     assert of_seed[0] == without
     assert of_seed[1] != without
+    assert "n = 2" in capsys.readouterr().out  # both stand in one table: they are one encoder
 
 
 def test_what_a_suite_ships_is_not_looked_for_among_the_weights_and_never_trained_where_it_is_absent(trial, counted):

@@ -55,9 +55,9 @@ def undisturbed(tmp_path_factory):
 @pytest.mark.parametrize(
     ("module", "name", "at"),
     [
-        ("benchmark.store.entries", "ChunkWriter.append", 3),  # between two chunks of the training set
-        ("benchmark.store.entries", "ChunkWriter.finish", 2),  # all chunks written, no marker
-        ("benchmark.store.entries", "Store._seal", 4),
+        ("benchmark.store.chunks", "ChunkWriter.append", 3),  # between two chunks of the training set
+        ("benchmark.store.chunks", "ChunkWriter.finish", 2),  # all chunks written, no marker
+        ("benchmark.store.entries", "Store.seal", 4),
         ("benchmark.records.records", "write", 3),  # scores written, the record not
     ],
 )

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 import methods
 import run_all
 from benchmark.jobs import measuring
-from benchmark.store.entries import ChunkWriter
+from benchmark.store.chunks import ChunkWriter
 from methods.encoders.classifier import Classifier
 
 FOLDER = "mini+limit=30+limit-train=60"

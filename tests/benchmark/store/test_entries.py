@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import MARKER, Busy, Store
 from benchmark.store.files import write_atomically
 
@@ -68,7 +69,7 @@ def test_a_damaged_entry_is_a_miss(store, damage):
 
 
 def write_chunks(store, stop=20, start=None):
-    writer = store.chunks("encode", KEY, 20)
+    writer = ChunkWriter(store, "encode", KEY, 20)
     for at in range(writer.position if start is None else start, stop, 4):
         writer.append({"embedding": ROWS[at : at + 4], "pixels": ROWS[at : at + 4].astype(np.uint8)})
     return writer
@@ -93,7 +94,7 @@ def test_chunks_make_one_array(store):
 def test_a_killed_writer_goes_on_at_its_last_chunk(store, rows_before):
     write_chunks(store, stop=rows_before)
     assert not store.has("encode", KEY)
-    writer = store.chunks("encode", KEY, 20)
+    writer = ChunkWriter(store, "encode", KEY, 20)
     assert writer.position == rows_before
     finish(write_chunks(store))
     np.testing.assert_array_equal(store.arrays("encode", KEY)["embedding"], ROWS)
@@ -104,7 +105,7 @@ def test_a_killed_writer_goes_on_at_its_last_chunk(store, rows_before):
 )
 def test_what_follows_the_last_whole_chunk_is_written_again(store, damage):
     write_chunks(store, stop=12)
-    folder = store._partial("encode", KEY)
+    folder = store.partial("encode", KEY)
     path = folder / "embedding.npy"
     if damage == "half a chunk more":
         with path.open("ab") as file:
@@ -122,7 +123,7 @@ def test_what_follows_the_last_whole_chunk_is_written_again(store, damage):
         size = path.stat().st_size
         os.truncate(path, size - 48)
         os.truncate(path, size)
-    writer = store.chunks("encode", KEY, 20)
+    writer = ChunkWriter(store, "encode", KEY, 20)
     assert writer.position in ((12,) if damage == "half a chunk more" else (0, 8))
     finish(write_chunks(store))
     assert Store(store.root).has("encode", KEY)

@@ -138,6 +138,9 @@ def test_a_share_can_be_held_out() -> None:
     ours = create("classifier", **settings, held_out=0.25).open(None).fit(train).state()
     theirs = create("classifier", **settings).open(None).fit(Features(pixels=pixels[rows], labels=labels[rows])).state()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours | theirs)
+    given = Features(pixels=pixels[rows], labels=labels[rows], validation=train[held])
+    apart = create("classifier", **settings, held_out=0.25).open(None).fit(given).state()
+    assert all(torch.equal(apart[name], theirs[name]) for name in apart | theirs)
 
 
 def test_labels_are_needed_and_have_to_fit() -> None:
@@ -222,8 +225,8 @@ def test_what_a_checkpoint_has_to_have(tmp_path: Path) -> None:
     network = save(tmp_path / "x.safetensors", "resnet20", 5)
     with pytest.raises(ValueError, match=r"x.safetensors has 5 classes, not 10"):
         create("classifier", architecture="resnet20", classes=10).open(tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match=r"x.safetensors does not fit resnet32: 72 missing"):
-        # 2 more blocks in each of 3 stages: 2 convolutions and 2 norms of 5 entries each
+    with pytest.raises(ValueError, match=r"x.safetensors does not fit resnet32: 60 missing"):
+        # 2 more blocks in each of 3 stages: 2 convolutions and 2 norms of 4 entries and a counter each
         create("classifier", architecture="resnet32").open(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"x.safetensors does not fit resnet18"):
         create("classifier", architecture="resnet18").open(tmp_path / "x.safetensors")

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,18 @@ class Ring(nn.Module):
             optimizer.zero_grad()
             nn.functional.cross_entropy(self.head(points), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+
+
+@pytest.mark.parametrize("from_file", [True, False])
+def test_calibration_images_that_are_given_are_not_held_out_again(start: Path, from_file: bool) -> None:
+    train = toy()
+    rows, held = split(len(train), TINY.get("held_out", 0.1))
+    states = []
+    for given in (train, replace(train[rows], validation=train[held])):
+        encoder = create("oal", **TINY | {"outliers": "knn", "epochs": 1, "tune_epochs": 1}).open(None)
+        encoder = encoder.start_from(start) if from_file else encoder
+        states.append(encoder.fit(given, seed=1).state())
+    assert all(torch.equal(states[1][name], value) for name, value in states[0].items())
 
 
 def test_on_a_ring_the_loss_falls_and_outliers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +324,8 @@ def test_where_it_starts_from(start: Path, tmp_path: Path, tuned: Callable[..., 
     encoder = create("oal", **TINY, checkpoint="toy")
     assert encoder.find_weights(start.parent) is None  # a file is where it starts, not what it ends with
     assert encoder.find_start(start.parent) == start
-    assert encoder.find_start(tmp_path) is None
+    with pytest.raises(CannotRun, match="no network toy in"):
+        encoder.find_start(tmp_path)
     assert create("oal", **TINY).find_start(start.parent) is None
     # the checkpoint is what it would have trained for itself: the same student comes out
     trained = create("oal", **{**TINY, "backbone": "frozen", **ARMS["CE+KD"]}).open(None).fit(toy(), seed=1)

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 from methods.encoders.networks import checkpoints, cifar
 from methods.encoders.registry import create
 
+LIKE = torch.nn.Linear(2, 1)
 METADATA = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.25, 0.25, 0.25]"}
 
 
@@ -44,7 +45,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes, suffix: str) -> 
     path = tmp_path / f"broken{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.") as caught:
-        checkpoints.read(path)
+        checkpoints.read(path, LIKE)
     assert "\n" not in str(caught.value)
 
 
@@ -52,7 +53,7 @@ def test_a_page_in_the_place_of_weights_is_no_code(tmp_path: Path) -> None:
     path = tmp_path / "network.pth"
     path.write_bytes(b"<html><body>404</body></html>")
     with pytest.raises(ValueError, match=r"network.pth cannot be read as weights .*: get the file again"):
-        checkpoints.read(path)
+        checkpoints.read(path, LIKE)
 
 
 def test_a_truncated_file_is_named(tmp_path: Path) -> None:
@@ -60,21 +61,21 @@ def test_a_truncated_file_is_named(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(100)}, path)
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ValueError, match=r"short.safetensors cannot be read as weights"):
-        checkpoints.read(path)
+        checkpoints.read(path, LIKE)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 1}, {"state_dict": {"a": "b"}}, {1: torch.zeros(1)}])
 def test_what_is_no_state_dict_is_named(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"x.pth holds no state dict"):
-        checkpoints.read(tmp_path / "x.pth")
+        checkpoints.read(tmp_path / "x.pth", LIKE)
 
 
 def test_a_training_checkpoint_is_reduced_to_its_weights(tmp_path: Path) -> None:
-    state = {"module.a": torch.ones(2), "module.b": torch.zeros(1)}
+    state = {"module.weight": torch.ones(1, 2), "module.bias": torch.zeros(1)}
     torch.save({"state_dict": state, "epoch": 3, "mean": [0.1, 0.2, 0.3], "std": [1, 1, 1]}, tmp_path / "x.th")
-    read, metadata = checkpoints.read(tmp_path / "x.th")
-    assert {name: tensor.tolist() for name, tensor in read.items()} == {"a": [1, 1], "b": [0]}
+    read, metadata = checkpoints.read(tmp_path / "x.th", LIKE)
+    assert {name: tensor.tolist() for name, tensor in read.items()} == {"weight": [[1, 1]], "bias": [0]}
     assert checkpoints.normalisation(metadata, tmp_path / "x.th") == ((0.1, 0.2, 0.3), (1, 1, 1))
 
 
@@ -87,10 +88,16 @@ def test_a_training_checkpoint_is_reduced_to_its_weights(tmp_path: Path) -> None
         {"mean": "[0.5, NaN, 0.5]", "std": "[0.5, 0.5, 0.5]"},
         {"mean": "__import__('os')", "std": "[0.5, 0.5, 0.5]"},
         {"mean": "0.5", "std": "0.5"},
+        {"mean": "[125.3, 123.0, 113.9]", "std": "[63.0, 62.1, 66.7]"},  # of pixels from 0 to 255
+        {"mean": "[-0.1, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"},
+        {"mean": "[true, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"},
+        {"mean": f"[{10**400}, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"},
+        {"mean": "[" * 100_000, "std": "[0.5, 0.5, 0.5]"},
     ],
+    ids=range(11),
 )
 def test_a_header_with_an_impossible_mean_or_std_is_named(metadata: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"x.safetensors: mean and std"):
+    with pytest.raises(ValueError, match=r"x.safetensors: mean .*(std above 0|not of pixels from 0 to 1)"):
         checkpoints.normalisation(metadata, Path("x.safetensors"))
 
 

@@ -1,0 +1,92 @@
+"""The form of a record: what tables and figures read of it must be there, and be what they take it for."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, model_validator
+
+from benchmark.metrics import METRICS
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class _Images(_Form):
+    n: NonNegativeInt
+    of: NonNegativeInt
+    notes: list[str]
+
+
+class _Set(_Images):
+    name: str
+    title: str
+    split: str
+
+
+class _OODSet(_Set):
+    group: Literal["near", "far", "control", "", "stand-in"]
+    stands_in_for: str | None
+
+
+class _Result(_Form):
+    kind: Literal["result"]
+    key: str
+    status: Literal["done", "failed", "skipped", "interrupted"]
+    reason: str
+    row: str
+    title: str
+    method: str
+    encoder: str
+    encoder_title: str
+    hyperparameters: dict[str, Any]
+    seed: NonNegativeInt
+    resolution: str
+    id: _Set
+    ood: _OODSet
+    train: _Images
+    footnotes: list[str]
+    metrics: dict[str, FiniteFloat] | None
+    intervals: dict[str, Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]] | None
+    accuracy: FiniteFloat | None
+    knn_accuracy: FiniteFloat | None = None
+    bits_per_dimension: list[FiniteFloat] | None = None
+    provenance: dict[str, Any] | None
+    quantiles: dict[str, list[float]] | None = None
+    scores: dict[Literal["id", "ood"], str] | None = None
+    depends: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _has_its_numbers(self) -> "_Result":
+        if self.status == "done":
+            for metric in METRICS:
+                if metric.name not in (self.metrics or {}):
+                    raise ValueError(f"no {metric.name}")
+                if metric.interval and metric.name not in (self.intervals or {}):
+                    raise ValueError(f"no interval of {metric.name}")
+        return self
+
+
+class _Speed(_Form):
+    images_per_second: FiniteFloat
+    batch: NonNegativeInt
+    repeats: NonNegativeInt
+
+
+class _Speeds(_Form):
+    end_to_end: _Speed
+
+
+class _Timing(_Form):
+    kind: Literal["speed"]
+    key: str
+    status: Literal["done"]
+    row: str
+    device: str
+    speeds: _Speeds
+    depends: dict[str, Any] | None = None
+
+
+def check(record: Mapping[str, Any]) -> None:
+    """Raises pydantic's ValidationError for what is no record."""
+    (_Timing if record.get("kind") == "speed" else _Result).model_validate(record)

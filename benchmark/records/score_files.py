@@ -1,0 +1,86 @@
+"""The scores of a results folder, held against the records that are made from them."""
+
+import hashlib
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmark.records.names import scores_path
+from benchmark.store import arrays, files
+from benchmark.store.arrays import Array
+from datasets.files import read_regular
+
+LEVELS = np.linspace(0, 1, 200)
+Side = Literal["id", "ood"]
+SIDES: tuple[Side, ...] = ("id", "ood")
+
+
+def path_of(folder: Path, record: Mapping[str, Any], side: Side) -> Path:
+    return scores_path(folder, record["row"], record[side]["name"], record["seed"])
+
+
+def save(path: Path, scores: Array) -> str:
+    """Write the scores (N,) of one set; their file's SHA-256, which goes into the record."""
+    content = BytesIO()
+    arrays.write(content, scores)
+    with files.replacing(path, within=path.parents[2]) as file:
+        file.write(content.getbuffer())
+    return hashlib.sha256(content.getbuffer()).hexdigest()
+
+
+def read(folder: Path, record: Mapping[str, Any], side: Side) -> Array:
+    """The scores (n,) that a record was made from, float32 or float64.
+
+    ValueError, in one line, where they are not there, or are not those.
+    """
+    path = path_of(folder, record, side)
+    n = record[side]["n"]
+    try:
+        content = read_regular(path, 16 * n + 4096)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    if (hashes := record.get("scores")) and hashlib.sha256(content).hexdigest() != hashes[side]:
+        raise ValueError(f"{path}: not the scores that its record was made from")
+    found = arrays.parse(content, str(path))
+    if wrong := misfit(found, n):
+        raise ValueError(f"{path}: {wrong}")
+    return found
+
+
+def fit(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether both files of scores are there, as the record knows them."""
+    try:
+        for side in SIDES:
+            read(folder, record, side)
+    except ValueError:
+        return False
+    return True
+
+
+def misfit(scores: Array, n: int) -> str:
+    """What keeps an array from being the scores of n images; "" where nothing does."""
+    if scores.shape != (n,) or scores.dtype not in (np.float32, np.float64):
+        return f"{scores.dtype} of shape {scores.shape} are not the scores of {n:,} images"
+    return f"{int(np.isnan(scores).sum())} of its scores are NaN" if np.isnan(scores).any() else ""
+
+
+def quantiles(scores: Array) -> list[float]:
+    """The scores' quantiles at `LEVELS`, each to four significant digits of its own, and of their range."""
+    scores = np.asarray(scores, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        found = np.quantile(scores, LEVELS)
+        found = np.where(np.isnan(found), np.quantile(scores, LEVELS, method="lower"), found)  # between infinities
+    finite = found[np.isfinite(found)]
+    spread = float(np.ptp(finite)) if len(finite) else 0.0
+    return [_rounded(float(value), spread) for value in found]
+
+
+def _rounded(value: float, spread: float) -> float:
+    """Four digits of the value, or as many as show a 10,000th of the spread: far from 0 these are more."""
+    size = min(abs(value), spread) or abs(value) or spread
+    if not np.isfinite(value) or size == 0:
+        return value
+    return round(value, 3 - int(np.floor(np.log10(size))))

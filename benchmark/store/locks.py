@@ -1,0 +1,54 @@
+"""One process at a time: a lock file that the operating system frees, and beside it who holds it and since when."""
+
+import fcntl
+import json
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmark.store.files import clear, write_atomically
+from datasets.files import read_regular
+
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Busy(Exception):
+    """Another process is at work on this entry."""
+
+
+@contextmanager
+def held(lock: Path, owner: Path) -> Iterator[None]:
+    """Hold `lock`, and say in `owner` who does; Busy, with owner and age, where another process holds it.
+
+    The operating system frees the lock of a process that dies, however it dies. What is no regular file, a link
+    above all, is taken away and never written into.
+    """
+    if not stat.S_ISREG(os.lstat(lock).st_mode if os.path.lexists(lock) else stat.S_IFREG):
+        clear(lock)
+    descriptor = os.open(lock, _OPEN, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Busy(_describe(owner)) from None
+        me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+        write_atomically(owner, json.dumps(me), durable=False)  # for people: not worth a wait for the disk
+        try:
+            yield
+        finally:
+            clear(owner)
+    finally:
+        os.close(descriptor)
+
+
+def _describe(owner: Path) -> str:
+    try:
+        who = json.loads(read_regular(owner, 4096))
+        age = max(0, round(time.time() - who["since"]))
+        return f"process {int(who['pid'])} on {str(who['host'])[:100]!a}, for {age} s".replace("'", "")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return "another process"

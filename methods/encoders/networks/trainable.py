@@ -1,0 +1,115 @@
+"""What encoders share whose network comes out of a file that fits it, or out of a training here."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from methods.device import tensors
+from methods.encoders.base import Encoder, HeadClasses
+from methods.encoders.networks import checkpoints
+from methods.encoders.networks.inference import check_precision
+
+N = TypeVar("N", bound=nn.Module)
+
+
+@dataclass
+class Trainable(Encoder, Generic[N]):
+    """checkpoint: the stem of a file in the weights folder; without one the network is trained, never in its place."""
+
+    learns: ClassVar[str] = "pixels"
+
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        names = self.class_names
+        if names is not None and not 1 < len(names) == len(set(names)):
+            raise ValueError(f"{self.title}: classes are at least 2 names, each of them once")
+        self._network: N | None = None
+        self._trained = False
+        self.losses: list[float] = []
+        self._device, self._precision = "cpu", "32"
+        self._mean: tuple[float, ...] = ()
+        self._std: tuple[float, ...] = ()
+
+    @property
+    @abstractmethod
+    def network_name(self) -> str:
+        """What people call the network."""
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """What the weight of its linear layer may be called; none where it has no such layer."""
+        return ()
+
+    @property
+    def given(self) -> int | tuple[str, ...] | None:
+        """How many classes the settings ask for, or which; None: those that there are."""
+        return None
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.given if isinstance(self.given, tuple) else None
+
+    @property
+    def outputs(self) -> int | None:
+        return len(self.given) if isinstance(self.given, tuple) else self.given
+
+    @abstractmethod
+    def _build(self, classes: int) -> N:
+        """The network, on the CPU or where torch is told to."""
+
+    def _normalisation(self, header: Mapping[str, str], weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return checkpoints.own_normalisation(header, weights)
+
+    def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        """`<directory>/<checkpoint>.safetensors`, .pth or .th, CannotRun where it is absent; None: it is trained."""
+        return None if self.checkpoint is None else checkpoints.need(directory, self.checkpoint)
+
+    def head_in(self, weights: Path) -> HeadClasses | None:
+        return self._read(weights)[2]
+
+    def _read(self, weights: Path) -> tuple[dict[str, Tensor], dict[str, str], HeadClasses | None]:
+        with torch.device("meta"):  # its sizes alone
+            like = self._build(2)
+        state, header = checkpoints.read(weights, like)
+        if not self.head_names:
+            return state, header, None
+        head = checkpoints.head_classes(state, header, self.head_names, like, weights)
+        if self.outputs not in (None, head.count):
+            raise ValueError(f"{weights} has {head.count:,} classes, not {self.outputs:,}")
+        return state, header, head
+
+    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
+        self._device, self._precision = device, check_precision(precision)
+        if weights is not None:
+            state, header, head = self._read(weights)
+            self._mean, self._std = self._normalisation(header, weights)
+            network = self._build(head.count if head else 2)
+            checkpoints.load(network, state, name=self.network_name, path=weights)
+            self._place(network)
+        return self
+
+    def state(self) -> dict[str, Tensor]:
+        if self._network is None or not self._trained:
+            return {}
+        return checkpoints.trained_state(self._network, self._mean, self._std, self.losses)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> Self:
+        weights = tensors.under("network.", state)
+        self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
+        self.losses = state["losses"].tolist()
+        network = self._build(checkpoints.classes_in(weights, self.head_names) or 2)
+        network.load_state_dict(weights)
+        self._trained = True
+        self._place(network)
+        return self
+
+    def _place(self, network: Any) -> None:
+        """Ready to encode, on the device."""
+        self._network = network.eval().to(device=self._device, memory_format=torch.channels_last)

@@ -1,0 +1,209 @@
+"""Records and score files: what is read is what was written, under its own name, or it is left out and named."""
+
+import gzip
+import hashlib
+import json
+import os
+import re
+import time
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from benchmark.records import fitting, records, score_files
+from benchmark.records.names import folder_name, safe_name
+
+SET = {"name": "birds", "title": "Birds", "split": "test", "n": 4, "of": 4, "notes": []}
+NUMBERS = dict.fromkeys(("auroc", "fpr95", "fpr95_ood", "aupr_ood", "aupr_id"), 0.5)
+
+
+def record(row="knn@net", seed=0, **more):
+    about = {
+        "suite": "toy", "row": row, "title": "kNN", "method": "knn", "encoder": "net", "encoder_title": "Net",
+        "hyperparameters": {"k": 5}, "seed": seed, "random_fit": False, "resolution": "native",
+        "id": {**SET, "name": "dogs"}, "train": SET, "footnotes": [],
+        "ood": {**SET, "group": "far", "stands_in_for": None},
+    }  # fmt: skip
+    numbers = {"metrics": NUMBERS, "intervals": {"auroc": [0.4, 0.6], "fpr95": [0.4, 0.6]}}
+    return records.result(about, "k", "done", **{**numbers, "provenance": {"date": "2026-11-01"}, **more})
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "toy"
+
+
+def write(folder, content):
+    path = records.place(folder, content)
+    records.write(path, content)
+    return path
+
+
+def test_a_record_comes_back_with_its_checksum(folder):
+    path = write(folder, record())
+    found = records.read(path)
+    expected = {name: value for name, value in found.items() if name != "checksum"}
+    text = json.dumps(expected, sort_keys=True, separators=(",", ":"))
+    assert found["checksum"] == hashlib.sha256(text.encode()).hexdigest()
+    assert expected == record()
+
+
+def test_every_flipped_bit_of_a_record_is_found(folder):
+    path = write(folder, record())
+    content, good = path.read_bytes(), records.read(path)
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(bytes(damaged))
+        found, left_out = records.load(folder)
+        assert found == [good] or (found == [] and len(left_out) == 1), place  # a space for a tab changes nothing
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "deep", "huge", "other cell", "no checksum", "other form", "NaN"])
+def test_a_record_that_does_not_fit_is_left_out_and_named(folder, kind):
+    path = write(folder, record())
+    content = records.read(path)
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "deep":
+        path.write_text('{"a":' * 100_000)
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 1 << 40)
+    elif kind == "other cell":
+        records.write(path, record(row="msp@net"))
+    elif kind == "no checksum":
+        path.write_text(json.dumps(record()))
+    elif kind == "other form":
+        records.write(path, {**content, "metrics": {"auroc": "high"}})
+    else:
+        records.write(path, {**content, "metrics": {**NUMBERS, "auroc": float("nan")}})
+    assert records.read(path) is None
+    assert records.fault(path)
+    found, left_out = records.load(folder)
+    assert found == []
+    assert [line for line in left_out if "birds.seed0.json" in line]
+    records.write(path, record())
+    assert records.fault(path) == ""
+
+
+def test_a_packed_file_that_unpacks_without_end_is_bounded(folder):
+    folder.mkdir()
+    line = json.dumps(record()).encode() + b"\n"
+    sealed = json.dumps(json.loads(line) | {"checksum": "0"}).encode() + b"\n"
+    for content in (b"x" * (3 << 20), b"[" * 100_000, sealed):
+        (folder / records.PACKED).write_bytes(gzip.compress(content))
+        found, left_out = records.load(folder)
+        assert (found, len(left_out)) == ([], 1)
+    write(folder, record())
+    records.pack(folder, folder / records.PACKED)
+    whole = (folder / records.PACKED).read_bytes()
+    records.place(folder, record()).unlink()
+    assert len(records.load(folder)[0]) == 1
+    (folder / records.PACKED).write_bytes(whole[: len(whole) // 2])
+    assert len(records.load(folder)[1]) == 1
+
+
+NAMES = ["my photos", "my_photos", "a b", "a_b", "a/images", "b/images", "images", "Photos", "photos", "../../x",
+         "x" * 300, "x" * 301, "é", "e\u0301", "\udcff", "..", "", ".hidden", "con:", "a~b"]  # fmt: skip
+
+
+def test_no_two_names_share_a_file_on_any_file_system():
+    files = {name: safe_name(name) for name in NAMES}
+    assert all(a.lower() != b.lower() for a, b in combinations(files.values(), 2))
+    for name, file in files.items():
+        assert re.fullmatch(r"[A-Za-z0-9_@=+][\w.@=+~-]*|~\w+", file, re.ASCII), file
+        assert len(file) < 120
+        assert safe_name(file) == file or "~" in file
+        assert (file == name) is (re.fullmatch(r"[a-z0-9_]+", name, re.ASCII) is not None and len(name) <= 100)
+
+
+def test_a_suites_name_leads_nowhere_else():
+    assert folder_name("cifar10-dlsr") == "cifar10-dlsr"
+    assert folder_name("My suite") == "My suite"
+    for name in ("../../x", "/etc", "a/b", ".", "..", "digits+quick", "a=b"):
+        assert re.fullmatch(r"[\w~-]+", folder_name(name)), name
+
+
+def test_scores_are_held_against_their_record(folder):
+    scores = np.array([0.1, 0.2, 0.3, 0.4])
+    paths = {side: records.scores_path(folder, "knn@net", name, 0) for side, name in (("id", "dogs"), ("ood", "birds"))}
+    hashes = {side: score_files.save(path, scores) for side, path in paths.items()}
+    about = record(scores=hashes)
+    np.testing.assert_array_equal(score_files.read(folder, about, "ood"), scores)
+    assert score_files.fit(folder, about)
+    content = paths["ood"].read_bytes()
+    for place in range(len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        paths["ood"].write_bytes(bytes(damaged))
+        assert not score_files.fit(folder, about)
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), np.zeros((4, 1)), np.array([1, 2, 3, np.nan]), np.zeros(4, dtype=int)])
+def test_other_shapes_and_kinds_are_no_scores(folder, values):
+    path = records.scores_path(folder, "knn@net", "birds", 0)
+    path.parent.mkdir(parents=True)
+    np.save(path, values)
+    with pytest.raises(ValueError, match=r"birds\.seed0\.npy"):
+        score_files.read(folder, record(), "ood")
+
+
+def test_pickled_and_structured_scores_are_not_loaded(folder):
+    path = records.scores_path(folder, "knn@net", "birds", 0)
+    path.parent.mkdir(parents=True)
+    for values in (np.array([{}] * 4, dtype=object), np.zeros(4, dtype=[("a", "f8")])):
+        np.save(path, values, allow_pickle=True)
+        with pytest.raises(ValueError, match=r"birds\.seed0\.npy"):
+            score_files.read(folder, record(), "ood")
+    path.unlink()
+    os.mkfifo(path)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="fifo"):
+        score_files.read(folder, record(), "ood")
+    assert time.monotonic() - started < 5
+
+
+def test_quantiles_are_numpys_to_four_digits():
+    scores = np.random.default_rng(0).normal(size=1000)
+    found = score_files.quantiles(scores)
+    assert len(found) == 200
+    expected = np.quantile(scores, np.arange(200) / 199)
+    np.testing.assert_allclose(found, expected, rtol=5e-4)
+    far = score_files.quantiles(scores + 1e6)  # four digits of the value alone would show one number
+    np.testing.assert_allclose(np.array(far) - 1e6, expected, atol=1e-3)
+    assert score_files.quantiles(np.array([1.0, np.inf]))[-1] == np.inf
+    assert set(score_files.quantiles(np.full(5, 0.5))) == {0.5}
+
+
+def of(weights, date, ood="o", row="knn@net", **more):
+    depends = {"encoder": {"kind": "file", "weights": weights}, "id": "i", "ood": ood, "train": None, **more}
+    return record(row=row, depends=depends, provenance={"date": date})
+
+
+def test_after_a_checkpoint_was_replaced_the_old_networks_numbers_are_left_out():
+    old, new = of("old", "2026-11-01"), of("new", "2026-11-02", row="msp@net")
+    assert fitting.split([old, new], {}) == ([new], [old])
+    present = dict(fitting.parts(of("old", "")))
+    assert fitting.split([old, new], present) == ([old], [new])
+
+
+def test_two_folders_of_one_name_are_not_one_column():
+    a, b = of("w", "2026-11-01", ood="a"), of("w", "2026-11-02", ood="b", row="msp@net")
+    assert fitting.split([a, b], {}) == ([b], [a])
+
+
+def test_seeds_of_a_trained_encoder_stand_beside_each_other_and_older_records_tell_less():
+    def trained(seed):
+        training = {"data": "d", "seed": seed}
+        return {**of(None, "2026-11-01"), "seed": seed} | {
+            "depends": {"encoder": {"kind": "net", "training": training}, "id": "i"}
+        }
+
+    older = record(provenance={"date": "2026-10-01", "encoder": {"kind": "net"}, "data": {"id": "i", "ood": "o"}})
+    found = [trained(0), trained(1), older]
+    assert fitting.split(found, {}) == (found, [])
