@@ -1,127 +1,31 @@
-"""The details of methods.md that decide numbers, its invariances and limits, and what data cannot give."""
+"""The details of methods.md that decide whether numbers match."""
 
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import methods
 from methods import ddu
 from methods.base import CannotRun, Features, Head
 from methods.vectors.head import probabilities
-from tests.methods.test_posthoc import CLASSES, HEAD, LABELS, TEST, TEST_Z, TRAIN, TRAIN_Z, WIDTH, same, score
-from tests.methods.test_toy import TRAIN as TOY
-from tests.methods.test_toy import toy
-
-POST_HOC = [name for name in methods.names() if {"embedding", "logits"} & set(methods.get(name).reads)]
-SMALL: dict[str, dict[str, Any]] = {"ddu": {"jitter": 0.1}, "weiper": {"copies": 5}, "cfood": {"alpha": 0.5}}
+from tests.methods.test_posthoc import CLASSES, HEAD, LABELS, TRAIN, TRAIN_Z, WIDTH, same, score
+from tests.methods.test_toy import QUERIES
 
 
-def features(z: Tensor, head: Head = HEAD, labels: Any = None, **more: Any) -> Features:
-    return Features(embedding=z, logits=head(z), head=head, labels=labels, **more)
-
-
-# Invariances
-
-
-@pytest.mark.parametrize("name", ["gen", "entropy", "tempscale"])
-def test_a_constant_added_to_logits_changes_nothing(name: str) -> None:
-    moved = [Features(logits=x.logits.double() + 7, labels=x.labels) for x in (TRAIN, TEST)]
-    same(score(name, moved[1], moved[0]), score(name), rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [("mahalanobis", {"normalise": True}), ("rmds", {"normalise": True}), ("ctm", {}), ("kpca", {})],
-)
-def test_size_of_an_image_changes_nothing(name: str, settings: dict[str, Any]) -> None:
-    longer = features(TEST_Z * torch.linspace(0.5, 3, len(TEST_Z))[:, None])
-    same(score(name, longer, **settings), score(name, **settings), rtol=1e-4)
-
-
-def test_fdbd_at_twice_the_size() -> None:
-    head = Head(HEAD.weight, torch.zeros(CLASSES))
-    once, twice = (score("fdbd", features(s * TEST_Z, head), features(s * TRAIN_Z, head)) for s in (1, 2))
-    same(twice, once, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["mahalanobis", "rmds", "ddu"])
-def test_affine_maps_change_nothing(name: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    matrix, shift = torch.randn(8, 8, generator=generator).double(), torch.randn(8, generator=generator).double()
-    z, x = TRAIN_Z[:, :8].double(), TEST_Z[:, :8].double()
-    train, test = Features(embedding=z, labels=LABELS), Features(embedding=x)
-    mapped = Features(embedding=z @ matrix + shift, labels=LABELS), Features(embedding=x @ matrix + shift)
-    constant = float(matrix.det().abs().log()) if name == "ddu" else 0  # a density's
-    same(score(name, mapped[1], mapped[0]), score(name, test, train) + constant, rtol=1e-3)
-
-
-@pytest.mark.parametrize("name", ["nnguide", "relation"])
-def test_the_order_of_the_bank_changes_nothing(name: str) -> None:
-    order = torch.randperm(len(TRAIN), generator=torch.Generator().manual_seed(0))
-    whole = {"share": 1.0} if name == "nnguide" else {}
-    same(score(name, TEST, TRAIN[order], **whole), score(name, **whole), rtol=1e-9)
-
-
-# Limits
-
-
-def test_without_pruning_scale_and_lts_are_energies() -> None:
-    same(score("scale", percentile=0), -(np.e * TEST_Z @ HEAD.weight.T + HEAD.bias).logsumexp(dim=1))
-    same(score("lts", percentile=0), score("ebo"))
-
-
-def test_without_ends_vra_is_the_energy() -> None:
-    for below in ("zero", "clip"):
-        method = methods.create("vra", below=below)
-        ends = {"low": torch.tensor(-torch.inf), "high": torch.tensor(torch.inf)}
-        same(method.load_state(ends).score(TEST), score("ebo"))
-
-
-def test_openood_vra_is_react_on_relu_features() -> None:
-    same(methods.create("vra", preset="openood").fit(TRAIN).score(TEST), score("react", percentile=90))
-
-
-def test_vra_reads_validation_where_there_is_one() -> None:
-    held = features(TRAIN_Z[:200])
-    with_it = Features(embedding=TRAIN_Z, head=HEAD, validation=held)
-    assert torch.equal(score("vra", TEST, with_it), score("vra", TEST, held))
-    assert not torch.equal(score("vra", TEST, with_it), score("vra"))
-
-
-def test_optfs_with_bins_for_everything_and_one_weight_is_the_energy() -> None:
-    method: Any = methods.create("optfs").fit(TRAIN)
-    method.edges = torch.linspace(-1, 100, 101).double()
-    method.theta = torch.ones_like(method.theta)
-    same(method.score(TEST), score("ebo"))
-    assert float(methods.create("optfs").fit(TRAIN).state()["theta"].norm()) == pytest.approx(1000)
-
-
-def test_optfs_has_no_weight_outside_its_bins() -> None:
-    method: Any = methods.create("optfs").fit(TRAIN)
-    low, high = np.quantile(TRAIN_Z.numpy(), (0.001, 0.999))
-    assert (float(method.edges[0]), float(method.edges[-1])) == pytest.approx((low, high))
-    same(method.edges.diff(), np.full(100, (high - low) / 100))
-    beyond = features(torch.full((1, WIDTH), 1.01 * float(high)))
-    same(method.score(beyond), -HEAD.bias.double().logsumexp(dim=0, keepdim=True))
-
-
-def test_nac_of_its_own_images_where_one_is_enough() -> None:
-    same(score("nac", TRAIN, full=0.1), np.full(len(TRAIN), -1.0))
-
-
-def test_weiper_without_perturbation_has_copies_of_the_logits() -> None:
-    method: Any = methods.create("weiper", delta=0, copies=3).fit(TRAIN)
-    copies = torch.cat(list(method._perturbed(TEST_Z.double(), HEAD)), dim=1)
-    same(copies, TEST.logits.repeat(1, 3), rtol=1e-4, atol=1e-5)
-    confidence = methods.create("weiper", delta=0, copies=3, l1=0, l2=1).load_state(method.state()).score(TEST)
-    without = methods.create("weiper", delta=0, copies=3, l1=0, l2=0).load_state(method.state()).score(TEST)
-    same(without - confidence, TEST.logits.softmax(dim=1).amax(dim=1), rtol=1e-5)
-
-
-# Details
+@pytest.mark.parametrize("similarity", ["inner", "cosine", "euclidean"])
+def test_she_similarities(similarity: str) -> None:
+    patterns = torch.tensor([[1.5, 0, 2, 0.5], [0, 1.5, 1, 0], [0, 3, 0, 0]]).double()
+    method: Any = methods.create("she", similarity=similarity).load_state({"patterns": patterns})
+    pattern = patterns[QUERIES.logits.argmax(dim=1)]
+    z = QUERIES.embedding.double()
+    wanted = {
+        "inner": -(z * pattern).sum(dim=1),
+        "cosine": -torch.cosine_similarity(z, pattern),
+        "euclidean": (z - pattern).norm(dim=1),
+    }
+    same(method.score(QUERIES), wanted[similarity], rtol=1e-9)
 
 
 def test_gen_of_confident_images() -> None:
@@ -223,94 +127,3 @@ def test_a_dead_feature_that_lives_is_far_away_and_finite() -> None:
     x[1, 2] = 3
     known, alive = score("ddu", Features(embedding=x), Features(embedding=z, labels=LABELS[:300])).tolist()
     assert known < 1e3 < 1e290 < alive < float("inf")
-
-
-# What data cannot give
-
-
-def test_a_class_that_nobody_is_predicted_as() -> None:
-    level = HEAD.bias - TRAIN.logits.mean(dim=0)
-    labels = Head(HEAD.weight, level)(TRAIN_Z).argmax(dim=1)
-    head = Head(HEAD.weight, level - 1e4 * torch.nn.functional.one_hot(torch.tensor(4), CLASSES) + 9)
-    train, x = features(TRAIN_Z, head, labels), features(TEST_Z, head)
-    for name in ("she", "openmax"):
-        with pytest.raises(CannotRun, match="class 4 has none"):
-            score(name, x, train)
-    for name in ("caref", "cadref"):
-        centres = methods.create(name).fit(train).state()["centres"]
-        same(centres[4], TRAIN_Z.double().mean(dim=0), rtol=1e-9)
-        assert bool(centres.isfinite().all())
-
-
-def finite_or_refused(name: str, x: Features, train: Features, **settings: Any) -> None:
-    try:
-        scores = score(name, x, train, **settings)
-    except CannotRun:
-        return
-    assert bool(scores.isfinite().all())
-
-
-@pytest.mark.parametrize("name", POST_HOC)
-def test_one_image_a_class(name: str) -> None:
-    train = features(TRAIN_Z[:CLASSES], labels=torch.arange(CLASSES))
-    finite_or_refused(name, TEST, train)
-
-
-@pytest.mark.parametrize("name", POST_HOC)
-@pytest.mark.parametrize("kind", ["zero", "negative", "constant logits", "huge"])
-def test_odd_features_never_score_nan(name: str, kind: str) -> None:
-    head, z, x = HEAD, TRAIN_Z.clone(), TEST_Z.clone()
-    if kind == "zero":
-        z[7], x[3] = 0, 0
-    elif kind == "negative":
-        z, x = z - 0.7, x - 0.7
-        x[0], x[1] = -1, torch.linspace(-1, 1, WIDTH)  # no positive entry, and a sum of 0
-    elif kind == "constant logits":
-        head = Head(torch.zeros_like(HEAD.weight), torch.zeros(CLASSES))
-    else:
-        x[0] = 1e6
-    finite_or_refused(name, features(x, head), features(z, head, LABELS), **SMALL.get(name, {}))
-
-
-def test_energies_below_zero_are_refused() -> None:
-    head = Head(HEAD.weight, HEAD.bias - 9)
-    train = features(TRAIN_Z, head, LABELS)
-    for name in ("nnguide", "cadref"):
-        with pytest.raises(CannotRun, match="needs energies above 0"):
-            score(name, TEST, train)
-    assert bool(score("cadref", features(TEST_Z, head), train, confidence="gen").isfinite().all())
-    below = score("cadref", features(TEST_Z, head), TRAIN)  # a test image's: far, and finite
-    assert bool(below.isfinite().all())
-    assert float(below.max()) > 1e6
-
-
-def test_more_than_the_data_has() -> None:
-    for name, settings, message in (
-        ("residual", {"dim": WIDTH}, f"dim is {WIDTH}; it must be below the embedding's {WIDTH}"),
-        ("kpca", {"components": WIDTH}, f"needs more than {WIDTH} directions; there are {WIDTH}"),
-        ("nnguide", {"k": 501}, "needs 501 training images; there are 500"),
-        ("cfood", {"alpha": 0.001}, "needs 2 reference points"),
-        ("scale", {"percentile": 99.9}, "leaves none"),
-        ("lts", {"percentile": 99.9}, "leaves none"),
-        ("ddu", {}, f"needs more than {WIDTH} images of each class; class 0 has 50"),
-    ):
-        with pytest.raises(CannotRun, match=message):
-            score(name, **settings)
-    with pytest.raises(CannotRun, match="the same weights"):
-        score("fdbd", TEST, features(TRAIN_Z, Head(HEAD.weight[[0, 0, 1]], HEAD.bias[:3])))
-    for name in ("fdbd", "pnml"):
-        with pytest.raises(CannotRun, match="at least two classes"):
-            score(name, TEST, features(TRAIN_Z, Head(HEAD.weight[:1], HEAD.bias[:1])))
-    with pytest.raises(ValueError, match="lower is 60; it must be at most upper, 50"):
-        methods.create("vra", lower=60, upper=50)
-
-
-def test_ddu_refuses_what_memory_cannot_hold() -> None:
-    z = torch.zeros(1, 2048).expand(1000, -1)  # no memory of its own
-    train = Features(embedding=z, labels=torch.arange(1000))
-    with pytest.raises(CannotRun, match="1000 classes in 2048 dimensions take 33,554,432,000 bytes"):
-        methods.create("ddu", preset="pytorch-ood").fit(train)
-
-
-def test_the_toy_without_a_class() -> None:
-    assert bool(score("caref", toy([(2, 1, 1, 0)]), TOY[[0, 1, 3]]).isfinite().all())
