@@ -7,11 +7,11 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, register
-from methods.caref import TINY, reference
+from methods.base import Features, Method, register
+from methods.caref import reference
 from methods.gen import generalised_entropy
-from methods.vectors.head import energy, logits, predictions
-from methods.vectors.statistics import float64_blocks
+from methods.vectors.head import energy, logits, positive, predictions
+from methods.vectors.statistics import TINY, float64_blocks
 
 
 @register("cadref")
@@ -37,9 +37,7 @@ class CADRef(Method):
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head = train.need("embedding"), train.need_head().to(device)
         found = torch.cat([self._confidence(logits(block, head)) for block in float64_blocks(z, device)])
-        below = int((found <= 0).sum())
-        if below:
-            raise CannotRun(f"needs energies above 0; {below} of {len(z)} training images have less: confidence 'gen'")
+        positive(found, remedy=": confidence 'gen'")
         self.typical = found.mean()
         self.centres = reference(z, predictions(z, head, device), len(head.bias), device)
         return self

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Features, Method, register
-from methods.vectors.statistics import means
-
-TINY = torch.finfo(torch.float32).tiny
+from methods.vectors.statistics import TINY, means
 
 
 def reference(z: Tensor, predicted: Tensor, classes: int, device: str) -> Tensor:

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from methods.base import CannotRun, Features, Method, register
 from methods.vectors.head import logits, several
-from methods.vectors.statistics import length, means
-
-TINY = torch.finfo(torch.float32).tiny
+from methods.vectors.statistics import TINY, length, means
 
 
 @register("fdbd")

@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor
 
 from methods.base import Features, Method, NotNegative, register
 from methods.vectors.head import logits
-from methods.vectors.statistics import length, means
-
-TINY = torch.finfo(torch.float32).tiny
+from methods.vectors.statistics import TINY, length, means
 
 
 @register("nci")

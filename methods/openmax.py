@@ -57,7 +57,7 @@ class OpenMax(Method):
 
     def score(self, x: Features) -> Tensor:
         f = x.need("logits").double()
-        distance = torch.cdist(f, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
+        distance = torch.cdist(f, self.centres, compute_mode="use_mm_for_euclid_dist")
         above = (distance - self.smallest + SHIFT).clamp(min=0).log() - self.log_scale
         return unknown(f, -torch.expm1(-(self.shape * above).exp()), self.alpha)
 

@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool1d, pad
 
 from methods.base import CannotRun, Count, Features, Head, Method, NotNegative, Range, register
+from methods.vectors.histograms import divergence, histogram, smooth, spread
 from methods.vectors.noise import normal
 from methods.vectors.statistics import BLOCK, float64_blocks, unit
 
@@ -54,8 +54,8 @@ class WeiPer(Method):
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head = train.need("embedding"), train.need_head().to(device)
         self.seed = seed
-        self.range_z = _range(float64_blocks(z, device))
-        self.range_f = _range(f for block in float64_blocks(z, device) for f in self._perturbed(block, head))
+        self.range_z = spread(float64_blocks(z, device))
+        self.range_f = spread(f for block in float64_blocks(z, device) for f in self._perturbed(block, head))
         if not all(float(high) > float(low) for low, high in (self.range_z, self.range_f)):
             raise CannotRun("needs embeddings and logits that vary")
         total_z, total_f = (torch.zeros(self.bins, dtype=torch.float64, device=device) for _ in range(2))
@@ -91,33 +91,3 @@ class WeiPer(Method):
         found_f = found / (self.copies * len(head.bias))
         of_f = divergence(smooth(found_f, self.smooth_f), self.typical_f, EPSILONS[1])
         return of_z + self.l1 * of_f - self.l2 * confidence / self.copies
-
-
-def _range(blocks: Iterator[Tensor]) -> Tensor:
-    ends = torch.stack([torch.stack(block.aminmax()) for block in blocks])
-    return torch.stack([ends[:, 0].min(), ends[:, 1].max()])
-
-
-def histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
-    """How many entries of each row (N, n) are in each of `bins` between `ends` [low, high): (N, bins), float64.
-
-    The last bin has its end too.
-    """
-    low, high = ends
-    place = ((values - low) * (bins / (high - low))).floor().clamp(-1, bins).long() + 1
-    place = torch.where(values == high, bins, place)
-    counts = torch.zeros(len(values), bins + 2, dtype=torch.float64, device=values.device)
-    return counts.scatter_add_(1, place, torch.ones_like(values))[:, 1:-1]
-
-
-def smooth(histograms: Tensor, width: int) -> Tensor:
-    """The mean of `width` bins, (width - 1) // 2 before and width // 2 after; the bins at the ends are repeated."""
-    padded = pad(histograms[:, None], ((width - 1) // 2, width // 2), mode="replicate")
-    return avg_pool1d(padded, width, stride=1)[:, 0]
-
-
-def divergence(p: Tensor, q: Tensor, epsilon: float) -> Tensor:
-    """KL(p, q) + KL(q, p) (N,) of p (N, bins) and q (bins,), after epsilon is added to both."""
-    p, q = p + epsilon, q + epsilon
-    p, q = p / p.sum(dim=-1, keepdim=True), q / q.sum(dim=-1, keepdim=True)
-    return ((p - q) * (p / q).log()).sum(dim=-1)

@@ -10,6 +10,7 @@ from methods.base import CannotRun
 
 BLOCK = 1 << 25  # bytes of float64 that a fit has in hand at a time: 32 MiB
 ROUNDING = torch.finfo(torch.float32).eps ** 2  # the variance that rounding to float32 gives a constant feature
+TINY = torch.finfo(torch.float32).tiny  # in the place of a length of 0: what is divided by it stays finite
 Change = Callable[[Tensor], Tensor]
 
 

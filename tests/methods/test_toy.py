@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 import methods
-from methods import cfood, kpca, openmax, optfs, weiper
+from methods import cfood, kpca, openmax, optfs
 from methods.base import Features, Head
+from methods.vectors.histograms import divergence
 
 HEAD = Head(torch.tensor([[1.0, 0, 0, 1], [0, 2, 0, 0], [0, -1, 1, -1]]), torch.tensor([0, 0.5, -0.5]))
 ROWS = [(3, 0, 1, 1), (2, 1, 0, 0), (4, 1, 0, 2), (0, 3, 1, 0), (1, 3, 0, 1), (0, 1, 0, 1)]
@@ -142,7 +143,7 @@ def test_openmax_with_given_weibull_values() -> None:
 
 def test_weiper_divergence() -> None:
     p, q = torch.tensor([[0.75, 0.25]]).double(), torch.tensor([0.5, 0.5]).double()
-    same(weiper.divergence(p, q, 0.01), [0.26290])
+    same(divergence(p, q, 0.01), [0.26290])
 
 
 REFERENCES = torch.tensor([(1, 0), (1, 0.2), (1, 0.5), (0.3, 1), (0, 1)])
