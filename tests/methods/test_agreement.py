@@ -80,7 +80,7 @@ def plain(folder):
 
 def optimised(folder, precision):
     path, _, pixels = checkpoint_and_pixels(folder)
-    encoder = Classifier("resnet20", checkpoint="resnet20").open(path, precision=precision)
+    encoder = Classifier(architecture="resnet20", checkpoint="resnet20").open(path, precision=precision)
     parts = [encoder.encode(batch) for batch in torch.split(pixels, BATCH)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
