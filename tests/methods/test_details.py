@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import methods
-from methods import ddu
+from methods import ddu, openmax
 from methods.base import CannotRun, Features, Head
 from methods.vectors.head import probabilities
 from tests.methods.test_posthoc import CLASSES, HEAD, LABELS, TRAIN, TRAIN_Z, WIDTH, same, score
@@ -127,3 +127,26 @@ def test_a_dead_feature_that_lives_is_far_away_and_finite() -> None:
     x[1, 2] = 3
     known, alive = score("ddu", Features(embedding=x), Features(embedding=z, labels=LABELS[:300])).tolist()
     assert known < 1e3 < 1e290 < alive < float("inf")
+
+
+def test_constants_of_the_sources() -> None:
+    assert openmax.SHIFT == 10_000  # libmr's translate_amount
+    wrong = Features(logits=torch.tensor([[1.0, 0], [0, 1]]), labels=[1, 0])  # the flatter, the better
+    assert float(methods.create("tempscale").fit(wrong).state()["temperature"]) == pytest.approx(10, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["pnml", "mahalanobis"])
+def test_small_directions_of_normalised_features_are_kept(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(200, 4, generator=generator) * torch.tensor([1, 1, 1, 3e-7])  # a variance of 1e-13
+    train = Features(embedding=z, head=Head(torch.eye(4)[:2], torch.zeros(2)))
+    settings = {"normalise": True} if name == "mahalanobis" else {}
+    state = methods.create(name, **settings).fit(train).state()
+    assert state["projection" if name == "pnml" else "whitening"].shape[1] == 4
+
+
+def test_scale_and_lts_without_a_positive_entry() -> None:
+    z = -torch.ones(1, WIDTH)
+    x = Features(embedding=z, logits=HEAD(z), head=HEAD)
+    same(score("scale", x), score("ebo", x))  # as ASH: a factor of 1
+    same(score("lts", x), score("ebo", x))
