@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, Range, register
-
-LARGEST_EXPONENT = 600.0  # e^600 times activations and weights is still finite in float64
+from methods.base import Features, Method, Range, register
+from methods.vectors.shaping import largest, ratio
 
 
 @register("ash")
@@ -44,16 +43,11 @@ class ASH(Method):
 
     def shape(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The pruned embedding (N, D) and the factor of each row (N,), float64: z' is their product."""
-        size = z.shape[1]
-        kept = size - round(size * self.percentile / 100)
-        if kept == 0:
-            raise CannotRun(f"percentile {self.percentile} of {size} features leaves none: lower it")
-        values, places = z.topk(kept, dim=1)
-        before, after = z.sum(dim=1, dtype=torch.float64), values.sum(dim=1, dtype=torch.float64)
-        scale = torch.ones_like(before)
+        values, places = largest(z, self.percentile)
+        scale = torch.ones(len(z), dtype=torch.float64, device=z.device)
         if self.variant == "b":
-            values = (before / kept).to(z.dtype)[:, None].expand_as(values)
+            mean = z.sum(dim=1, dtype=torch.float64) / values.shape[1]
+            values = mean.to(z.dtype)[:, None].expand_as(values)
         elif self.variant == "s":
-            ratio = torch.where(after > 0, before / after, 0.0)
-            scale = ratio.clamp(max=LARGEST_EXPONENT).exp()
+            scale = ratio(z, values, otherwise=0).exp()
         return torch.zeros_like(z).scatter(1, places, values), scale

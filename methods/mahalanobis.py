@@ -9,7 +9,7 @@ from torch import Tensor
 
 from methods.base import Features, Method, register
 from methods.vectors.layers import vectors
-from methods.vectors.statistics import covariance, means, whitening
+from methods.vectors.statistics import ROUNDING, covariance, means, unit, whitening
 
 
 @register("mahalanobis")
@@ -20,7 +20,7 @@ class Mahalanobis(Method):
     A labelled training set: one Gaussian for each class in it, one shared covariance (Lee et al., last layer,
     no input noise). `per_class` False, or an image without a label: one Gaussian (Sehwag et al., SSD, who
     also normalise z). P ignores directions in which the training set does not vary. z: the `feature`; of
-    "layers" their channels, normalised within each layer as in DLSR.
+    "layers" their channels, normalised within each layer as in DLSR. `normalise`: Mahalanobis++, on z / |z|.
     CannotRun where the features are all alike.
     """
 
@@ -34,6 +34,7 @@ class Mahalanobis(Method):
 
     per_class: bool = True
     feature: Literal["embedding", "logits", "layers"] = "embedding"
+    normalise: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,14 +45,16 @@ class Mahalanobis(Method):
         groups = None
         if self.per_class and labels is not None and bool((labels >= 0).all()):
             groups = labels.unique(return_inverse=True)[1]
-        centres = means(z, device=device, groups=groups)
-        self.whitening = whitening(covariance(z, centres, device=device, groups=groups))
+        change, rounding = (unit, torch.finfo(torch.float64).eps) if self.normalise else (None, ROUNDING)
+        centres = means(z, device=device, groups=groups, change=change)
+        self.whitening = whitening(covariance(z, centres, device=device, groups=groups, change=change), rounding)
         self.mean = centres.mean(dim=0)
         self.centres = (centres - self.mean) @ self.whitening
         return self
 
     def score(self, x: Features) -> Tensor:
-        white = (vectors(x, self.feature, x.index.device).double() - self.mean) @ self.whitening
+        z = vectors(x, self.feature, x.index.device)
+        white = ((unit(z) if self.normalise else z.double()) - self.mean) @ self.whitening
         # One form for every block: cdist's own choice depends on the number of rows.
         distances = torch.cdist(white, self.centres, compute_mode="use_mm_for_euclid_dist")
         return distances.amin(dim=1).square()

@@ -7,8 +7,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Count, Features, Method, register
-from methods.vectors.statistics import covariance, float64_blocks
+from methods.base import Count, Features, Method, register
+from methods.vectors.residual import residual
+from methods.vectors.statistics import float64_blocks, length
 
 
 @register("vim")
@@ -34,20 +35,7 @@ class ViM(Method):
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head = train.need("embedding"), train.need_head().to(device)
         weight, bias = head.weight.double(), head.bias.double()
-        size = z.shape[1]
-        dim = self.dim or (1000 if size >= 2048 else 512 if size >= 768 else size // 2)
-        if dim >= size:
-            raise CannotRun(f"dim is {dim}; it must be below the embedding's {size}")
-        # weights are of float32: what is smaller than its rounding, or a float64 tolerance, would count as a direction
-        rtol = max(weight.shape) * torch.finfo(torch.float32).eps
-        self.origin: Tensor = -torch.linalg.pinv(weight, rtol=rtol) @ bias
-        variances, directions = torch.linalg.eigh(covariance(z, self.origin[None], device=device))
-        self.residual = directions[:, : size - dim].contiguous()  # eigh sorts upwards
-        if variances[: size - dim].sum() <= variances[-1] * size * torch.finfo(variances.dtype).eps:
-            raise CannotRun(
-                f"{len(z)} training images leave nothing outside {dim} principal directions: "
-                "lower dim or take more images"
-            )
+        self.origin, self.residual = residual(z, head, self.dim, device)
         largest_logit = residual_norm = torch.zeros((), dtype=torch.float64, device=device)
         for block in float64_blocks(z, device):
             largest_logit = largest_logit + (block @ weight.T + bias).amax(dim=1).sum()
@@ -56,8 +44,7 @@ class ViM(Method):
         return self
 
     def _residual_norm(self, z: Tensor) -> Tensor:
-        residual: Tensor = (z - self.origin) @ self.residual
-        return residual.square().sum(dim=1).sqrt()
+        return length((z - self.origin) @ self.residual)
 
     def score(self, x: Features) -> Tensor:
         z = x.need("embedding")

@@ -25,6 +25,7 @@ from methods.encoders.networks import cifar
 from tests.methods.encoders.networks.test_fusing import lived_in
 
 SIZES = (16, 32, 64)  # channels of the stages of ResNet-20
+CLASSES = 10
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.2, 0.3)
 TRAIN, TEST, BATCH = 640, 64, 64  # ten images a feature: a covariance that is not the rounding's to decide
 LAYERS, FAN_IN = 20, 9 * 64
@@ -36,39 +37,50 @@ SETTINGS = {
     "layer_knn": {"k": 5},
     "vim": {"dim": 16},
     "pca": {"components": 16},
+    "ddu": {"jitter": 0.01},
     "dlsr": {"blocks": 2, "width": 32},
     "autoencoder": {"blocks": 2, "width": 32},
 }
+JUMPS = ("cfood", "nac", "optfs", "relation", "vra", "weiper")  # count: one entry over an edge outweighs the noise
 BLIND = ("constant", "random")  # to what the encoder gives
 ON_VECTORS = [name for name in methods.names() if name not in BLIND and "pixels" not in methods.get(name).reads]
 
 
 @functools.cache
+@torch.no_grad()
 def checkpoint_and_pixels(folder):
     torch.manual_seed(0)
-    network = lived_in(cifar.build("resnet20", 10))
-    torch.nn.init.normal_(network.head.weight, 0, 0.3)
-    path = folder / "resnet20.safetensors"
-    save_file(network.state_dict(), path, metadata={"mean": str(list(MEAN)), "std": str(list(STD))})
+    network = lived_in(cifar.build("resnet20", CLASSES))
     # smooth images of their own brightness and colour, so that features differ as those of images do
     coarse = torch.rand(TRAIN + TEST, 3, 4, 4) * torch.rand(TRAIN + TEST, 3, 1, 1)
     pixels = torch.nn.functional.interpolate(coarse, (32, 32), mode="bilinear").mul(255).to(torch.uint8)
-    return path, network, pixels.permute(0, 2, 3, 1).contiguous()
+    pixels = pixels.permute(0, 2, 3, 1).contiguous()
+    # a head that tells the nearest of the first images: every class is predicted, and no energy is below 0
+    embedding = network.embedding(stages(network, pixels[: 10 * CLASSES])[-1])
+    typical = embedding[:CLASSES] - embedding.mean(0)
+    network.head.weight.copy_(typical / 10)
+    network.head.bias.copy_(20 - (typical @ embedding.mean(0) + typical.square().sum(1) / 2) / 10)
+    path = folder / "resnet20.safetensors"
+    save_file(network.state_dict(), path, metadata={"mean": str(list(MEAN)), "std": str(list(STD))})
+    return path, network, pixels
+
+
+def stages(network, pixels):
+    return network.stages(preprocessing.normalise(pixels.permute(0, 3, 1, 2).float().contiguous(), MEAN, STD))
 
 
 @torch.no_grad()
 def plain(folder):
     _, network, pixels = checkpoint_and_pixels(folder)
-    x = preprocessing.normalise(pixels.permute(0, 3, 1, 2).float().contiguous(), MEAN, STD).contiguous()
-    stages = network.stages(x)
-    embedding = network.embedding(stages[-1])
-    layers = torch.cat([stage.mean((2, 3)) for stage in stages], 1)
+    maps = stages(network, pixels)
+    embedding = network.embedding(maps[-1])
+    layers = torch.cat([stage.mean((2, 3)) for stage in maps], 1)
     return {"embedding": embedding, "logits": network.head(embedding), "layers": layers}
 
 
 def optimised(folder, precision):
     path, _, pixels = checkpoint_and_pixels(folder)
-    encoder = Classifier("resnet20", checkpoint="resnet20").open(path, precision=precision)
+    encoder = Classifier(architecture="resnet20", checkpoint="resnet20").open(path, precision=precision)
     parts = [encoder.encode(batch) for batch in torch.split(pixels, BATCH)]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
@@ -80,6 +92,7 @@ def found(tmp_path_factory):
     both = {"plain": plain(folder)} | {precision: optimised(folder, precision) for precision in ROUNDING}
     head = Head(layer.weight.detach(), layer.bias.detach())
     labels = both["plain"]["logits"].argmax(dim=1)
+    labels[::97] = (labels[::97] + 1) % CLASSES  # a few are predicted wrongly
     return {
         name: Features(**x, layer_sizes=SIZES, head=head, labels=labels, index=torch.arange(TRAIN + TEST))
         for name, x in both.items()
@@ -114,5 +127,6 @@ def test_features_agree_with_those_of_the_plain_network(found, name, precision):
 def test_scores_agree_with_those_of_the_plain_network(found, name, precision):
     x = found["plain"]
     wanted, given, moved = (scores(name, y) for y in (x, found[precision], noisy(x, found[precision])))
-    apart, noise = ((other - wanted).abs().mean() for other in (given, moved))
+    middle = torch.median if name in JUMPS else torch.mean
+    apart, noise = (middle((other - wanted).abs().double()) for other in (given, moved))
     assert float(apart) <= math.sqrt(math.pi / 2 * sum(SIZES)) * float(noise)

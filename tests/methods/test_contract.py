@@ -24,6 +24,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "autoencoder": {"blocks": 2, "width": 32, "epochs": 10, "batch_size": 96, "lr": 1e-3},
     "feature_vae": {"epochs": 10, "batch_size": 96, "lr": 1e-3},
     "pca": {"components": 8},
+    "kpca": {"features": 64},
+    "nac": {"images": 500},
+    "openmax": {"tail": 5},
+    "cfood": {"alpha": 0.5},
+    "vra": {"lower": 70},
     "glow": {"levels": 2, "steps": 1, "width": 8, "epochs": 2, "lr": 0.01, "warmup_epochs": 0.5},
     "ddpm": {"sampler": "ddim", "steps": 10, "skip": 10, "width": 8, "epochs": 1, "batch_size": 32, "lr": 5e-3},
     "pixelcnn": {"blocks": 1, "filters": 4, "mixtures": 2, "epochs": 1, "batch_size": 128, "lr": 1e-2},
@@ -41,6 +46,17 @@ SMALL: dict[str, dict[str, Any]] = {
 # A second value for a field, and what must be set beside it for the field to matter.
 OTHER: dict[tuple[str, str], Any] = {
     ("vim", "dim"): 5,
+    ("residual", "dim"): 5,
+    ("gen", "m"): 3,
+    ("nnguide", "share"): 0.1,
+    ("relation", "threshold"): 0.95,
+    ("vra", "lower"): 60,
+    ("vra", "upper"): 95,
+    ("kpca", "share"): 0.99,
+    ("kpca", "components"): 3,
+    ("ddu", "jitter"): 0.1,
+    ("cfood", "share"): 0.2,
+    ("cfood", "neighbours"): 2,
     ("dlsr", "width"): 24,
     ("dlsr", "hidden"): 24,
     ("dlsr", "ema"): 0.9,
@@ -56,6 +72,8 @@ OTHER: dict[tuple[str, str], Any] = {
 }
 BESIDE: dict[tuple[str, str], dict[str, Any]] = {
     ("dlsr", "lr_sign"): {"measure": "lr"},
+    ("kpca", "gamma"): {"kernel": "rff"},
+    ("kpca", "features"): {"kernel": "rff"},
     ("vae", "steps"): {"measure": "regret"},
     ("vae", "regret_of"): {"measure": "regret"},
     ("vae", "regret_lr"): {"measure": "regret"},
@@ -102,6 +120,7 @@ def features(count: int, *, ood: bool, seed: int, first: int = 0) -> Features:
 
 
 TRAIN = features(640, ood=False, seed=0)
+TRAIN.labels[::97] = (TRAIN.labels[::97] + 1) % CLASSES  # wrong, as a few labels are
 ID = features(60, ood=False, seed=1)
 OOD = features(60, ood=True, seed=2, first=60)
 

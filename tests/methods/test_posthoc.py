@@ -43,6 +43,10 @@ def same(ours: Tensor, theirs: Any, rtol: float = 1e-5, atol: float = 0) -> None
     np.testing.assert_allclose(ours.numpy(), np.asarray(theirs), rtol=rtol, atol=atol)
 
 
+def features(z: Tensor, head: Head = HEAD, labels: Any = None) -> Features:
+    return Features(embedding=z, logits=head(z), head=head, labels=labels)
+
+
 def maps(z: Tensor) -> Tensor:
     """Pooled features as the [B, D, 1, 1] maps that pytorch-ood's ReAct and ASH take."""
     return z[:, :, None, None]

@@ -1,0 +1,58 @@
+"""Relation: how many training images an image is related to, by embedding and prediction."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from methods.base import Features, Method, Positive, Share, register
+from methods.vectors.statistics import float64_blocks, unit
+
+QUERIES, BANK = 1024, 4096  # images and training images whose relations are in hand at a time: 32 MiB
+
+
+@register("relation")
+@dataclass
+class Relation(Method):
+    """-sum over training images i of [r_i > threshold] r_i^power, r_i = max(0, z^ . z^_i) (p . p_i).
+
+    z^ = z / |z|, p = softmax(f). The whole training set is kept, float32; the power is that of the product.
+    Preset `label_noise`: the power with which the authors look for wrong labels.
+    """
+
+    title: ClassVar[str] = "Relation"
+    paper: ClassVar[str] = (
+        "Kim et al., Neural Relation Graph: A Unified Framework for Identifying Label Noise and Outlier Data, "
+        "NeurIPS 2023, https://arxiv.org/abs/2301.12321"
+    )
+    reads: ClassVar[tuple[str, ...]] = ("embedding", "logits")
+    score_only: ClassVar[tuple[str, ...]] = ("power", "threshold")
+    fitted: ClassVar[tuple[str, ...]] = ("directions", "predictions")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"label_noise": {"power": 4.0}}
+
+    power: Positive = 1.0
+    threshold: Share = 0.03
+
+    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+        z, f = train.need("embedding"), train.need("logits")
+        self.directions = torch.cat([unit(block).float() for block in float64_blocks(z, device)])
+        self.predictions = torch.cat([block.softmax(dim=1).float() for block in float64_blocks(f, device)])
+        return self
+
+    def score(self, x: Features) -> Tensor:
+        z, p = unit(x.need("embedding")), x.need("logits").double().softmax(dim=1)
+        return -torch.cat(
+            [self._related(*pair) for pair in zip(torch.split(z, QUERIES), torch.split(p, QUERIES), strict=True)]
+        )
+
+    def _related(self, z: Tensor, p: Tensor) -> Tensor:
+        total = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+        for directions, predicted in zip(
+            torch.split(self.directions, BANK), torch.split(self.predictions, BANK), strict=True
+        ):
+            r = (z @ directions.double().T).clamp(min=0) * (p @ predicted.double().T)  # float64: [r > ..] is a jump
+            total += torch.where(r > self.threshold, r.pow(self.power), 0.0).sum(dim=1)
+        return total

@@ -1,0 +1,38 @@
+"""Histograms of the entries of each row, and how far apart two are."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool1d, pad
+
+
+def spread(blocks: Iterator[Tensor]) -> Tensor:
+    """The smallest and the largest of all entries (2,)."""
+    ends = torch.stack([torch.stack(block.aminmax()) for block in blocks])
+    return torch.stack([ends[:, 0].min(), ends[:, 1].max()])
+
+
+def histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
+    """How many entries of each row (N, n) are in each of `bins` between `ends` [low, high): (N, bins), float64.
+
+    The last bin has its end too.
+    """
+    low, high = ends
+    place = ((values - low) * (bins / (high - low))).floor().clamp(-1, bins).long() + 1
+    place = torch.where(values == high, bins, place)
+    counts = torch.zeros(len(values), bins + 2, dtype=torch.float64, device=values.device)
+    return counts.scatter_add_(1, place, torch.ones_like(values))[:, 1:-1]
+
+
+def smooth(histograms: Tensor, width: int) -> Tensor:
+    """The mean of `width` bins, (width - 1) // 2 before and width // 2 after; the bins at the ends are repeated."""
+    padded = pad(histograms[:, None], ((width - 1) // 2, width // 2), mode="replicate")
+    return avg_pool1d(padded, width, stride=1)[:, 0]
+
+
+def divergence(p: Tensor, q: Tensor, epsilon: float) -> Tensor:
+    """KL(p, q) + KL(q, p) (N,) of p (N, bins) and q (bins,), after epsilon is added to both."""
+    p, q = p + epsilon, q + epsilon
+    p, q = p / p.sum(dim=-1, keepdim=True), q / q.sum(dim=-1, keepdim=True)
+    return ((p - q) * (p / q).log()).sum(dim=-1)

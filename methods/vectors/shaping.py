@@ -1,0 +1,27 @@
+"""What shapes an embedding before an energy: the largest entries and how much of the sum they hold."""
+
+import torch
+from torch import Tensor
+
+from methods.base import CannotRun
+
+LARGEST_EXPONENT = 600.0  # e^600 times activations and weights is still finite in float64
+
+
+def largest(z: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
+    """The n - round(n percentile / 100) largest entries of each row, half to even, and their places.
+
+    CannotRun where that is none.
+    """
+    size = z.shape[1]
+    kept = size - round(size * percentile / 100)
+    if kept == 0:
+        raise CannotRun(f"percentile {percentile} of {size} features leaves none: lower it")
+    values, places = z.topk(kept, dim=1)
+    return values, places
+
+
+def ratio(z: Tensor, kept: Tensor, otherwise: float) -> Tensor:
+    """r (N,) float64: the sum of all entries over that of the kept ones; `otherwise` where that is not above 0."""
+    whole, part = z.sum(dim=1, dtype=torch.float64), kept.sum(dim=1, dtype=torch.float64)
+    return torch.where(part > 0, whole / part, otherwise).clamp(max=LARGEST_EXPONENT)

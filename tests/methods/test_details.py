@@ -1,0 +1,152 @@
+"""The details of methods.md that decide whether numbers match."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import methods
+from methods import ddu, openmax
+from methods.base import CannotRun, Features, Head
+from methods.vectors.head import probabilities
+from tests.methods.test_posthoc import CLASSES, HEAD, LABELS, TRAIN, TRAIN_Z, WIDTH, same, score
+from tests.methods.test_toy import QUERIES
+
+
+@pytest.mark.parametrize("similarity", ["inner", "cosine", "euclidean"])
+def test_she_similarities(similarity: str) -> None:
+    patterns = torch.tensor([[1.5, 0, 2, 0.5], [0, 1.5, 1, 0], [0, 3, 0, 0]]).double()
+    method: Any = methods.create("she", similarity=similarity).load_state({"patterns": patterns})
+    pattern = patterns[QUERIES.logits.argmax(dim=1)]
+    z = QUERIES.embedding.double()
+    wanted = {
+        "inner": -(z * pattern).sum(dim=1),
+        "cosine": -torch.cosine_similarity(z, pattern),
+        "euclidean": (z - pattern).norm(dim=1),
+    }
+    same(method.score(QUERIES), wanted[similarity], rtol=1e-9)
+
+
+def test_gen_of_confident_images() -> None:
+    # 1 - p is 0 in float32, and in float64 from a gap of 37 on
+    x = Features(logits=torch.tensor([[60.0, 0, 0], [50, 0, 0]]))
+    small = 2 * np.exp([-60.0, -50.0])
+    same(score("gen", x), small**0.1 + 2 * (small / 2) ** 0.1, rtol=1e-6)
+    p, rest = probabilities(x.logits)
+    same(rest[:, 0], small, rtol=1e-9)
+    same(rest[:, 1], 1 - p[:, 1])
+
+
+def test_tempscale_keeps_its_resolution() -> None:
+    method = methods.create("tempscale").load_state({"temperature": torch.tensor(1.0).double()})
+    scores = method.score(Features(logits=torch.tensor([[17.0, 0], [18, 0], [30, 0]])))
+    assert len(scores.unique()) == 3  # float32's largest p is 1 for all
+    same(scores + 1, np.exp([-17.0, -18, -30]), rtol=1e-3)
+
+
+def test_tempscale_reads_validation_where_there_is_one() -> None:
+    right = Features(logits=TRAIN.logits, labels=TRAIN.logits.argmax(dim=1))
+    with pytest.raises(CannotRun, match="all 500 images of the fit are classified right"):
+        methods.create("tempscale").fit(right)
+    held = Features(logits=right.logits, labels=right.labels, validation=TRAIN)
+    assert methods.create("tempscale").fit(held).state() == methods.create("tempscale").fit(TRAIN).state()
+
+
+def test_nnguide_draws_its_bank_by_class() -> None:
+    # a list that is sorted by class, as OpenOOD's: its first 1 % are of one class
+    labels = torch.arange(CLASSES).repeat_interleave(500)
+    z = torch.nn.functional.one_hot(labels, WIDTH).float()
+    method: Any = methods.create("nnguide").fit(
+        Features(embedding=z, labels=labels, head=Head(HEAD.weight, HEAD.bias + 9))
+    )
+    of_class = (method.bank[:, :CLASSES] > 0).sum(dim=0).tolist()
+    assert of_class == [5] * CLASSES
+
+
+def test_nnguide_banks_are_never_too_small() -> None:
+    for k, size in ((1, 20), (10, 20), (100, 100)):  # 500 images of 10 classes: 1 % is .5 a class
+        assert len(methods.create("nnguide", k=k).fit(TRAIN).state()["bank"]) == size
+
+
+def test_nac_draws_its_images_by_class() -> None:
+    method: Any = methods.create("nac", images=100, full=100.0).fit(TRAIN)
+    assert float(method.coverage.sum()) == pytest.approx(WIDTH)  # 100 images, a bin each in every feature, O of 100
+    z = torch.ones(600, WIDTH)
+    z[:590] = 0
+    labels = torch.arange(600) % CLASSES
+    labels[590:] = torch.arange(CLASSES)
+    half: Any = methods.create("nac", images=10 * 120, full=1200.0).fit(Features(embedding=z, head=HEAD, labels=labels))
+    assert float(half.coverage.sum()) == pytest.approx(WIDTH)  # 600 where 1,200 are asked for: O is halved
+
+
+def test_relation_raises_the_product_and_compares_before() -> None:
+    z = torch.tensor([[1.0, 0]])
+    train = Features(embedding=torch.tensor([[0.6, 0.8]]), logits=torch.zeros(1, 4))
+    x = Features(embedding=z, logits=torch.zeros(1, 4))  # r = .6 / 4 = .15
+    same(score("relation", x, train, power=2), [-0.0225])
+    same(score("relation", x, train, power=2, threshold=0.1), [-0.0225])
+    same(score("relation", x, train, power=2, threshold=0.16), [0.0])
+
+
+def test_kernel_pca_needs_the_directions_of_its_classes() -> None:
+    train = Features(embedding=TRAIN_Z, labels=LABELS)
+    few: dict[str, Any] = {"share": 0.01}
+    assert WIDTH - methods.create("kpca", **few).fit(train).state()["beyond"].shape[1] == CLASSES - 1
+    assert WIDTH - methods.create("kpca", **few, floor=False).fit(train).state()["beyond"].shape[1] == 1
+    assert WIDTH - methods.create("kpca", **few).fit(Features(embedding=TRAIN_Z)).state()["beyond"].shape[1] == 1
+    assert not methods.create("kpca").random_fit
+    assert methods.create("kpca", kernel="rff").random_fit
+
+
+def test_openmax_of_large_logits() -> None:
+    # e^f is infinite from 710 on
+    train = Features(logits=1000 * (TRAIN.logits - TRAIN.logits.mean(dim=0)))
+    labelled = Features(logits=train.logits, labels=train.logits.argmax(dim=1))
+    scores = score("openmax", train, labelled)
+    assert float(train.logits.max()) > 710
+    assert bool(scores.isfinite().all())
+    assert len(scores.unique()) == len(scores)
+
+
+def test_smallest_jitter() -> None:
+    plain, dead = torch.eye(3).double(), torch.eye(3).double()
+    dead[1, 1] = 0
+    assert ddu._smallest_jitter(torch.stack([plain, plain])) == 0
+    assert ddu._smallest_jitter(torch.stack([plain, dead])) == 1e-308
+    negative = torch.diag(torch.tensor([1.0, 1, -3e-5]).double())
+    assert ddu._smallest_jitter(torch.stack([plain, negative, dead])) == 1e-4
+    with pytest.raises(CannotRun, match=r"class 1 has no Cholesky factor with a jitter of \.1"):
+        ddu._smallest_jitter(torch.stack([plain, -plain]))
+
+
+def test_a_dead_feature_that_lives_is_far_away_and_finite() -> None:
+    z = torch.randn(300, 6, generator=torch.Generator().manual_seed(0))
+    z[:, 2] = 0
+    x = z[:2].clone()
+    x[1, 2] = 3
+    known, alive = score("ddu", Features(embedding=x), Features(embedding=z, labels=LABELS[:300])).tolist()
+    assert known < 1e3 < 1e290 < alive < float("inf")
+
+
+def test_constants_of_the_sources() -> None:
+    assert openmax.SHIFT == 10_000  # libmr's translate_amount
+    wrong = Features(logits=torch.tensor([[1.0, 0], [0, 1]]), labels=[1, 0])  # the flatter, the better
+    assert float(methods.create("tempscale").fit(wrong).state()["temperature"]) == pytest.approx(10, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["pnml", "mahalanobis"])
+def test_small_directions_of_normalised_features_are_kept(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(200, 4, generator=generator) * torch.tensor([1, 1, 1, 3e-7])  # a variance of 1e-13
+    train = Features(embedding=z, head=Head(torch.eye(4)[:2], torch.zeros(2)))
+    settings = {"normalise": True} if name == "mahalanobis" else {}
+    state = methods.create(name, **settings).fit(train).state()
+    assert state["projection" if name == "pnml" else "whitening"].shape[1] == 4
+
+
+def test_scale_and_lts_without_a_positive_entry() -> None:
+    z = -torch.ones(1, WIDTH)
+    x = Features(embedding=z, logits=HEAD(z), head=HEAD)
+    same(score("scale", x), score("ebo", x))  # as ASH: a factor of 1
+    same(score("lts", x), score("ebo", x))

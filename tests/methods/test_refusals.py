@@ -1,0 +1,103 @@
+"""What data cannot give is refused with a reason; odd features never score NaN."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import methods
+from methods.base import CannotRun, Features, Head
+from tests.methods.test_posthoc import CLASSES, HEAD, LABELS, TEST, TEST_Z, TRAIN, TRAIN_Z, WIDTH, features, same, score
+from tests.methods.test_toy import TRAIN as TOY
+from tests.methods.test_toy import toy
+
+POST_HOC = [name for name in methods.names() if {"embedding", "logits"} & set(methods.get(name).reads)]
+SMALL: dict[str, dict[str, Any]] = {"ddu": {"jitter": 0.1}, "weiper": {"copies": 5}, "cfood": {"alpha": 0.5}}
+
+
+def test_a_class_that_nobody_is_predicted_as() -> None:
+    level = HEAD.bias - TRAIN.logits.mean(dim=0)
+    labels = Head(HEAD.weight, level)(TRAIN_Z).argmax(dim=1)
+    head = Head(HEAD.weight, level - 1e4 * torch.nn.functional.one_hot(torch.tensor(4), CLASSES) + 9)
+    train, x = features(TRAIN_Z, head, labels), features(TEST_Z, head)
+    for name in ("she", "openmax"):
+        with pytest.raises(CannotRun, match="class 4 has none"):
+            score(name, x, train)
+    for name in ("caref", "cadref"):
+        centres = methods.create(name).fit(train).state()["centres"]
+        same(centres[4], TRAIN_Z.double().mean(dim=0), rtol=1e-9)
+        assert bool(centres.isfinite().all())
+
+
+def finite_or_refused(name: str, x: Features, train: Features, **settings: Any) -> None:
+    try:
+        scores = score(name, x, train, **settings)
+    except CannotRun:
+        return
+    assert bool(scores.isfinite().all())
+
+
+@pytest.mark.parametrize("name", POST_HOC)
+def test_one_image_a_class(name: str) -> None:
+    train = features(TRAIN_Z[:CLASSES], labels=torch.arange(CLASSES))
+    finite_or_refused(name, TEST, train)
+
+
+@pytest.mark.parametrize("name", POST_HOC)
+@pytest.mark.parametrize("kind", ["zero", "negative", "constant logits", "huge"])
+def test_odd_features_never_score_nan(name: str, kind: str) -> None:
+    head, z, x = HEAD, TRAIN_Z.clone(), TEST_Z.clone()
+    if kind == "zero":
+        z[7], x[3] = 0, 0
+    elif kind == "negative":
+        z, x = z - 0.7, x - 0.7
+        x[0], x[1] = -1, torch.linspace(-1, 1, WIDTH)  # no positive entry, and a sum of 0
+    elif kind == "constant logits":
+        head = Head(torch.zeros_like(HEAD.weight), torch.zeros(CLASSES))
+    else:
+        x[0] = 1e6
+    finite_or_refused(name, features(x, head), features(z, head, LABELS), **SMALL.get(name, {}))
+
+
+def test_energies_below_zero_are_refused() -> None:
+    head = Head(HEAD.weight, HEAD.bias - 9)
+    train = features(TRAIN_Z, head, LABELS)
+    for name in ("nnguide", "cadref"):
+        with pytest.raises(CannotRun, match="needs energies above 0"):
+            score(name, TEST, train)
+    assert bool(score("cadref", features(TEST_Z, head), train, confidence="gen").isfinite().all())
+    below = score("cadref", features(TEST_Z, head), TRAIN)  # a test image's: far, and finite
+    assert bool(below.isfinite().all())
+    assert float(below.max()) > 1e6
+
+
+def test_more_than_the_data_has() -> None:
+    for name, settings, message in (
+        ("residual", {"dim": WIDTH}, f"dim is {WIDTH}; it must be below the embedding's {WIDTH}"),
+        ("kpca", {"components": WIDTH}, f"needs more than {WIDTH} directions; there are {WIDTH}"),
+        ("nnguide", {"k": 501}, "needs 501 training images; there are 500"),
+        ("cfood", {"alpha": 0.001}, "needs 2 reference points"),
+        ("scale", {"percentile": 99.9}, "leaves none"),
+        ("lts", {"percentile": 99.9}, "leaves none"),
+        ("ddu", {}, f"needs more than {WIDTH} images of each class; class 0 has 50"),
+    ):
+        with pytest.raises(CannotRun, match=message):
+            score(name, **settings)
+    with pytest.raises(CannotRun, match="the same weights"):
+        score("fdbd", TEST, features(TRAIN_Z, Head(HEAD.weight[[0, 0, 1]], HEAD.bias[:3])))
+    for name in ("fdbd", "pnml"):
+        with pytest.raises(CannotRun, match="at least two classes"):
+            score(name, TEST, features(TRAIN_Z, Head(HEAD.weight[:1], HEAD.bias[:1])))
+    with pytest.raises(ValueError, match="lower is 60; it must be at most upper, 50"):
+        methods.create("vra", lower=60, upper=50)
+
+
+def test_ddu_refuses_what_memory_cannot_hold() -> None:
+    z = torch.zeros(1, 2048).expand(1000, -1)  # no memory of its own
+    train = Features(embedding=z, labels=torch.arange(1000))
+    with pytest.raises(CannotRun, match="1000 classes in 2048 dimensions take 33,554,432,000 bytes"):
+        methods.create("ddu", preset="pytorch-ood").fit(train)
+
+
+def test_the_toy_without_a_class() -> None:
+    assert bool(score("caref", toy([(2, 1, 1, 0)]), TOY[[0, 1, 3]]).isfinite().all())

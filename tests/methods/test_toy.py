@@ -1,0 +1,161 @@
+"""The worked values of methods.md: 3 classes, 4 features, 9 training images, 3 queries, every number to 4 digits.
+
+Where a value needs less than a whole fit (given bins, given random draws), what is given is put in its place.
+"""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import methods
+from methods import cfood, kpca, openmax, optfs
+from methods.base import Features, Head
+from methods.vectors.histograms import divergence
+
+HEAD = Head(torch.tensor([[1.0, 0, 0, 1], [0, 2, 0, 0], [0, -1, 1, -1]]), torch.tensor([0, 0.5, -0.5]))
+ROWS = [(3, 0, 1, 1), (2, 1, 0, 0), (4, 1, 0, 2), (0, 3, 1, 0), (1, 3, 0, 1), (0, 1, 0, 1)]
+ROWS += [(0, 0, 4, 0), (1, 0, 3, 1), (0, 1, 5, 0)]
+
+
+def toy(rows: Any, labels: Any = None) -> Features:
+    z = torch.tensor(rows, dtype=torch.float32)
+    return Features(embedding=z, logits=HEAD(z), head=HEAD, labels=labels)
+
+
+TRAIN = toy(ROWS, [0, 0, 0, 1, 1, 1, 2, 2, 2])
+QUERIES = toy([(2, 1, 1, 0), (0, 0, 0, 5), (1, 1, 3, 1)])
+
+
+def score(name: str, **settings: Any) -> Tensor:
+    return methods.create(name, **settings).fit(TRAIN).score(QUERIES)
+
+
+def same(found: Tensor, wanted: Any) -> None:
+    """To the digits that methods.md prints: half a unit of the fourth decimal, or of the seventh digit."""
+    torch.testing.assert_close(found.double(), torch.tensor(wanted).double(), rtol=2e-6, atol=5.1e-5)
+
+
+VALUES: list[tuple[str, dict[str, Any], list[float]]] = [
+    ("entropy", {}, [0.7779, 0.0608, 0.8845]),
+    ("gen", {}, [2.4331, 1.6221, 2.4991]),
+    ("gen", {"m": 2}, [1.7308, 1.2726, 1.7308]),
+    ("tempscale", {}, [-0.6580, -0.9979, -0.6378]),
+    ("she", {}, [-3.3333, -7.5, -4.3333]),
+    ("mahalanobis", {}, [3.3, 680.2, 7.3]),
+    ("mahalanobis", {"normalise": True}, [34.5212, 91.0741, 34.4957]),
+    ("rmds", {}, [-0.8007, 582.552, 5.1748]),
+    ("rmds", {"normalise": True}, [23.4262, 34.6702, 15.7209]),
+    ("nnguide", {"k": 2}, [-13.2832, -11.5124, -10.7458]),
+    ("fdbd", {}, [-0.4735, -0.5935, -0.2685]),
+    ("fdbd", {"norm": "origin"}, [-0.2263, -0.5806, -0.1165]),
+    ("nci", {"alpha": 0.001}, [0.1858, -0.6410, 0.1418]),
+    ("scale", {"percentile": 50}, [-8.5615, -13.5914, -9.9400]),
+    ("lts", {"percentile": 50}, [-4.7922, -5.0111, -5.9145]),
+    ("relation", {}, [-2.1894, -1.0021, -1.8994]),
+    ("relation", {"power": 4}, [-0.0946, -0.0386, -0.0268]),
+    ("caref", {}, [0.8750, 1.6, 0.7500]),
+    ("cadref", {}, [0.0580, 0.2701, 0.0387]),
+    ("kpca", {"components": 2}, [0.3706, 0.9970, 0.2368]),
+    ("residual", {"dim": 2}, [0.8772, 4.6454, 0.4074]),
+    ("residual", {}, [0.8772, 4.6454, 0.4074]),
+    ("ctm", {}, [-0.8796, -0.3078, -0.9286]),
+    ("pnml", {}, [0.1732, 0.3463, 0.1314]),
+    ("ddu", {"jitter": 0.5}, [4.4248, 16.8305, 4.4534]),
+    ("ddu", {"jitter": 0.5, "prior": True, "unbiased": False}, [5.4127, 18.9563, 5.4983]),
+    ("nac", {"edges": 6, "full": 3, "slope": 1, "images": 9}, [-1, -0.9167, -0.75]),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "wanted"), VALUES, ids=[f"{v[0]} {v[1]}" for v in VALUES])
+def test_toy_value(name: str, settings: dict[str, Any], wanted: list[float]) -> None:
+    same(score(name, **settings), wanted)
+
+
+def test_the_toy_itself() -> None:
+    assert TRAIN.logits.argmax(dim=1).tolist() == [0, 1, 0, 1, 1, 1, 2, 0, 2]
+    same(QUERIES.logits, [[2, 2.5, -0.5], [5, 0.5, -5.5], [2, 2.5, 0.5]])
+    same(QUERIES.logits.logsumexp(dim=1), [3.0046, 5.0111, 3.0550])
+
+
+def test_tempscale_temperature() -> None:
+    method = methods.create("tempscale").fit(TRAIN)
+    assert float(method.state()["temperature"]) == pytest.approx(0.72877, abs=5e-6)
+
+
+def test_nac_signal() -> None:
+    z = QUERIES.embedding[:1].double()
+    gradient = (QUERIES.logits[:1].double().softmax(dim=1) - 1 / 3) @ HEAD.weight.double()
+    same(gradient, [[0.0329, 0.8441, -0.3033, 0.3361]])
+    # the closed form is the gradient of KL(uniform | p), whose other terms z does not move
+    z.requires_grad_()
+    (-(z @ HEAD.weight.double().T + HEAD.bias.double()).log_softmax(dim=1).mean(dim=1)).sum().backward()
+    assert z.grad is not None
+    same(z.grad, gradient.tolist())
+
+
+def test_nac_edges() -> None:
+    same(methods.create("nac", edges=6)._edges(), [0, 0.4042, 0.5, 0.5958, 1.01, 1.2])  # type: ignore[attr-defined]
+
+
+def test_pnml_projection() -> None:
+    z = QUERIES.embedding.double()
+    h = (z / z.norm(dim=1, keepdim=True) @ methods.create("pnml").fit(TRAIN).state()["projection"]).square().sum(dim=1)
+    same(h, [0.46508, 1.88148, 0.28921])
+
+
+def test_residual_origin() -> None:
+    same(methods.create("residual").fit(TRAIN).state()["origin"], [0.0833, -0.25, 0.1667, -0.0833])
+
+
+def test_cadref_typical_energy() -> None:
+    same(methods.create("cadref").fit(TRAIN).state()["typical"], 4.3102)
+
+
+def test_corp_with_given_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    w, u = 2 * torch.eye(4).double(), torch.tensor([0, math.pi / 2, 0, math.pi / 2]).double()
+    monkeypatch.setattr(kpca.KernelPCA, "_draw", lambda *_: (w, u))
+    same(score("kpca", kernel="rff", components=2), [0.4146, 0.6745, 0.2873])
+
+
+def test_optfs_with_given_bins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optfs.OptFS, "_edges", lambda *_: torch.tensor([0, 2, 4, 6]).double())
+    method = methods.create("optfs", bins=3).fit(TRAIN)
+    importance = torch.tensor([6, 17, 13]).double() / 9  # .6667, 1.8889, 1.4444
+    same(method.state()["theta"], [0, *(1000 * importance / importance.norm()).tolist(), 0])  # 269.95, 764.87, 584.90
+    same(method.score(QUERIES), [-1529.732, -2924.488, -1754.193])
+
+
+@pytest.mark.parametrize(
+    ("below", "wanted"), [("zero", [-3.0046, -2.6305, -3.0239]), ("clip", [-3.2081, -3.2034, -3.0239])]
+)
+def test_vra_with_given_ends(below: str, wanted: list[float]) -> None:
+    method = methods.create("vra", below=below)
+    same(method.load_state({"low": torch.tensor(0.5), "high": torch.tensor(2.5)}).score(QUERIES), wanted)
+
+
+def test_openmax_with_given_weibull_values() -> None:
+    odds = openmax.unknown(QUERIES.logits[:1].double(), torch.tensor([[0.5, 0.2, 0.9]]).double(), alpha=2)
+    same(odds.sigmoid(), [0.17889])
+
+
+def test_weiper_divergence() -> None:
+    p, q = torch.tensor([[0.75, 0.25]]).double(), torch.tensor([0.5, 0.5]).double()
+    same(divergence(p, q, 0.01), [0.26290])
+
+
+REFERENCES = torch.tensor([(1, 0), (1, 0.2), (1, 0.5), (0.3, 1), (0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("query", "shares"), [((1.0, 0.1), [0.4, 0.6, 0.6, 1]), ((-1.0, 0.0), [0, 0, 0, 0.2])], ids=["near", "far"]
+)
+def test_cfood_shares(query: tuple[float, float], shares: list[float]) -> None:
+    x = Features(embedding=torch.tensor([query]))
+    for share in (0.01, 0.2, 0.4, 0.6, 1.0):
+        method = methods.create("cfood", alpha=1.0, share=share).fit(Features(embedding=REFERENCES))
+        assert isinstance(method, cfood.CFOOD)
+        enough = [k for k, found in enumerate(shares, 1) if found >= share]
+        assert float(method.score(x)) == pytest.approx(min(enough, default=5) / 5)
