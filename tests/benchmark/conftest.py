@@ -71,6 +71,17 @@ def trial(tmp_path):
 
 
 @pytest.fixture
+def drawn():
+    """For a test of whole runs that looks at their figures: all others do without, which halves their time."""
+
+
+@pytest.fixture(autouse=True)
+def _figures(request, monkeypatch):
+    if {"trial", "copied"} & set(request.fixturenames) and "drawn" not in request.fixturenames:
+        monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
+
+
+@pytest.fixture
 def counted(monkeypatch):
     """How often each kind of job is carried out, and how many images each encoder sees."""
     counts = Counter()

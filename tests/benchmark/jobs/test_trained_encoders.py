@@ -56,7 +56,7 @@ def test_a_finetuned_encoder_is_trained_once_for_each_start(trial, counted, monk
 def test_the_plan_says_how_to_get_an_absent_start(trial, capsys):
     trial.write(encoders={"tuned": TUNED}, rows=[{"method": "msp", "encoder": "tuned"}])
     assert trial.run("--plan") == 0  # nothing is looked for in a network
-    assert f"weights/{MODEL}.safetensors" in capsys.readouterr().out
+    assert f"WEIGHTS/{MODEL}.safetensors" in capsys.readouterr().out
 
 
 def test_a_checkpoint_needs_neither_start_nor_training(trial, counted):

@@ -1,8 +1,6 @@
-import json
-
 import pytest
 
-from benchmark.records import resolutions
+from benchmark.records import records, resolutions
 from benchmark.records.frames import View
 
 SETS = (("birds", "Birds", "far"), ("dolls", "Dolls", "near"), ("blurred", "Blurred", "control"))
@@ -73,8 +71,10 @@ def test_rows_that_check_the_harness_are_left_out():
 )
 def test_the_folder_beside(tmp_path, here, beside):
     for name in (here, beside, f"{beside}+quick", "toy+resolution=id+limit=6"):
-        (tmp_path / name / "records" / "knn").mkdir(parents=True)
-        (tmp_path / name / "records" / "knn" / "a.json").write_text(json.dumps({"schema": 1, "of": name}))
+        record = {"schema": records.SCHEMA, "kind": "speed", "row": "knn", "status": "done", "key": "", "of": name}
+        timed = {"images_per_second": 1.0, "batch": 1, "repeats": 5}
+        record |= {"device": "cpu", "speeds": {"end_to_end": timed}}
+        records.write(records.speed_path(tmp_path / name, "knn"), record)
     (tmp_path / "README.md").touch()
     assert [record["of"] for record in resolutions.sibling(tmp_path / here)] == [beside]
 

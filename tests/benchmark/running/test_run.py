@@ -17,7 +17,7 @@ from methods.encoders.classifier import Classifier
 FOLDER = "mini+limit=30+limit-train=60"
 
 
-def test_a_run_measures_every_cell_and_says_where_it_wrote(trial, capsys):
+def test_a_run_measures_every_cell_and_says_where_it_wrote(trial, drawn, capsys):
     assert trial.run() == 0
     printed = capsys.readouterr()
     for word in ("MSP", "KNN", "average", "halves", "etters", "AUROC", "FPR95"):
@@ -283,7 +283,7 @@ def test_ctrl_c_leaves_interrupted_cells_and_the_same_command_goes_on(trial, mon
     assert counted["TrainEncoder"] == 0
 
 
-def test_redraw_measures_nothing(trial, counted):
+def test_redraw_measures_nothing(trial, drawn, counted):
     trial.run("--methods", "lowlevel")
     counted.clear()
     picture = trial.results / FOLDER / "figures" / "roc.png"
@@ -337,10 +337,9 @@ def test_k_above_the_training_set_is_told(trial, capsys):
     from tests.benchmark.conftest import SUITE
 
     trial.write(rows=[{"method": "knn", "encoder": "net", "settings": {"k": 500}}, SUITE["rows"][0]])
-    assert trial.run() == 1
-    error = capsys.readouterr().err
-    assert "500" in error
-    assert "60" in error
+    assert trial.run() == 0
+    assert "skipped: knn@net: k is 500 but there are only 60 training images" in capsys.readouterr().err
+    assert trial.run("--strict") == 1
 
 
 def test_an_encoder_and_features_stay_as_they_are(trial):
