@@ -28,7 +28,7 @@ FLOORS = (
     ("benchmark.planning",),
     ("benchmark.running", "benchmark.reporting"),
     ("benchmark.papers",),
-    ("benchmark.listing", "benchmark.publishing"),
+    ("benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
     ("run_all",),
 )
 JOBS = ("inputs", "worker", "base")  # inside benchmark.jobs: these first, then the rest

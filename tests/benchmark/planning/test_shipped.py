@@ -41,7 +41,7 @@ def test_its_header_says_what_the_suite_says(header):
     mean, std = preprocessing.statistics(in_memory(train, fitted.rows))  # of these images and no others
     assert json.loads(header["mean"]) == pytest.approx(mean, abs=1e-6)
     assert json.loads(header["std"]) == pytest.approx(std, abs=1e-6)
-    assert header["command"] == "OMP_NUM_THREADS=1 python scripts/ship_network.py digits resnet8"
+    assert header["command"] == "OMP_NUM_THREADS=1 python -m benchmark.shipping digits resnet8"
 
 
 def test_it_is_as_accurate_as_it_says(header):

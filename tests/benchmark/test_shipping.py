@@ -1,20 +1,17 @@
-"""The script that makes a network which a suite ships: what it writes is what the suite then uses."""
+"""What makes a network which a suite ships: what it writes is what the suite then uses."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 from safetensors import safe_open
 
+from benchmark import shipping
 from benchmark.planning import plan
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.store.keys import file_digest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "ship_network.py"
 
-
-def test_it_writes_a_network_that_the_suite_can_ship(tmp_path, monkeypatch):
+def test_it_writes_a_network_that_the_suite_can_ship(tmp_path):
     suite = tmp_path / "mini.yaml"
     text = """
 title: a trial
@@ -26,18 +23,14 @@ encoders:
 rows: [{method: msp, encoder: net}]
 """
     suite.write_text(text)
-    spec = importlib.util.spec_from_file_location("ship_network", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr("sys.argv", ["scripts/ship_network.py", str(suite), "net"])
-    script.main(str(suite), "net")
+    shipping.main(str(suite), "net")
     (file,) = tmp_path.glob("mini_net-*.safetensors")
     assert file.stem == f"mini_net-{file_digest(file)[:8]}"
     with safe_open(file, framework="pt") as opened:
         header = opened.metadata()
     assert (header["trained_on"], header["images"], header["without"]) == ("digits", "950", "calibration images")
     assert json.loads(header["settings"]) == {"architecture": "resnet8", "resolution": 8, "epochs": 1}
-    assert header["command"].endswith(f"python scripts/ship_network.py {suite} net")
+    assert header["command"].endswith(f"python -m benchmark.shipping {suite} net")
     suite.write_text(text.replace("old.safetensors", file.name))
     options = Options(tmp_path, tmp_path, tmp_path / "results", tmp_path / "cache")
     (row,) = plan.make(suites.read(str(suite)), options, download=False).rows

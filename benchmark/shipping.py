@@ -1,6 +1,6 @@
 """Trains the network that a suite ships, as the suite says, with seed 0, and writes it beside the suite.
 
-    OMP_NUM_THREADS=1 python scripts/ship_network.py digits resnet8
+    OMP_NUM_THREADS=1 python -m benchmark.shipping digits resnet8
 
 The header of the file says what the network is and what made it. Its name ends in the first 8 digits of its SHA-256:
 put that name into the suite, as `shipped`.
@@ -10,8 +10,6 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from safetensors.torch import save_file
 
@@ -57,7 +55,7 @@ def main(name: str, encoder: str) -> None:
             "settings": json.dumps(spec.settings),
             "seed": json.dumps(use.seed),
             "accuracy": json.dumps(accuracy.figures(worker.store)["accuracy"]),
-            "command": " ".join([f"OMP_NUM_THREADS={machine['threads']}", "python", *sys.argv]),
+            "command": f"OMP_NUM_THREADS={machine['threads']} python -m benchmark.shipping {name} {encoder}",
             "machine": json.dumps({part: machine[part] for part in ("cpu", "threads", "commit", "versions")}),
         }
         unnamed = here / "network.safetensors"
