@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from PIL import Image
+
 from benchmark.papers import views
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
@@ -31,6 +33,7 @@ TRIAL = "pretrained=tf_efficientnet_lite0"
 SHORT = f"cifar10+{TRIAL}+limit=1000+limit-train=5000+quick"
 SHORT_AT_ID = f"cifar10+{TRIAL}+resolution=id+limit=1000+limit-train=5000+quick"
 SHORTER = f"cifar10-dlsr+{TRIAL}+limit=300+limit-train=2000+quick"
+_COLOURS = 96  # of a committed figure
 _TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -47,8 +50,11 @@ def redraw(folder: Path) -> None:
     if compared is not None:
         write_atomically(folder / significance.TESTS, compared.csv())
     for figure in drawing.comparing(Ranking(found, shown), compared, both):
-        (folder / figure.path).parent.mkdir(exist_ok=True)
-        figure.draw(folder / figure.path)
+        path = folder / f"{figure.path}.png"
+        path.parent.mkdir(exist_ok=True)
+        figure.draw(path)
+        with Image.open(path) as drawn:  # what is committed stays light
+            drawn.convert("RGB").quantize(_COLOURS).save(path, optimize=True)
 
 
 def redraw_papers(folder: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from methods.base import Count, Features, Method, NotNegative, Positive, register
+from methods.base import CannotRun, Count, Features, Method, NotNegative, Positive, register
 from methods.networks.vae import LEVELS, VAE, divergence, scaled
 from methods.training.loop import Recipe, seeded
 from methods.training.loop import train as train_network
@@ -172,7 +172,9 @@ class LikelihoodRegret(Method):
 
     def _check(self, pixels: Tensor) -> None:
         height, width = pixels.shape[1:3]
-        if height != width or width != self._size:
+        if height != width:
+            raise CannotRun(f"vae: images of {height} x {width} are no squares")
+        if width != self._size:
             raise ValueError(f"vae: images of {height} x {width}, not {self._size} x {self._size}")
 
     @torch.no_grad()

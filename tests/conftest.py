@@ -8,5 +8,8 @@ for name in ("OOD_DATA", "OOD_WEIGHTS"):
     os.environ.pop(name, None)
 
 import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 torch.set_num_threads(1)
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
+settings.load_profile("no clock")

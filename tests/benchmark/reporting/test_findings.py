@@ -411,7 +411,7 @@ def test_main_rows_are_the_best_of_dlsr_and_of_the_others(dlsr, others, expected
 # The whole way
 
 
-def test_a_run_writes_its_findings_and_compares_with_the_run_beside_it(trial):
+def test_a_run_writes_its_findings_and_compares_with_the_run_beside_it(trial, drawn):
     few = ("--methods", "msp", "knn", "--ood", "halves")
     assert trial.run(*few) == trial.run(*few, "--resolution", "id") == 0
     folder = trial.results / "mini+resolution=id+limit=30+limit-train=60"
