@@ -4,6 +4,7 @@ The family of tests is named before anything is measured: all pairs of the suite
 """
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from benchmark.records.frames import ALL, Record, View, is_sanity, results_of
 from benchmark.records.paired import LEVEL, Placements, holm, paired_test, placements
 
 TESTS = "significance.csv"
+_ROUNDED = 0.006  # points: its differences have two decimals
 Group = tuple[str, ...]
 Seed = int | None  # None: of a row that every seed gives alike
 
@@ -151,10 +153,14 @@ def of_folder(folder: Path, found: Sequence[Record], view: View) -> Significance
     return _as_tested(folder / TESTS, complete, view.tests)
 
 
-def _as_tested(path: Path, complete: Mapping[str, Mapping[int, Sequence[Record]]], tests: int) -> Significance:
-    """The comparison that is written there, whose scores are gone: the p-values stay, and are corrected anew."""
+def _as_tested(path: Path, complete: Mapping[str, Mapping[int, Sequence[Record]]], tests: int) -> Significance | None:
+    """The comparison that is written there, whose scores are gone: the p-values stay, and are corrected anew.
+
+    None, and it is told, where its differences are not those of these records: it was made from others.
+    """
     with path.open(encoding="utf-8", newline="") as file:
-        p_values = {(line["row_a"], line["row_b"]): float(line["p"]) for line in csv.DictReader(file)}
+        lines = list(csv.DictReader(file))
+    p_values = {(line["row_a"], line["row_b"]): float(line["p"]) for line in lines}
     aurocs = {
         row: {
             seed: np.array([record["metrics"]["auroc"] for record in of_seed])
@@ -170,6 +176,11 @@ def _as_tested(path: Path, complete: Mapping[str, Mapping[int, Sequence[Record]]
     }
     means = {row: float(np.mean(list(aurocs[row].values()))) for row in aurocs if row not in mirrored}
     means = {row: means[row] for row in sorted(means, key=lambda row: -means[row])}
+    for line in lines:
+        a, b = (means.get(line[name]) for name in ("row_a", "row_b"))
+        if a is not None and b is not None and abs(100 * (a - b) - float(line["auroc_difference"])) > _ROUNDED:
+            print(f"note: {path}: left out, because it was made from other records", file=sys.stderr)
+            return None
     found = [(a, b, p_values.get((a, b), p_values.get((b, a)))) for a, b in combinations(means, 2)]
     pairs = [(a, b, p) for a, b, p in found if p is not None]
     corrected = zip(pairs, holm([p for _, _, p in pairs], tests), strict=True)

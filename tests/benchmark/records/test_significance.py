@@ -290,6 +290,8 @@ def test_a_committed_folder_has_the_tests_that_were_made_of_its_scores(tmp_path,
     assert list(compared.means) == ["a", "bb"]
     assert compared.mirrored == {"minus": "bb"}
     assert [(pair.a, pair.b, pair.p, pair.p_holm) for pair in compared.pairs] == [("a", "bb", 0.01, 0.04)]
+    (tmp_path / "significance.csv").write_text("row_a,row_b,auroc_difference,p,p_holm\na,bb,5.02,0.01,0.01\n")
+    assert of_folder(tmp_path, found, view(*aurocs)) is None  # made from other records
 
 
 def test_above_is_at_its_level_where_the_interval_ends():
