@@ -7,6 +7,7 @@ scores are needed.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import comb, isnan
 from pathlib import Path
 from statistics import fmean
@@ -109,9 +110,9 @@ def filled(text: str) -> str:
     return _TABLE.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}{match[3]}", text)
 
 
-def digits() -> str:
+def digits(folder: str = "digits") -> str:
     """The embedded suite: each row against each OOD set, and the average."""
-    found = list(records.read_all(PUBLISHED / "cpu" / "digits"))
+    found = list(records.read_all(PUBLISHED / "cpu" / folder))
     shown = view(found)
     marked = separable(found)
     columns = [
@@ -219,7 +220,12 @@ def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in every)
 
 
-TABLES: dict[str, Callable[[], str]] = {"digits": digits, "dlsr": dlsr, "signs": signs}
+TABLES: dict[str, Callable[[], str]] = {
+    "digits": digits,
+    "digits-trainings": partial(digits, "digits-trainings"),
+    "dlsr": dlsr,
+    "signs": signs,
+}
 
 
 def main() -> None:
