@@ -129,4 +129,9 @@ def test_scores_agree_with_those_of_the_plain_network(found, name, precision):
     wanted, given, moved = (scores(name, y) for y in (x, found[precision], noisy(x, found[precision])))
     middle = torch.median if name in JUMPS else torch.mean
     apart, noise = (middle((other - wanted).abs().double()) for other in (given, moved))
-    assert float(apart) <= math.sqrt(math.pi / 2 * sum(SIZES)) * float(noise)
+    bound = math.sqrt(math.pi / 2 * sum(SIZES)) * float(noise)
+    if (
+        name in JUMPS
+    ):  # the noise may carry no entry over an edge where the rounding does: then as much as features moved
+        bound += LAYERS * ROUNDING[precision] * float(wanted.double().std())
+    assert float(apart) <= bound

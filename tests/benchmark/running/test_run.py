@@ -113,7 +113,8 @@ def test_a_greater_limit_contains_the_smaller(trial):
     trial.run("--methods", "lowlevel", "--limit", "40")
     at = "scores/lowlevel@pixels/letters.seed0.npy"
     small, large = (np.load(trial.results / f"mini+limit={n}+limit-train=60" / at) for n in (20, 40))
-    assert set(small) <= set(large)
+    same = np.isclose(small[:, None], large, rtol=1e-9)  # blocks of another size round otherwise on some processors
+    assert same.any(axis=1).all()
     assert len(large) == 40
 
 
