@@ -6,13 +6,14 @@ hold is drawn as characters, in lines that fit.
 
 import contextlib
 import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from benchmark.store.files import replacing
 
 DPI = 150
 WIDTH = 7.7  # inches: of the widest figure, so that its text is legible on a page
@@ -30,7 +31,7 @@ Box = tuple[float, float, float, float]  # left, bottom, width, height in inches
 
 @contextlib.contextmanager
 def canvas(path: Path, size: tuple[float, float]) -> Iterator[Any]:
-    """A figure of so many inches, in our style, written to `path` at the end: temporary name, flush, rename."""
+    """A figure of so many inches, in our style, written to `path` at the end: whole, and through no link."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -38,16 +39,8 @@ def canvas(path: Path, size: tuple[float, float]) -> Iterator[Any]:
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # of a script that no font here has
         figure = Figure(figsize=size, dpi=DPI)
         yield figure
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                figure.savefig(file, format=path.suffix[1:])
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as file:
+            figure.savefig(file, format=path.suffix[1:])
 
 
 @cache

@@ -3,6 +3,7 @@ import itertools
 import pytest
 from PIL import Image
 
+from benchmark.canvas import canvas
 from benchmark.reporting import comparisons
 
 LONG = "Mahalanobis (DLSR's layers), tf_efficientnet_lite0 at 224"
@@ -25,8 +26,8 @@ def drawn(monkeypatch):
 
 def within(figure):
     """Whether nothing is clipped."""
-    canvas, tight = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
-    return canvas.x0 <= tight.x0 <= tight.x1 <= canvas.x1 and canvas.y0 <= tight.y0 <= tight.y1 <= canvas.y1
+    sheet, tight = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+    return sheet.x0 <= tight.x0 <= tight.x1 <= sheet.x1 and sheet.y0 <= tight.y0 <= tight.y1 <= sheet.y1
 
 
 def lines(axes, width):
@@ -153,3 +154,12 @@ def test_many_panels_are_not_clipped(tmp_path, drawn, rows, sets):
 def test_no_set_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no set"):
         comparisons.resolution_difference({"kNN": {}}, tmp_path / "a.png")
+
+
+def test_a_figure_replaces_a_link_and_not_what_it_points_to(tmp_path):
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "a.png").symlink_to(tmp_path / "theirs")
+    with canvas(tmp_path / "a.png", (1, 1)) as figure:
+        figure.text(0.5, 0.5, "ours")
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert not (tmp_path / "a.png").is_symlink()
