@@ -3,11 +3,11 @@
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.jobs.inputs import EncoderUse, Selection
+from benchmark.jobs.inputs import EncoderUse
 from benchmark.planning import classes
+from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, Suite, UsageError
-from datasets.sources import ImageSet
 from methods.base import CannotRun
 from methods.encoders.base import BadFile
 
@@ -19,9 +19,7 @@ class EncoderLookup:
         self,
         suite: Suite,
         options: Options,
-        train: Selection,
-        test: ImageSet,
-        size: int,
+        known: IDImages,
         wanted: set[str],
         *,
         download: bool,
@@ -30,8 +28,7 @@ class EncoderLookup:
         """Wanted encoders whose weights are not there, and how to get them."""
         self.broken: list[tuple[str, str]] = []
         """Wanted encoders whose weights cannot be right, and why."""
-        self._suite, self._options, self._train, self._test = suite, options, train, test
-        self._size, self._download = size, download
+        self._suite, self._options, self._id, self._download = suite, options, known, download
         self._wanted = wanted | {str(suite.encoders[name].settings.get("base")) for name in wanted}
         self._of_seed: dict[tuple[str, int], EncoderUse] = {}
         self._found: dict[str, EncoderUse | str] = {}
@@ -69,7 +66,7 @@ class EncoderLookup:
             spec.settings,
             title=spec.title or _title(spec, base),
             precision=self._options.precision,
-            match=self._size if self._options.resolution == "id" else None,
+            match=self._id.size if self._options.resolution == "id" else None,
         )
         if use.encoder.learns == "embedding":
             use = replace(use, base=base)
@@ -91,12 +88,12 @@ class EncoderLookup:
         except CannotRun as error:
             return self._without(name, self.absent, error)
         trains = bool(use.encoder.learns) and weights is None
-        if trains and use.encoder.supervised and (self._train.labels < 0).any():
-            return f"{name} is trained with labels; {self._train.images.title} has none"
+        if trains and use.encoder.supervised and (self._id.train.labels < 0).any():
+            return f"{name} is trained with labels; {self._id.train.images.title} has none"
         below = base
         if start is None and base is not None and use.base is None:
             start = _file_or_use(base)
-        use = replace(use, weights=weights, train=self._train if trains else None, start=start)
+        use = replace(use, weights=weights, train=self._id.train if trains else None, start=start)
         try:
             use = self._in_order(use, below) if below is not None else self._matched(use)
             if seeds and shipped is not None:
@@ -124,10 +121,10 @@ class EncoderLookup:
         file = use.weights or (start if isinstance(start, Path) else None)
         head = None if file is None else use.encoder.head_in(file)
         given, order, no_head = use.encoder.class_names, None, ""
-        sides = {"train": self._train.images, "test": self._test}
+        sides = {"train": self._id.train.images, "test": self._id.test.images}
         try:
             if head is not None and file is not None:
-                labelled = next((side for side in sides.values() if (side.labels >= 0).any()), self._test)
+                labelled = next((side for side in sides.values() if (side.labels >= 0).any()), self._id.test.images)
                 order = classes.of_head(head, file, labelled, given)
             elif given is not None:
                 order = classes.Order(given, True)
@@ -146,7 +143,7 @@ class EncoderLookup:
     def _in_order(self, use: EncoderUse, below: EncoderUse) -> EncoderUse:
         """With the order of classes that the encoder below has, in its training too."""
         use = replace(use, places=below.places)
-        return use if use.train is None else replace(use, train=use.view(self._train))
+        return use if use.train is None else replace(use, train=use.view(self._id.train))
 
 
 def _file_or_use(start: "Path | EncoderUse | None") -> "Path | EncoderUse | None":
