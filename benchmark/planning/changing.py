@@ -6,7 +6,7 @@ from benchmark.planning.suite import Suite, UsageError
 
 def changed(suite: Suite, options: Options) -> tuple[Suite, list[str]]:
     """The suite that is run, and a footnote for each change."""
-    footnotes = []
+    footnotes = [f"{note}." for note in suite.notes]
     if options.pretrained is not None:
         before = {spec.settings["model"] for spec in suite.encoders.values() if spec.kind == "pretrained"}
         suite = with_pretrained(suite, options.pretrained)

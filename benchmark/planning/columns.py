@@ -48,7 +48,7 @@ class ColumnLookup:
         """The suite's OOD sets, and those that --ood names beside them."""
         yield from self._suite.ood
         for name in self._options.ood:
-            if not any(name in (spec.set, spec.stand_in) for spec in self._suite.ood):
+            if not any(name in spec.names for spec in self._suite.ood):
                 if not is_path(name):
                     try:
                         catalogue.get(name)
@@ -59,9 +59,11 @@ class ColumnLookup:
     def _column(self, spec: OODSet) -> Column | None:
         """An OOD set that is there, or what stands in for it; else None, and it is noted as absent."""
         options, test = self._options, self._id.test.images
-        wanted = not options.ood or spec.set in options.ood or spec.stand_in in options.ood
+        wanted = not options.ood or not spec.names.isdisjoint(options.ood)
         stands_in_for = None
         if spec.group == "control":
+            if test.features is not None:
+                raise UsageError(f"ood: {spec.set} alters images, and the ID set holds features")
             images: ImageSet = AlteredSet(test, spec.set)
             return Column(spec, images.name, images.title, Selection(images, options.limit), None, wanted)
         try:
@@ -80,19 +82,23 @@ class ColumnLookup:
             return None
         if found.fingerprint == test.fingerprint:
             raise UsageError(f"--ood {spec.set}: this is the ID test set itself")
+        if spec.name is not None:
+            found.name = found.title = spec.name
         selection = Selection(found, options.limit)
         found.notes = (*found.notes, *self._id.overlaps.notes(selection, "test", "training"))
         return Column(spec, found.name, found.title, selection, stands_in_for, wanted)
 
     def _looked_up(self, name: str, wanted: bool, download: bool) -> ImageSet | None:
         """An OOD set; None where its files cannot be read or cannot be right, which stops it alone and is told."""
-        if is_path(name) and not os.path.isdir(os.path.expanduser(name)):
+        if is_path(name) and not os.path.exists(os.path.expanduser(name)):
             if name in self._options.ood:
                 raise UsageError(f"--ood: there is no folder {printable(name)}")
-            raise Missing(printable(name), "there is no such folder")
+            raise Missing(printable(name), "there is no such folder, and no such file")
         try:
             images = find(name, "test", self._options.data, download=download)
-            images.read([0])
+            self._id.forms.check(images)
+            if images.features is None:
+                images.read([0])
             assert len(images.digests) == len(images)  # every file is read here, once
         except (ValueError, OSError) as error:
             if wanted:
@@ -135,4 +141,7 @@ def about_images(images: Selection) -> dict[str, Any]:
 def _held_out(calibration: Selection | None) -> list[str]:
     if calibration is None:
         return []
+    if calibration.part == "all":
+        notes = "; ".join(calibration.images.notes)
+        return [f"{len(calibration.rows):,} others of a split of their own calibrate{f' ({notes})' if notes else ''}"]
     return [f"{len(calibration.rows):,} others are kept out of every training, to calibrate on"]

@@ -8,6 +8,7 @@ from benchmark.planning import classes
 from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, Suite, UsageError
+from datasets.features import head_beside
 from methods.base import CannotRun
 from methods.encoders.base import BadFile
 
@@ -68,6 +69,10 @@ class EncoderLookup:
             precision=self._options.precision,
             match=self._id.size if self._options.resolution == "id" else None,
         )
+        features = self._id.train.images.features
+        if base is None and use.encoder.of_files != (features is not None):
+            kinds = ("images", "features") if use.encoder.of_files else ("features", "images")
+            return f"{name} reads {kinds[1]}; {self._id.train.images.title} holds {kinds[0]}"
         if use.encoder.learns == "embedding":
             use = replace(use, base=base)
         elif base is not None and not (base.weights or base.trained_here):
@@ -78,6 +83,8 @@ class EncoderLookup:
             # what the suite ships is used where nobody asks for other trainings, and as that of seed 0
             shipped = use.encoder.find_shipped(self._suite.folder) if not seeds or 0 in seeds else None
             weights = use.encoder.find_weights(where, download=download) if shipped is None or seeds else shipped
+            if use.encoder.of_files and features is not None:
+                weights = head_beside(features.path)
             start: Path | EncoderUse | None = None
             if weights is None:
                 start = use.encoder.find_start(where, download=download)
@@ -119,13 +126,14 @@ class EncoderLookup:
         """
         start = use.start if use.encoder.keeps_head else None
         file = use.weights or (start if isinstance(start, Path) else None)
-        head = None if file is None else use.encoder.head_in(file)
+        head = use.encoder.outputs or (None if file is None else use.encoder.head_in(file))
         given, order, no_head = use.encoder.class_names, None, ""
-        sides = {"train": self._id.train.images, "test": self._id.test.images}
+        sides = self._id.sides
         try:
-            if head is not None and file is not None:
+            if head is not None:
+                source = "what gives the logits" if file is None or use.encoder.outputs else file.name
                 labelled = next((side for side in sides.values() if (side.labels >= 0).any()), self._id.test.images)
-                order = classes.of_head(head, file, labelled, given)
+                order = classes.of_head(head, source, labelled, given)
             elif given is not None:
                 order = classes.Order(given, True)
             places = {} if order is None else {split: classes.places(side, order) for split, side in sides.items()}

@@ -1,12 +1,13 @@
 """From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import methods
 from benchmark.jobs.base import Job
+from benchmark.jobs.calibrating import Calibrate
 from benchmark.jobs.encoding import Encode, TrainEncoder, encodes
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.illustrating import Illustrate
@@ -35,15 +36,17 @@ class Row:
     about: Mapping[str, Any]  # what the records of the row say of it
     reason: str
     selected: bool
-    measures: Mapping[str, Measure]  # by the name of the OOD set
-    speed: MeasureSpeed | None
-    pictures: tuple[Illustrate, ...]
+    measures: Mapping[str, Measure] = field(default_factory=dict)  # by the name of the OOD set
+    thresholds: Calibrate | None = None  # where there is no OOD set
+    speed: MeasureSpeed | None = None
+    pictures: tuple[Illustrate, ...] = ()
 
     @property
     def present(self) -> Iterator[tuple[Hashable, Any]]:
         """What there is now of all that its records depend on, as `records.fitting` names it."""
-        for measure in self.measures.values():
-            yield from fitting.parts({**measure.about, "depends": measure.depends})
+        cells: list[Measure | Calibrate] = [*self.measures.values(), *([self.thresholds] if self.thresholds else [])]
+        for cell in cells:
+            yield from fitting.parts({**cell.about, "depends": cell.depends})
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,15 @@ class Plan:
     broken: tuple[tuple[str, str], ...]  # sets whose files cannot be right, and why
     footnotes: tuple[str, ...]
 
-    def targets(self) -> Iterator[tuple[Row, Measure | MeasureSpeed | Illustrate]]:
+    def targets(self) -> Iterator[tuple[Row, Measure | Calibrate | MeasureSpeed | Illustrate]]:
         """What this run is to measure, row by row."""
         for row in self.rows:
             if row.selected:
                 for column in self.columns:
                     if column.selected and column.name in row.measures:
                         yield row, row.measures[column.name]
+                if row.thresholds is not None:
+                    yield row, row.thresholds
                 for pictures in row.pictures:
                     yield row, pictures
                 if row.speed is not None:
@@ -187,7 +192,7 @@ class _Planner:
             offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
             offers += f": {no_head}" if no_head else ""
             reason = self._portable(use if isinstance(use, str) else offers)
-            return Row(spec, about, reason, selected, {}, None, ())
+            return Row(spec, about, reason, selected)
         fit = None
         if type(method).fit is not Method.fit:
             fit = FitMethod(spec.method, settings, seed, self._encodes(use, self.train))
@@ -196,21 +201,21 @@ class _Planner:
             return Score(spec.method, settings, seed, fit, self._encodes(use, images))
 
         scored = score(self.test)
+        calibration = None if self.train.calibration is None else score(self.train.calibration)
         measures = {
-            column.name: Measure(
-                self.folder,
-                {**about, "ood": column.about},
-                scored,
-                score(column.images),
-                None if self.train.calibration is None else score(self.train.calibration),
-            )
+            column.name: Measure(self.folder, {**about, "ood": column.about}, scored, score(column.images), calibration)
             for column in self.columns
         }
+        alone = None if self.columns or calibration is None else Calibrate(self.folder, about, scored, calibration)
+        row = Row(spec, about, "", selected, measures, alone)
         if seed != (self.options.seeds or self.suite.seeds)[0]:
-            return Row(spec, about, "", selected, measures, None, ())
+            return row
+        of_images = not use.chain[0].encoder.of_files  # of features in files no image was ever decoded
         speed = MeasureSpeed(self.folder, spec.label, scored, self.options.device, self.options.batch_size)
-        return Row(
-            spec, about, "", selected, measures, speed if self.options.speed else None, self._pictures(scored, about)
+        return replace(
+            row,
+            speed=speed if self.options.speed and of_images else None,
+            pictures=self._pictures(scored, about),
         )
 
     def _encodes(self, use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
