@@ -307,7 +307,10 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
 
 def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, seconds: float) -> None:
     lines = [f"failed: {row}: {reason}" for row, reason in outcome.failed.items()]
-    lines += [f"skipped: {row}: {reason}" for row, reason in outcome.skipped.items()]
+    skipped: dict[str, list[str]] = {}
+    for row, reason in outcome.skipped.items():
+        skipped.setdefault(reason, []).append(row)
+    lines += [f"skipped: {', '.join(rows)}: {reason}" for reason, rows in skipped.items()]
     lines += [f"{name}: {images:,} images encoded" for name, images in passes.items()]
     lines.append(f"{outcome.measured} measured, {outcome.reused} reused, {seconds:.0f} s")
     lines.append(f"wrote {folder}: table.md, table.csv, table.tex, figures/, records/, scores/")

@@ -152,7 +152,7 @@ def is_features(path: Path) -> bool:
 
 
 def of_split(folder: Path, names: Sequence[str]) -> Path | None:
-    """The features in a folder that are called like one of these splits; the first that there is."""
+    """The features of the first of these splits that a folder has; None where it holds images, or there is none."""
     entries = {printable(entry.name).casefold(): entry for entry in sorted(folder.iterdir())}
     for name in names:
         there = [
@@ -160,8 +160,8 @@ def of_split(folder: Path, names: Sequence[str]) -> Path | None:
         ]
         if len(there) > 1:
             raise ValueError(f"{folder} holds {name} twice: {', '.join(entry.name for entry in there)}; keep one")
-        if there:
-            return there[0]
+        if there or name in entries:
+            return there[0] if there else None
     return None
 
 

@@ -131,7 +131,7 @@ class EncoderLookup:
         sides = self._id.sides
         try:
             if head is not None:
-                source = "what gives the logits" if file is None or use.encoder.outputs else file.name
+                source = "The network" if file is None or use.encoder.outputs else file.name
                 labelled = next((side for side in sides.values() if (side.labels >= 0).any()), self._id.test.images)
                 order = classes.of_head(head, source, labelled, given)
             elif given is not None:

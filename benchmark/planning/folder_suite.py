@@ -103,9 +103,10 @@ def _ood_sets(folder: Path) -> tuple[tuple[OODSet, ...], tuple[str, ...]]:
         left_out: Counter[str] = Counter()
         for entry in _entries(folder / group):
             if why := _no_set(entry, folder):
-                left_out[why] += why != "companion"
+                left_out[why] += 1
                 continue
             found.append((group, _name(entry.name if entry.is_dir() else entry.stem), entry))
+        del left_out["companion"]
         if left_out:
             kinds = ", ".join(f"{why} ({count:,})" for why, count in sorted(left_out.items()))
             notes.append(f"{group}: left out: {kinds}; a set is a folder, or a file of features")

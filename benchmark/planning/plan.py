@@ -179,7 +179,7 @@ class _Planner:
             "hyperparameters": settings,
             "seed": seed,
             "random_fit": random,
-            "resolution": self.options.resolution,
+            "resolution": self.options.resolution if self.train.images.features is None else "none",
             "id": about_images(self.test),
             "train": about_images(self.train),
             "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],

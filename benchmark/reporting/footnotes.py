@@ -8,6 +8,7 @@ import pandas as pd
 from benchmark.records.frames import ALL, COMMON, Record, View, results_of, speeds_of
 from benchmark.records.shortcuts import separable
 
+NONE = "none"  # of features in files, which were made of anything
 RESOLUTIONS = {
     "native": "every image goes from its own size straight to the encoder's",
     "id": "every image is first brought to the size of the ID images, so that size gives no set away",
@@ -64,6 +65,7 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
         *(
             f"Resolution {name}: {RESOLUTIONS.get(name, 'of images')}."
             for name in dict.fromkeys(record["resolution"] for record in done)
+            if name != NONE
         ),
         *_seeds(cells, view),
         *map(_sentence, view.footnotes),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 import torch
 from torch import Tensor
 
-from methods.base import Count, Head, Range
+from methods.base import Count, Head, Range, as_tensor
 from methods.device import tensors
 from methods.encoders.base import BadFile, Encoder, HeadClasses, Images, register
 
@@ -75,15 +75,16 @@ class FeatureReader(Encoder):
 
     def given(self, block: Mapping[str, Any]) -> dict[str, Tensor]:
         """All that it offers, float32 on the CPU, of a block of a file; ValueError where something of it is absent."""
-        found = {name: torch.as_tensor(values) for name, values in block.items() if name in self.offers}
-        if "logits" not in found and self.logits and self._head is not None:
+        found = {name: as_tensor(block[name], torch.float32) for name in self.offers if name in block}
+        for name, values in found.items():
+            columns = sum(self.layers) if name == "layers" else getattr(self, name)
+            if values.shape[1] != columns:
+                raise ValueError(f"{name} has {values.shape[1]:,} columns, not {columns:,}")
+        if "logits" not in found and "embedding" in found and self._head is not None:
             found["logits"] = self._head(found["embedding"])
         for name in self.offers:
-            columns = sum(self.layers) if name == "layers" else getattr(self, name)
             if name not in found:
                 raise ValueError(f"no {name}, which the suite's encoder `features` offers")
-            if found[name].shape[1] != columns:
-                raise ValueError(f"{name} has {found[name].shape[1]:,} columns, not {columns:,}")
         return found
 
     def check_head(self, block: Mapping[str, Any], rounding: float) -> None:
@@ -94,7 +95,7 @@ class FeatureReader(Encoder):
         """
         if self._head is None or "logits" not in block:
             return
-        embedding, logits = (torch.as_tensor(block[name]).double() for name in ("embedding", "logits"))
+        embedding, logits = (as_tensor(block[name], torch.float64) for name in ("embedding", "logits"))
         weight, bias = self._head.weight.double(), self._head.bias.double()
         share = (embedding.shape[1] + 2) * 2.0**-24 + 2 * max(rounding, self._rounding)
         allowed = share * (embedding.abs() @ weight.abs().T + bias.abs() + logits.abs())
