@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         type=_name,
         default=[],
         metavar="ROW",
-        help="only these: rows of the suite, registered methods, or method@encoder",
+        help="only these: rows of the suite, registered methods, method@encoder, or method:k=5 for other settings",
     )
     what.add_argument(
         "--ood",
@@ -112,6 +112,14 @@ def parser() -> argparse.ArgumentParser:
         type=_name,
         metavar="TIMM_NAME",
         help="another timm model in the place of the suite's pretrained encoder",
+    )
+    what.add_argument(
+        "--plugin",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE.py",
+        help="a Python file with methods of your own; may stand there several times",
     )
     what.add_argument(
         "--resolution",
@@ -164,6 +172,7 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--pdf", action="store_true", help="figures as PDF as well")
     how.add_argument("--no-speed", action="store_true", help="do not measure images per second")
+    how.add_argument("--debug", action="store_true", help="show the traceback of what fails")
     how.add_argument("--strict", action="store_true", help="absent sets and skipped rows are failures")
     instead = parse.add_argument_group("instead of running")
     instead.add_argument(
@@ -206,6 +215,14 @@ def _status(given: argparse.Namespace) -> int:
     if not sys.stderr.isatty():  # a log file wants a line now and then, not ten a second
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    try:
+        for file in given.plugin:
+            import methods
+
+            methods.load(file)
+    except ValueError as error:
+        print(f"error: --plugin: {error}", file=sys.stderr)
+        return 2
     if given.list:
         from benchmark.listing import listing
 
@@ -282,7 +299,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         report.write(planned, redraw=True, pdf=options.pdf)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
-    outcome = Runner(planned, worker).run()
+    outcome = Runner(planned, worker, debug=given.debug).run()
     print(report.text(planned))
     report.write(planned, pdf=options.pdf)
     for name, reason in planned.broken:
