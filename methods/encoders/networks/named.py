@@ -49,20 +49,19 @@ def build(library: Library, name: str, classes: int, size: int | None = None) ->
 
         config = timm.get_pretrained_cfg(name)
         fixed = size is not None and config is not None and config.fixed_input_size
-        network: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=classes, **({"img_size": size} if fixed else {})
-        )
+        sized: dict[str, Any] = {"img_size": size} if fixed else {}
+        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **sized)
         return network
     from torchvision import models
 
-    slow = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+    slow: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     sized = {"image_size": size} if name.startswith("vit_") and size is not None else {}
     network = models.get_model(name, weights=None, num_classes=classes, **slow, **sized)
     # said as timm says it, for `timm_models.PooledMaps`
     if isinstance(network, models.VisionTransformer):
-        network.num_prefix_tokens = 1  # type: ignore[assignment]
+        network.num_prefix_tokens = 1
     elif isinstance(network, models.SwinTransformer):
-        network.output_fmt = "NHWC"  # type: ignore[assignment]
+        network.output_fmt = "NHWC"
     return network
 
 
@@ -78,7 +77,7 @@ def reading(library: Library, name: str) -> Reading:
         return Reading(tuple(config.mean), tuple(config.std), config.input_size[-1], float(config.crop_pct), mode)
     from torchvision import models
 
-    does: Any = models.get_model_weights(name).DEFAULT.transforms()  # type: ignore[attr-defined]
+    does: Any = models.get_model_weights(name).DEFAULT.transforms()
     (size,), (short,) = does.crop_size, does.resize_size
     mode = "bicubic" if does.interpolation.value == "bicubic" else "bilinear"
     return Reading(tuple(does.mean), tuple(does.std), size, min(1.0, size / short), mode)
@@ -144,7 +143,8 @@ def best_fit(name: str, states: Mapping[Library, tuple[dict[str, Tensor], nn.Mod
     def misfit(library: Library) -> int:
         state, network = states[library]
         head, own = head_name(library, name), network.state_dict()
-        return len(state.keys() - own.keys()) + sum(
+        unknown = len(state.keys() - own.keys())
+        return unknown + sum(
             key not in state or (not key.startswith(f"{head}.") and state[key].shape != tensor.shape)
             for key, tensor in own.items()
         )
