@@ -80,8 +80,9 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--id",
         type=_name,
-        metavar="NAME|FILE.yaml",
-        help="the suite: one ID set with its OOD sets, encoders and rows (default: digits)",
+        metavar="NAME|FILE.yaml|DIR",
+        help="the suite: one ID set with its OOD sets, encoders and rows (default: digits); or a folder with id/train, "
+        "id/test, near/<set>, far/<set>, each of images, or of features (.npz, .safetensors, a folder of .npy)",
     )
     what.add_argument(
         "--methods",
@@ -180,6 +181,12 @@ def parser() -> argparse.ArgumentParser:
     )
     instead.add_argument("--plan", action="store_true", help="the jobs, their keys, and what is done already")
     instead.add_argument(
+        "--write-suite",
+        type=Path,
+        metavar="FILE.yaml",
+        help="the suite that the folder of --id stands for, to edit",
+    )
+    instead.add_argument(
         "--paper",
         type=_name,
         metavar="VIEW|all",
@@ -277,7 +284,7 @@ def _status(given: argparse.Namespace) -> int:
 
 def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.jobs.worker import Worker
-    from benchmark.planning import plan, suite
+    from benchmark.planning import folder_suite, plan
     from benchmark.reporting import report
     from benchmark.running.runner import Runner
     from benchmark.store.entries import Store
@@ -289,7 +296,12 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(views.show(given.paper, options))
         return 0
     looking_only = given.plan or given.redraw
-    planned = plan.make(suite.read(given.id or "digits"), options, download=not looking_only)
+    suite = folder_suite.asked(given.id or "digits")
+    if given.write_suite:
+        folder_suite.write(suite, given.write_suite)
+        print(f"wrote {given.write_suite}: run_all.py --id {given.write_suite}", file=sys.stderr)
+        return 0
+    planned = plan.make(suite, options, download=not looking_only)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     if given.plan:
         print(planned.describe(store))

@@ -9,7 +9,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from PIL import Image, UnidentifiedImageError
 
 from datasets import memory
 from datasets.files import open_regular
+
+if TYPE_CHECKING:
+    from datasets.features import FeatureFile
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -52,8 +55,10 @@ class ImageSet(ABC):
     labels (N,) int64, -1 = none; `classes`: the names whose index is the label, numbers where there are no names
     (`named`: whether there are). `fault`: why the labels that the files give are not used, where they cannot be: such
     a set has none. `metadata`: what the files say of themselves (JSON values); `notes`: the same for people, one short
-    phrase each.
+    phrase each. `features`: where they are, of a set of which they alone are there.
     """
+
+    features: "FeatureFile | None" = None
 
     def __init__(
         self,

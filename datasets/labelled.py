@@ -28,6 +28,7 @@ class _Labelled(ImageSet):
         )
         self.named = images.named
         self.digests = images.digests[rows]
+        self.features = images.features and images.features.taken(rows)
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         return self._images.read(self._rows[np.asarray(rows, dtype=np.int64)].tolist())

@@ -6,8 +6,10 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from datasets import features
 from datasets.catalogue import Entry
 from datasets.classes import spelled
+from datasets.features import FeatureSet
 from datasets.folder import FolderSet
 from datasets.images import ImageSet
 from datasets.parquet import ParquetSet
@@ -16,25 +18,31 @@ from datasets.walking import EXTRAS, has_images, printable
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation")
-_SPLITS = (*TRAIN, *TEST, "dev", "eval", "calibration")
+CALIBRATION = ("calibration",)
+_SPLITS = (*TRAIN, *TEST, "dev", "eval", *CALIBRATION)
 _NO_SPLIT = ""  # shards that are not called like a split
 _SERIES = re.compile(r"^(.*?)[-_.]?(\d+)-of-(\d+)", re.IGNORECASE)
 
 
 def of_path(folder: Path, split: str) -> ImageSet:
-    """The images of a split (`train` or `test`) in a folder of the user's.
+    """The images, or features, of a split (`train`, `test` or `calibration`) in a folder of the user's.
 
     Where the folder has splits, in the names of its shards or as sub-folders, that split counts and no other; for
     `test` a folder without splits is one set. Shards may lie in the folder itself or in one sub-folder, as in a
     repository of Hugging Face. ValueError for files that cannot be right.
     """
     name = printable(os.path.basename(os.path.realpath(folder))) or "/"
+    if features.is_features(folder) and split == "test":
+        name = name if os.path.isdir(folder) else os.path.splitext(name)[0]
+        return FeatureSet(name, split, folder, title=name)
+    wanted = {"train": TRAIN, "calibration": CALIBRATION}.get(split, (*TEST, _NO_SPLIT, *TRAIN))
+    if (found := features.of_split(folder, wanted)) is not None:
+        return FeatureSet(name, split, found, title=name)
     place = _place(folder)
     shards = {} if place is None else by_split(place)
     children = _folders(folder)
     if place is None:
         shards = {split: files for split in _SPLITS if (files := _parquet(children.get(split)))}
-    wanted = TRAIN if split == "train" else (*TEST, _NO_SPLIT, *TRAIN)
     if shards:
         chosen = next((name for name in wanted if name in shards), None)
         if chosen is not None:
@@ -48,10 +56,16 @@ def of_path(folder: Path, split: str) -> ImageSet:
             there = [other for other, child in children.items() if other != chosen and has_images(child)]
             notes = _others(split, chosen, there)
             return FolderSet(name, split, children[chosen], title=name, notes=notes)
-    if split == "train" or shards:
+    if split != "test" or shards:
         kind = "training" if split == "train" else split
         raise ValueError(f"{folder} has no {kind} split: an ID set needs train/ and test/, or train-*.parquet")
     return FolderSet(name, split, folder, title=name)
+
+
+def has_calibration(folder: Path) -> bool:
+    """Whether a folder of the user's holds images or features to calibrate on."""
+    there = features.of_split(folder, CALIBRATION) is not None or "calibration" in _folders(folder)
+    return there or "calibration" in by_split(folder)
 
 
 def of_entry(entry: Entry, split: str, folder: Path) -> ImageSet | None:

@@ -8,10 +8,11 @@ from datasets import catalogue, layout
 from datasets.catalogue import Entry
 from datasets.download import FOLDER, complete
 from datasets.download import download as fetch
+from datasets.features import is_features
 from datasets.images import ImageSet, Missing
 from datasets.walking import has_images, printable
 
-__all__ = ["ImageSet", "Missing", "find", "is_path", "present"]
+__all__ = ["ImageSet", "Missing", "find", "has_calibration", "is_path", "present"]
 
 
 def is_path(name: str) -> bool:
@@ -34,7 +35,7 @@ def find(name_or_path: str, split: str, data: Path | None, *, download: bool = F
 def _found(name_or_path: str, split: str, data: Path | None, download: bool) -> ImageSet:
     if is_path(name_or_path):
         path = Path(os.path.expanduser(name_or_path))
-        if not os.path.isdir(path):
+        if not os.path.isdir(path) and not is_features(path):
             raise ValueError(f"there is no folder {path}; name a folder of images or of parquet files, or a data set")
         return layout.of_path(path, split)
     entry = catalogue.get(name_or_path)
@@ -55,6 +56,12 @@ def _found(name_or_path: str, split: str, data: Path | None, download: bool) -> 
     if found is None:
         raise Missing(entry.name, f"nothing of its {split} split in {data / entry.name}; {entry.how_to_get}")
     return found
+
+
+def has_calibration(name_or_path: str) -> bool:
+    """Whether a folder of the user's has images of its own to calibrate on."""
+    path = Path(os.path.expanduser(name_or_path))
+    return is_path(name_or_path) and os.path.isdir(path) and layout.has_calibration(path)
 
 
 def present(name: str, data: Path | None, split: str | None = None) -> bool:

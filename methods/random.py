@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
+import torch
 from torch import Tensor
 
 from methods.base import Features, Method, register
@@ -13,10 +14,10 @@ from methods.vectors.noise import hashed, uniform
 @register("random")
 @dataclass
 class Random(Method):
-    """Uniform in (0, 1), a function of the seed and of the image's pixels alone.
+    """Uniform in (0, 1), a function of the seed and of the image's pixels alone, or of another `feature` of it.
 
     Not of its index: two sets of one size would get the same scores, and an AUROC of exactly .5 whatever the harness
-    did with them. Images that are the same, pixel for pixel, get one score.
+    did with them. Images that are the same, number for number, get one score.
     """
 
     title = "Random"
@@ -25,9 +26,16 @@ class Random(Method):
     fitted = ("seed",)
     random_fit = True
 
+    feature: Literal["pixels", "embedding", "logits", "layers"] = "pixels"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.__dict__["reads"] = (self.feature,)  # hides the class's, which is the default's
+
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         self.seed = seed
         return self
 
     def score(self, x: Features) -> Tensor:
-        return uniform(hashed(x.need("pixels")), seed=int(self.seed))
+        rows = x.need(self.feature).contiguous()
+        return uniform(hashed(rows.view(torch.uint8)), seed=int(self.seed))

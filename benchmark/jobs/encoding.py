@@ -19,6 +19,7 @@ from benchmark.store.entries import Arrays, Store
 from datasets.loading import batches, in_memory
 from methods.base import CannotRun, Features, Head
 from methods.encoders import registry
+from methods.encoders.features import FeatureReader
 from methods.encoders.images import preprocessing
 
 CHUNK_IMAGES = 512  # a kill loses no more encoding than this and the batches at either end
@@ -166,6 +167,12 @@ class Encode(Job):
             encoder = worker.open(self.use)
             for block in base[position:].blocks(4096):
                 yield _on_cpu(encoder.encode(block.need("embedding").to(worker.device)))
+            return
+        if self.images.images.features is not None:
+            reader = worker.open(self.use)
+            assert isinstance(reader, FeatureReader)  # planning lets no other read them
+            for features in self.images.images.features.blocks(self.images.rows[position:]):
+                yield _on_cpu(reader.given(features))
             return
         before: dict[str, Tensor] | None = None
         for batch in batches(self.images.images, self.images.rows[position:], worker.batch_size, keep=True):

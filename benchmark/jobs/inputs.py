@@ -116,17 +116,22 @@ class EncoderUse:
     def view(self, images: Selection) -> Selection:
         """Images of the ID set with labels in the order of its head."""
         places = self.places.get(images.images.split)
-        if places is None:
+        calibration = None if images.calibration is None else self.view(images.calibration)
+        if places is None and calibration is images.calibration:
             return images
-        below = images.calibration
-        return replace(images, places=places, calibration=None if below is None else replace(below, places=places))
+        return replace(images, places=places, calibration=calibration)
 
     def may_know(self, images: Selection) -> bool:
         """Whether the file that it comes from may have been trained on these ID calibration images.
 
         That it was not, a header says: another set of the catalogue under `trained_on`, or `without` these images. A
-        public network, which has the name of its `model`, was trained on ImageNet.
+        public network, which has the name of its `model`, was trained on ImageNet. What a user puts aside to calibrate
+        on is taken at their word.
         """
+        if images.images.split == "calibration":
+            return False
+        if self.encoder.of_files:
+            return True
         if self.base is not None and self.base.may_know(images):
             return True
         file = self.weights or self.start

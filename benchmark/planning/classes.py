@@ -1,7 +1,6 @@
 """Classes are matched by name: which number of a set, and which output of a head, stand for the same class."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -32,24 +31,22 @@ class Order:
         return cls(images.classes, images.named)
 
 
-def of_head(head: HeadClasses, file: Path, id_set: ImageSet, given: tuple[str, ...] | None) -> Order:
-    """The order of a head's outputs: as its file, the suite or the set that it was trained on says.
+def of_head(head: HeadClasses, source: str, id_set: ImageSet, given: tuple[str, ...] | None) -> Order:
+    """The order of a head's outputs: as its `source` (a file), the suite or the set that it was trained on says.
 
     A file that says nothing is taken to have that of the ID set, if it has as many classes. Differ where it has not.
     """
     if given is not None and head.names is not None and given != head.names:
-        raise Differ(f"the suite names other classes than the header of {file.name}")
+        raise Differ(f"the suite names other classes than the header of {source}")
     names = given or head.names or _trained_on(head, id_set)
     if names is not None:
         return Order(names, True)
     if not id_set.named:
         return Order(tuple(map(str, range(head.count))), False)
     if head.count != len(id_set.classes):
-        raise Differ(
-            f"{file.name} does not name its {head.count} classes, and {id_set.title} has {len(id_set.classes)}"
-        )
+        raise Differ(f"{source} does not name its {head.count} classes, and {id_set.title} has {len(id_set.classes)}")
     shown = id_set.classes if head.count <= _SHOWN else (*id_set.classes[:3], "...", id_set.classes[-1])
-    note = f"{file.name} does not name its classes; taken as {id_set.title}'s in this order: {', '.join(shown)}"
+    note = f"{source} does not name its classes; taken as {id_set.title}'s in this order: {', '.join(shown)}"
     return Order(id_set.classes, True, note)
 
 

@@ -3,11 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from benchmark.jobs.inputs import EncoderUse, Selection
+from benchmark.jobs.inputs import EncoderUse
 from benchmark.planning import classes
+from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, Suite, UsageError
-from datasets.sources import ImageSet
+from datasets.features import head_beside
 from methods.base import CannotRun
 from methods.encoders.base import BadFile
 
@@ -19,9 +20,7 @@ class EncoderLookup:
         self,
         suite: Suite,
         options: Options,
-        train: Selection,
-        test: ImageSet,
-        size: int,
+        known: IDImages,
         wanted: set[str],
         *,
         download: bool,
@@ -30,8 +29,7 @@ class EncoderLookup:
         """Wanted encoders whose weights are not there, and how to get them."""
         self.broken: list[tuple[str, str]] = []
         """Wanted encoders whose weights cannot be right, and why."""
-        self._suite, self._options, self._train, self._test = suite, options, train, test
-        self._size, self._download = size, download
+        self._suite, self._options, self._id, self._download = suite, options, known, download
         self._wanted = wanted | {str(suite.encoders[name].settings.get("base")) for name in wanted}
         self._of_seed: dict[tuple[str, int], EncoderUse] = {}
         self._found: dict[str, EncoderUse | str] = {}
@@ -69,8 +67,12 @@ class EncoderLookup:
             spec.settings,
             title=spec.title or _title(spec, base),
             precision=self._options.precision,
-            match=self._size if self._options.resolution == "id" else None,
+            match=self._id.size if self._options.resolution == "id" else None,
         )
+        features = self._id.train.images.features
+        if base is None and use.encoder.of_files != (features is not None):
+            kinds = ("images", "features") if use.encoder.of_files else ("features", "images")
+            return f"{name} reads {kinds[1]}; {self._id.train.images.title} holds {kinds[0]}"
         if use.encoder.learns == "embedding":
             use = replace(use, base=base)
         elif base is not None and not (base.weights or base.trained_here):
@@ -81,6 +83,8 @@ class EncoderLookup:
             # what the suite ships is used where nobody asks for other trainings, and as that of seed 0
             shipped = use.encoder.find_shipped(self._suite.folder) if not seeds or 0 in seeds else None
             weights = use.encoder.find_weights(where, download=download) if shipped is None or seeds else shipped
+            if use.encoder.of_files and features is not None:
+                weights = head_beside(features.path)
             start: Path | EncoderUse | None = None
             if weights is None:
                 start = use.encoder.find_start(where, download=download)
@@ -91,12 +95,12 @@ class EncoderLookup:
         except CannotRun as error:
             return self._without(name, self.absent, error)
         trains = bool(use.encoder.learns) and weights is None
-        if trains and use.encoder.supervised and (self._train.labels < 0).any():
-            return f"{name} is trained with labels; {self._train.images.title} has none"
+        if trains and use.encoder.supervised and (self._id.train.labels < 0).any():
+            return f"{name} is trained with labels; {self._id.train.images.title} has none"
         below = base
         if start is None and base is not None and use.base is None:
             start = _file_or_use(base)
-        use = replace(use, weights=weights, train=self._train if trains else None, start=start)
+        use = replace(use, weights=weights, train=self._id.train if trains else None, start=start)
         try:
             use = self._in_order(use, below) if below is not None else self._matched(use)
             if weights is not None:
@@ -124,13 +128,14 @@ class EncoderLookup:
         """
         start = use.start if use.encoder.keeps_head else None
         file = use.weights or (start if isinstance(start, Path) else None)
-        head = None if file is None else use.encoder.head_in(file)
+        head = use.encoder.outputs or (None if file is None else use.encoder.head_in(file))
         given, order, no_head = use.encoder.class_names, None, ""
-        sides = {"train": self._train.images, "test": self._test}
+        sides = self._id.sides
         try:
-            if head is not None and file is not None:
-                labelled = next((side for side in sides.values() if (side.labels >= 0).any()), self._test)
-                order = classes.of_head(head, file, labelled, given)
+            if head is not None:
+                source = "what gives the logits" if file is None or use.encoder.outputs else file.name
+                labelled = next((side for side in sides.values() if (side.labels >= 0).any()), self._id.test.images)
+                order = classes.of_head(head, source, labelled, given)
             elif given is not None:
                 order = classes.Order(given, True)
             places = {} if order is None else {split: classes.places(side, order) for split, side in sides.items()}
@@ -148,7 +153,7 @@ class EncoderLookup:
     def _in_order(self, use: EncoderUse, below: EncoderUse) -> EncoderUse:
         """With the order of classes that the encoder below has, in its training too."""
         use = replace(use, places=below.places)
-        return use if use.train is None else replace(use, train=use.view(self._train))
+        return use if use.train is None else replace(use, train=use.view(self._id.train))
 
 
 def _file_or_use(start: "Path | EncoderUse | None") -> "Path | EncoderUse | None":

@@ -1,59 +1,31 @@
 """From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
 
-import os
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import methods
 from benchmark.jobs.base import Job
+from benchmark.jobs.calibrating import Calibrate
 from benchmark.jobs.encoding import Encode, TrainEncoder, encodes
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.illustrating import Illustrate
-from benchmark.jobs.inputs import EncoderUse, Selection, calibrated
+from benchmark.jobs.inputs import EncoderUse, Selection
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.timing import MeasureSpeed
-from benchmark.planning import choosing, departures
-from benchmark.planning import suite as suites
+from benchmark.planning import changing, choosing, departures, id_images
+from benchmark.planning.columns import Column, ColumnLookup, about_images
 from benchmark.planning.encoders import EncoderLookup
+from benchmark.planning.id_images import BadData
 from benchmark.planning.options import Options, results_folder
-from benchmark.planning.overlaps import Overlaps
-from benchmark.planning.suite import OODSet, RowSpec, Suite, UsageError
+from benchmark.planning.suite import RowSpec, Suite
 from benchmark.records import fitting
 from benchmark.store.entries import Store
-from datasets import catalogue
-from datasets.altered import AlteredSet
-from datasets.labelled import labelled
-from datasets.sources import ImageSet, Missing, find, is_path
-from datasets.walking import printable
 from methods.base import Method, hyperparameters
 
-
-class BadData(Exception):
-    """The ID set's files cannot be right: there is nothing to run on."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """An OOD set of the table, and its images."""
-
-    spec: OODSet
-    name: str
-    title: str
-    images: Selection
-    stands_in_for: str | None
-    selected: bool
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What a record says of its OOD set."""
-        return {
-            **_about_images(self.images),
-            "group": self.spec.group,
-            "stands_in_for": self.stands_in_for,
-        }
+__all__ = ["BadData", "Plan", "Row", "make"]
 
 
 @dataclass(frozen=True)
@@ -64,15 +36,17 @@ class Row:
     about: Mapping[str, Any]  # what the records of the row say of it
     reason: str
     selected: bool
-    measures: Mapping[str, Measure]  # by the name of the OOD set
-    speed: MeasureSpeed | None
-    pictures: tuple[Illustrate, ...]
+    measures: Mapping[str, Measure] = field(default_factory=dict)  # by the name of the OOD set
+    thresholds: Calibrate | None = None  # where there is no OOD set
+    speed: MeasureSpeed | None = None
+    pictures: tuple[Illustrate, ...] = ()
 
     @property
     def present(self) -> Iterator[tuple[Hashable, Any]]:
         """What there is now of all that its records depend on, as `records.fitting` names it."""
-        for measure in self.measures.values():
-            yield from fitting.parts({**measure.about, "depends": measure.depends})
+        cells: list[Measure | Calibrate] = [*self.measures.values(), *([self.thresholds] if self.thresholds else [])]
+        for cell in cells:
+            yield from fitting.parts({**cell.about, "depends": cell.depends})
 
 
 @dataclass(frozen=True)
@@ -87,13 +61,15 @@ class Plan:
     broken: tuple[tuple[str, str], ...]  # sets whose files cannot be right, and why
     footnotes: tuple[str, ...]
 
-    def targets(self) -> Iterator[tuple[Row, Measure | MeasureSpeed | Illustrate]]:
+    def targets(self) -> Iterator[tuple[Row, Measure | Calibrate | MeasureSpeed | Illustrate]]:
         """What this run is to measure, row by row."""
         for row in self.rows:
             if row.selected:
                 for column in self.columns:
                     if column.selected and column.name in row.measures:
                         yield row, row.measures[column.name]
+                if row.thresholds is not None:
+                    yield row, row.thresholds
                 for pictures in row.pictures:
                     yield row, pictures
                 if row.speed is not None:
@@ -139,31 +115,16 @@ class _Planner:
     """Looks up what a suite names, and ties the jobs together."""
 
     def __init__(self, suite: Suite, options: Options, download: bool) -> None:
-        self.options, self.download = options, download
+        self.options = options
         self.folder = results_folder(suite.name, options)
-        self.footnotes: list[str] = []
-        self.absent: list[tuple[str, str]] = []
-        self.broken: list[tuple[str, str]] = []
         self._illustrated: set[str] = set()
         self._passes: dict[tuple[EncoderUse, Selection], tuple[Encode, ...]] = {}
-        self.suite = self._changed(suite)
-        limit_train = options.limit_train
-        if limit_train is None and options.quick:
-            limit_train = suite.quick.limit_train
-        try:
-            train, test = (self._id_set(split) for split in ("train", "test"))
-            self.train = Selection(train, limit_train, balanced=True)
-            if self.suite.calibrate:
-                self.train = calibrated(self.train)
-            self.test = Selection(test, options.limit)
-            self.size = self.suite.id.size or min(test.read([0])[0].shape[:2])
-            self.overlaps = Overlaps(self.train, self.test)
-        except (ValueError, OSError) as error:
-            raise BadData(str(error)) from None
-        test.notes = (*test.notes, *self.overlaps.notes(self.test, "training"))
+        self.suite, self.footnotes = changing.changed(suite, options)
+        self.id = id_images.look_up(self.suite, options, download=download)
+        self.train, self.test = self.id.train, self.id.test
         if options.resolution == "id":
             self.footnotes.append(
-                f"--resolution id: every image was first brought to {self.size} x {self.size} pixels "
+                f"--resolution id: every image was first brought to {self.id.size} x {self.id.size} pixels "
                 "(short side, centre crop, antialiased bicubic)."
             )
         if options.limit is not None:
@@ -171,36 +132,12 @@ class _Planner:
         self.rows = choosing.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
         self._chosen = {row.label for row in self.rows}
         self._offered = {name: choosing.offered(self.suite, name) for name in self.suite.encoders}
-        self.columns = [column for spec in self._ood() if (column := self._column(spec)) is not None]
-        self.columns = self._named_apart()
+        sets = ColumnLookup(self.suite, options, self.id, download=download)
+        self.columns = sets.columns
         wanted = {row.encoder for row in self.rows}
-        self.encoders = EncoderLookup(
-            self.suite, options, self.train, self.test.images, self.size, wanted, download=download
-        )
-        self.absent += self.encoders.absent
-        self.broken += self.encoders.broken
-
-    def _id_set(self, split: str) -> ImageSet:
-        """A split of the ID set: its labels must be right, and images without one are left out."""
-        images = find(self.suite.id.set, split, self.options.data, download=self.download)
-        if images.fault:
-            raise ValueError(f"{images.name} ({split}): {images.fault}")
-        return labelled(images)
-
-    def _changed(self, suite: Suite) -> Suite:
-        """The suite as --pretrained and --quick change it, with a footnote for each."""
-        options = self.options
-        if options.pretrained is not None:
-            before = {spec.settings["model"] for spec in suite.encoders.values() if spec.kind == "pretrained"}
-            suite = suites.with_pretrained(suite, options.pretrained)
-            self.footnotes.append(
-                f"--pretrained: {options.pretrained}, with its own feature maps, stands in for "
-                f"{', '.join(sorted(before))}: not comparable with the published numbers."
-            )
-        if options.quick:
-            suite = suites.quickened(suite)
-            self.footnotes.append("--quick: short trainings on few images: not comparable with a whole run.")
-        return suite
+        self.encoders = EncoderLookup(self.suite, options, self.id, wanted, download=download)
+        self.absent = [*sets.absent, *self.encoders.absent]
+        self.broken = [*sets.broken, *self.encoders.broken]
 
     def plan(self) -> Plan:
         specs = {row.label: row for row in (*self.suite.rows, *self.rows)}
@@ -226,84 +163,6 @@ class _Planner:
         options = self.options
         return words.replace(f"{options.data}", "DATA").replace(f"{options.weights}", "WEIGHTS")
 
-    def _ood(self) -> list[OODSet]:
-        """The suite's OOD sets, and those that --ood names beside them."""
-        specs = list(self.suite.ood)
-        for name in self.options.ood:
-            if not any(name in (spec.set, spec.stand_in) for spec in specs):
-                if not is_path(name):
-                    try:
-                        catalogue.get(name)
-                    except ValueError as error:
-                        raise UsageError(f"--ood: {error}") from None
-                specs.append(OODSet(set=name))
-        return specs
-
-    def _column(self, spec: OODSet) -> Column | None:
-        """An OOD set that is there, or what stands in for it; else None, and it is noted as absent."""
-        options = self.options
-        wanted = not options.ood or spec.set in options.ood or spec.stand_in in options.ood
-        stands_in_for = None
-        if spec.group == "control":
-            images: ImageSet = AlteredSet(self.test.images, spec.set)
-            return Column(spec, images.name, images.title, Selection(images, options.limit), None, wanted)
-        try:
-            found = self._looked_up(spec.set, wanted, self.download and wanted)
-        except Missing as missing:
-            stands_in_for = spec.set if suites.is_path(spec.set) else catalogue.get(spec.set).title
-            if wanted:
-                self.absent.append((stands_in_for, str(missing)))
-            if spec.stand_in is None:
-                return None
-            try:
-                found = self._looked_up(spec.stand_in, wanted, download=False)
-            except Missing:
-                return None
-        if found is None:
-            return None
-        if found.fingerprint == self.test.images.fingerprint:
-            raise UsageError(f"--ood {spec.set}: this is the ID test set itself")
-        selection = Selection(found, options.limit)
-        found.notes = (*found.notes, *self.overlaps.notes(selection, "test", "training"))
-        return Column(spec, found.name, found.title, selection, stands_in_for, wanted)
-
-    def _looked_up(self, name: str, wanted: bool, download: bool) -> ImageSet | None:
-        """An OOD set; None where its files cannot be read or cannot be right, which stops it alone and is told."""
-        if is_path(name) and not os.path.isdir(os.path.expanduser(name)):
-            if name in self.options.ood:
-                raise UsageError(f"--ood: there is no folder {printable(name)}")
-            raise Missing(printable(name), "there is no such folder")
-        try:
-            images = find(name, "test", self.options.data, download=download)
-            images.read([0])
-            assert len(images.digests) == len(images)  # every file is read here, once
-        except (ValueError, OSError) as error:
-            if wanted:
-                self.broken.append((printable(name), str(error)))
-            return None
-        return images
-
-    def _named_apart(self) -> list[Column]:
-        """The columns under names of their own: of two sets of one name the later folder gets its parent's before."""
-        named = [(self.suite.id.set, [self.train, self.test])]
-        named += [((c.spec.stand_in if c.stands_in_for else None) or c.spec.set, [c.images]) for c in self.columns]
-        taken: set[str] = set()
-        for where, selections in sorted(named, key=lambda each: is_path(each[0])):
-            name, parts = selections[0].images.name, Path(where).resolve().parts if is_path(where) else ()
-            depth = 1
-            while name in taken and depth < len(parts):
-                depth += 1
-                name = "/".join(parts[-depth:])
-            if name in taken:
-                raise UsageError(f"two sets are called {name!r}: one of them is the other, or needs another name")
-            taken.add(name)
-            if depth > 1:
-                for selection in selections:
-                    selection.images.name = selection.images.title = name
-        return [
-            replace(column, name=column.images.images.name, title=column.images.images.title) for column in self.columns
-        ]
-
     def _row(self, spec: RowSpec, method: Method, seed: int, random: bool) -> Row:
         """The jobs of one row with one seed; `random`: whether another seed would give other scores."""
         use = self.encoders[spec.encoder]
@@ -321,8 +180,8 @@ class _Planner:
             "seed": seed,
             "random_fit": random,
             "resolution": self.options.resolution,
-            "id": _about_images(self.test),
-            "train": _about_images(self.train),
+            "id": about_images(self.test),
+            "train": about_images(self.train),
             "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
         }
         selected = spec.label in self._chosen
@@ -333,7 +192,7 @@ class _Planner:
             offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
             offers += f": {no_head}" if no_head else ""
             reason = self._portable(use if isinstance(use, str) else offers)
-            return Row(spec, about, reason, selected, {}, None, ())
+            return Row(spec, about, reason, selected)
         fit = None
         if type(method).fit is not Method.fit:
             fit = FitMethod(spec.method, settings, seed, self._encodes(use, self.train))
@@ -342,27 +201,27 @@ class _Planner:
             return Score(spec.method, settings, seed, fit, self._encodes(use, images))
 
         scored = score(self.test)
+        calibration = None if self.train.calibration is None else score(self.train.calibration)
         measures = {
-            column.name: Measure(
-                self.folder,
-                {**about, "ood": column.about},
-                scored,
-                score(column.images),
-                None if self.train.calibration is None else score(self.train.calibration),
-            )
+            column.name: Measure(self.folder, {**about, "ood": column.about}, scored, score(column.images), calibration)
             for column in self.columns
         }
+        alone = None if self.columns or calibration is None else Calibrate(self.folder, about, scored, calibration)
+        row = Row(spec, about, "", selected, measures, alone)
         if seed != (self.options.seeds or self.suite.seeds)[0]:
-            return Row(spec, about, "", selected, measures, None, ())
+            return row
+        of_images = not use.chain[0].encoder.of_files  # of features in files no image was ever decoded
         speed = MeasureSpeed(self.folder, spec.label, scored, self.options.device, self.options.batch_size)
-        return Row(
-            spec, about, "", selected, measures, speed if self.options.speed else None, self._pictures(scored, about)
+        return replace(
+            row,
+            speed=speed if self.options.speed and of_images else None,
+            pictures=self._pictures(scored, about),
         )
 
     def _encodes(self, use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
         """The same passes for every row, so that their keys are computed once."""
         if (use, images) not in self._passes:
-            of_id = images in (self.train, self.test, self.train.calibration)
+            of_id = images in self.id.selections
             self._passes[use, images] = encodes(use, use.view(images) if of_id else images)
         return self._passes[use, images]
 
@@ -384,21 +243,3 @@ class _Planner:
 def _row_title(spec: RowSpec, method: Method) -> str:
     title = method.title or spec.method
     return f"{title} ({spec.name})" if spec.name not in (None, spec.method) else title
-
-
-def _about_images(images: Selection) -> dict[str, Any]:
-    """What a record says of a set of images."""
-    return {
-        "name": images.images.name,
-        "title": images.images.title,
-        "split": images.images.split,
-        "n": len(images.rows),
-        "of": len(images.images),
-        "notes": [*images.images.notes, *_held_out(images.calibration)],
-    }
-
-
-def _held_out(calibration: Selection | None) -> list[str]:
-    if calibration is None:
-        return []
-    return [f"{len(calibration.rows):,} others are kept out of every training, to calibrate on"]

@@ -5,9 +5,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from benchmark.planning import yaml_reader
 from methods.base import nearest
@@ -17,7 +17,7 @@ MANY = 10**9  # images: more than any data set has
 LARGEST_SEED = 2**63 - 1
 _PLAIN = re.compile(r"\w[\w .@-]{0,99}")  # a folder's name that leads nowhere; `+` and `=` stand between its parts
 T = TypeVar("T")
-_TAKEN = ("papers", "published")  # folders of results that are no suite's
+TAKEN = ("papers", "published")  # folders of results that are no suite's
 
 
 class UsageError(ValueError):
@@ -31,27 +31,40 @@ class _Strict(BaseModel):
 
 
 Limit = Annotated[int, Field(ge=1, le=MANY)]
+Name = Annotated[str, Field(pattern=r"^\S(.{0,98}\S)?$")]
 AsTuple = Field(strict=False)  # a list of YAML's
 
 
 class IDSet(_Strict):
-    """The data set that the methods know. `size` of its images in pixels: by default the short side of the first."""
+    """The data set that the methods know. `size` of its images in pixels: by default the short side of the first.
+
+    `name`: what a folder is called in tables and records, where not as itself.
+    """
 
     set: str
+    name: Name | None = None
     size: int | None = Field(default=None, ge=1, le=1 << 14)
 
 
 class OODSet(_Strict):
     """A set to be flagged. `stand_in` takes its place, under its own name, where the set itself is absent.
 
-    `published`: the set's name in the reference tables. Of the group "control" `set` is an alteration of the ID test
-    set (`datasets.altered`), which a detector of anything but resolution does not flag; no average counts it.
+    `name`: as the ID set's. `published`: the set's name in the reference tables. Of the group "control" `set` is an
+    alteration of the ID test set (`datasets.altered`), which a detector of anything but resolution does not flag; no
+    average counts it.
     """
 
     set: str
     group: Literal["near", "far", "control"] = "far"
+    name: Name | None = None
     stand_in: str | None = None
     published: str | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What `--ood` may call it."""
+        stem = {Path(self.set).name, Path(self.set).stem} if is_path(self.set) else set()
+        return frozenset({self.set, self.stand_in or self.set, self.name or self.set, *stem})
 
 
 class EncoderSpec(_Strict):
@@ -98,13 +111,13 @@ class Suite(_Strict):
     """What to run. Read it with `read`.
 
     `calibrate`: calibration images are taken out of the training set before every fit and every training, and records
-    carry thresholds. Published protocols fit on all of it.
+    carry thresholds. Published protocols fit on all of it. Without OOD sets it has nothing but thresholds.
     """
 
     name: str
     title: str
     id: IDSet
-    ood: tuple[OODSet, ...] = Field(min_length=1, strict=False)
+    ood: tuple[OODSet, ...] = Field(strict=False)
     encoders: dict[str, EncoderSpec] = Field(min_length=1)
     rows: tuple[RowSpec, ...] = Field(min_length=1, strict=False)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, max_length=1000, strict=False)
@@ -112,18 +125,32 @@ class Suite(_Strict):
     quick: Quick = Quick()
     published: Published | None = None
     _folder: Path = PrivateAttr(SUITES)
+    _notes: tuple[str, ...] = PrivateAttr(())
 
     @property
     def folder(self) -> Path:
         """Where the suite's file lies, and what it ships."""
         return self._folder
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out of the folder that it was made of, for people."""
+        return self._notes
+
     @field_validator("name")
     @classmethod
     def _a_folder(cls, name: str) -> str:
-        if not _PLAIN.fullmatch(name) or name in _TAKEN:
+        if not _PLAIN.fullmatch(name) or name in TAKEN:
             raise ValueError(f"{name!r:.60} cannot name a folder of results: letters, digits, space, _ . @ - can")
         return name
+
+    @model_validator(mode="after")
+    def _something_to_measure(self) -> Self:
+        if not self.ood and not self.calibrate:
+            raise ValueError(
+                "without an OOD set there is nothing to measure but thresholds, which need calibrate: true"
+            )
+        return self
 
     @field_validator("rows")
     @classmethod
@@ -161,7 +188,7 @@ def names() -> list[str]:
 def read(name: str) -> Suite:
     """The suite `name`, or the one in a YAML file. UsageError, in one line, for whatever is wrong with it."""
     if not name.endswith((".yaml", ".yml")) and "/" in name:
-        raise UsageError(f"--id {name}: a suite is a name, or a file that ends in .yaml")
+        raise UsageError(f"--id {name}: a suite is a name, a file that ends in .yaml, or a folder that is there")
     path = Path(name) if name.endswith((".yaml", ".yml")) else SUITES / f"{name}.yaml"
     if path.parent == SUITES and path.stem not in names():
         raise UsageError(f"no suite {name!r}; {nearest(name, names())}")
@@ -177,7 +204,7 @@ def read(name: str) -> Suite:
     try:
         suite = Suite.model_validate(content)
     except ValidationError as error:
-        raise UsageError(f"{path}: {_first_fault(error)}") from None
+        raise UsageError(f"{path}: {first_fault(error)}") from None
     suite._folder = path.parent
     _check_names(suite, path)
     suite = _with_paths(suite, path.parent)
@@ -199,8 +226,10 @@ _PARTS: dict[str, type[BaseModel]] = {
 }
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValueError) -> str:
     """One line for the first thing that is wrong."""
+    if not isinstance(error, ValidationError):
+        return str(error)
     fault = error.errors()[0]
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
@@ -282,44 +311,3 @@ def _with_paths(suite: Suite, folder: Path) -> Suite:
             "ood": tuple(map(resolved, suite.ood)),
         }
     )
-
-
-def quickened(suite: Suite) -> Suite:
-    """The suite with what `--quick` puts in the place of its settings."""
-    return suite.model_copy(
-        update={
-            "encoders": {
-                name: spec.model_copy(update={"settings": {**spec.settings, **spec.quick}})
-                for name, spec in suite.encoders.items()
-            },
-            "rows": tuple(row.model_copy(update={"settings": {**row.settings, **row.quick}}) for row in suite.rows),
-        }
-    )
-
-
-_MAPS = {"resnet50": ["layer1", "layer2", "layer3"]}  # that the DLSR paper reads of other networks (Tables 6 and 7)
-
-
-def with_pretrained(suite: Suite, model: str) -> Suite:
-    """The suite with another timm model in the place of its pretrained encoder, with that model's own maps.
-
-    Of a network of the DLSR paper the maps that it reads; of others all that timm lists.
-    """
-    maps = _MAPS.get(model.partition(".")[0])
-    replaced = {
-        name: spec.model_copy(
-            update={
-                "settings": {
-                    **{key: value for key, value in spec.settings.items() if key != "layers"},
-                    "model": model,
-                    **({} if maps is None else {"layers": maps}),
-                },
-                "title": None,
-            }
-        )
-        for name, spec in suite.encoders.items()
-        if spec.kind == "pretrained"
-    }
-    if not replaced:
-        raise UsageError(f"--pretrained: the suite {suite.name} has no pretrained encoder")
-    return suite.model_copy(update={"encoders": {**suite.encoders, **replaced}})

@@ -87,6 +87,36 @@ class _Timing(_Form):
     depends: dict[str, Any] | None = None
 
 
+class _Accepting(_Form):
+    threshold: FiniteFloat
+    id: FiniteFloat
+
+
+class _Table(_Form):
+    n: NonNegativeInt
+    accepting: dict[str, _Accepting | None]
+    absent: dict[str, str]
+
+
+class _Thresholds(_Form):
+    kind: Literal["thresholds"]
+    key: str
+    status: Literal["done"]
+    row: str
+    title: str
+    encoder_title: str
+    seed: NonNegativeInt
+    id: _Set
+    footnotes: list[str]
+    accuracy: FiniteFloat | None
+    calibration: str
+    thresholds: _Table
+    depends: dict[str, Any]
+
+
+_FORMS: Mapping[Any, type[_Form]] = {"speed": _Timing, "thresholds": _Thresholds}
+
+
 def check(record: Mapping[str, Any]) -> None:
     """Raises pydantic's ValidationError for what is no record."""
-    (_Timing if record.get("kind") == "speed" else _Result).model_validate(record)
+    _FORMS.get(record.get("kind"), _Result).model_validate(record)

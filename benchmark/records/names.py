@@ -36,5 +36,10 @@ def speed_path(folder: Path, row: str) -> Path:
     return folder / "records" / safe_name(row) / "speed.json"
 
 
+def thresholds_path(folder: Path, row: str, seed: int) -> Path:
+    """Of a row that was measured against no OOD set; no set's record is called so."""
+    return folder / "records" / safe_name(row) / f"thresholds-seed{seed}.json"
+
+
 def scores_path(folder: Path, row: str, name: str, seed: int) -> Path:
     return folder / "scores" / safe_name(row) / f"{safe_name(name)}.seed{seed}.npy"

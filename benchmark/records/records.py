@@ -12,13 +12,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmark.records import fitting, form
-from benchmark.records.names import path_of, safe_name, scores_path, speed_path
+from benchmark.records.names import path_of, safe_name, scores_path, speed_path, thresholds_path
 from benchmark.records.provenance import machine, provenance
 from benchmark.store import files
 from benchmark.store.files import write_atomically
 from datasets.files import open_regular
 
-__all__ = ["machine", "path_of", "provenance", "safe_name", "scores_path", "speed_path"]
+__all__ = ["machine", "path_of", "provenance", "safe_name", "scores_path", "speed_path", "thresholds_path"]
 
 SCHEMA = 1
 PACKED = "records.jsonl.gz"
@@ -46,6 +46,8 @@ def place(folder: Path, record: Record) -> Path:
     """The file of a record below a results folder."""
     if record["kind"] == "speed":
         return speed_path(folder, record["row"])
+    if record["kind"] == "thresholds":
+        return thresholds_path(folder, record["row"], record["seed"])
     return path_of(folder, record["row"], record["ood"]["name"], record["seed"])
 
 

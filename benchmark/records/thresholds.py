@@ -26,8 +26,8 @@ def threshold(calibration: Scores, percent: int) -> float:
     return found
 
 
-def table(calibration: Scores, id_scores: Scores, ood_scores: Scores) -> dict[str, Any]:
-    """`n` calibration images; by percent of them, the threshold, what it accepts of ID test and passes of the OOD set.
+def table(calibration: Scores, id_scores: Scores, ood_scores: Scores | None = None) -> dict[str, Any]:
+    """`n` calibration images; by percent of them, the threshold, what it accepts of ID test and passes of an OOD set.
 
     As fractions; a score equal to the threshold is accepted, as in FPR95. What is absent is null, with its reason.
     """
@@ -39,6 +39,7 @@ def table(calibration: Scores, id_scores: Scores, ood_scores: Scores) -> dict[st
         except ValueError as reason:
             of_percent[str(percent)], absent[str(percent)] = None, str(reason)
             continue
-        shares = {name: float(np.mean(scores <= t)) for name, scores in (("id", id_scores), ("ood", ood_scores))}
+        sides = (("id", id_scores), ("ood", ood_scores))
+        shares = {name: float(np.mean(scores <= t)) for name, scores in sides if scores is not None}
         of_percent[str(percent)] = {"threshold": t, **shares}
     return {"n": len(calibration), "accepting": of_percent, "absent": absent}

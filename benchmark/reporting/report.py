@@ -8,7 +8,7 @@ from benchmark.planning.suite import Suite
 from benchmark.records import fitting, records, reference, resolutions, score_files
 from benchmark.records.frames import ALL, FAR, NEAR, View, is_sanity
 from benchmark.records.records import Record
-from benchmark.reporting import drawing
+from benchmark.reporting import drawing, thresholds
 from benchmark.shown import printable
 from benchmark.store.files import write_atomically
 
@@ -19,6 +19,8 @@ def text(plan: Plan) -> str:
 
     found, notes = _current(plan)
     shown = view(plan, found, selected=True, notes=notes)
+    if not shown.ood and thresholds.of(found):
+        return thresholds.text(found, shown)
     if not shown.ood:
         return "\n".join(
             ["There is no OOD set to measure against.", *(f"absent: {a}: {how}" for a, how in plan.absent)]
@@ -38,6 +40,9 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
     found, notes = _current(plan)
     shown = view(plan, found, selected=False, notes=notes)
     if not shown.ood:
+        if calibrated := thresholds.of(found):
+            write_atomically(plan.folder / "table.md", thresholds.markdown(calibrated, shown))
+            write_atomically(plan.folder / "table.csv", thresholds.csv(calibrated))
         return
     compared = significance.of_folder(plan.folder, found, shown)
     both = resolutions.pairs(found, resolutions.sibling(plan.folder), shown)
@@ -53,6 +58,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
 def _current(plan: Plan) -> tuple[list[Record], list[str]]:
     """The records of the folder that fit what the plan has now, whatever run they are from, and notes on the others."""
     expected = {measure.path: measure.key for row in plan.rows for measure in row.measures.values()}
+    expected |= {row.thresholds.path: row.thresholds.key for row in plan.rows if row.thresholds}
     read, damaged = records.load(plan.folder)
     current: list[Record] = []
     changed: list[Record] = []

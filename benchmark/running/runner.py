@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmark.jobs.base import Job
+from benchmark.jobs.calibrating import Calibrate
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.timing import MeasureSpeed
 from benchmark.jobs.worker import Worker
@@ -92,11 +93,11 @@ class Runner:
         return self.outcome
 
     def _measure(self, row: Row, target: Job) -> None:
-        cell = isinstance(target, Measure)
+        cell = isinstance(target, Measure | Calibrate)
         if target.done(self.worker.store):
             self.outcome.reused += cell
             return
-        if isinstance(target, Measure | MeasureSpeed) and (why := records.fault(target.path)):
+        if isinstance(target, Measure | MeasureSpeed | Calibrate) and (why := records.fault(target.path)):
             self.worker.say(f"note: {target.path} is not used, and measured again: {why}")
         stopped = self._ensure(target)
         if stopped is None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,11 +37,15 @@ def room(network: nn.Module) -> int:
 def read(path: Path, limit: int) -> tuple[Any, dict[str, str]]:
     """What a file holds, on the CPU: tensors by name and the header's metadata; or what torch.save was given, and {}.
 
+    Of a `.npz` file its arrays, by name, and {}.
+
     ValueError, in one line, for what is no regular file, is broken, unpacks to more than `limit` bytes or holds
     anything but plain tensors; OSError for what is absent.
     """
     with open_regular(path, limit) as file:
         try:
+            if path.suffix == ".npz":
+                return _arrays(file, limit), {}
             return _safetensors(file) if path.suffix == ".safetensors" else (_saved(file, limit), {})
         except _Refused as error:
             raise ValueError(f"{path} {error}") from None
@@ -77,12 +82,24 @@ def _safetensors(file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, dict(json.loads(content[8 : 8 + length]).get("__metadata__", {}))
 
 
+def _arrays(file: BinaryIO, limit: int) -> dict[str, Tensor]:
+    with zipfile.ZipFile(file) as archive:
+        _bounded(archive, limit)
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(np.ascontiguousarray(arrays[name])) for name in arrays.files}
+
+
+def _bounded(archive: zipfile.ZipFile, limit: int) -> None:
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > limit:
+        raise _Refused(f"unpacks to {unpacked:,} bytes; at most {limit:,} are read for this network")
+
+
 def _saved(file: BinaryIO, limit: int) -> Any:
     if file.read(4) == b"PK\x03\x04":
         with zipfile.ZipFile(file) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > limit:
-                raise _Refused(f"unpacks to {unpacked:,} bytes; at most {limit:,} are read for this network")
+            _bounded(archive, limit)
             if (torn := archive.testzip()) is not None:  # torch itself does not look at the checksums
                 raise _Refused(f"is damaged ({torn}): get the file again")
             for name in archive.namelist():

@@ -35,6 +35,7 @@ class Encoder(ABC):
     `learns`: what `fit` reads ("pixels", "embedding"), "" where there is nothing to train.
     `supervised`: whether `fit` needs the labels too.
     `keeps_head`: whether `fit` goes on with the head in the file that it starts from.
+    `of_files`: whether it reads features that are there already, not images.
     """
 
     title: ClassVar[str] = ""
@@ -42,6 +43,7 @@ class Encoder(ABC):
     learns: ClassVar[str] = ""
     supervised: ClassVar[bool] = True
     keeps_head: ClassVar[bool] = False
+    of_files: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Every setting is what its annotation says. An encoder that has more to say calls this first."""
@@ -77,6 +79,11 @@ class Encoder(ABC):
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """The classes of its head in the order of the outputs, where the settings say them."""
+        return None
+
+    @property
+    def outputs(self) -> HeadClasses | None:
+        """The classes of logits that no head in a file gives; None where there are none."""
         return None
 
     def head_in(self, weights: Path) -> HeadClasses | None:

@@ -12,7 +12,7 @@ import run_all
 from benchmark.metrics import threshold_at_tpr
 from benchmark.papers import reading, sources, tables, views
 from benchmark.papers.lacking import lacking
-from benchmark.planning import suite
+from benchmark.planning import changing, suite
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import UsageError
 from benchmark.records import records, reference
@@ -227,7 +227,7 @@ def test_the_command_has_the_flags_of_the_view_and_its_network(options):
     page = " ".join(views.show("table6", trial).split())
     flags = "--pretrained resnet50.tv_in1k --resolution id --limit 40 --quick"
     assert f"lowlevel@pixels {flags}" in page
-    network = suite.with_pretrained(suite.read("cifar10"), "resnet50.tv_in1k").encoders["imagenet"]
+    network = changing.with_pretrained(suite.read("cifar10"), "resnet50.tv_in1k").encoders["imagenet"]
     assert network.settings["layers"] == ["layer1", "layer2", "layer3"]  # 256 + 512 + 1024 = 1,792 channels
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.jobs.encoding import encodes
-from benchmark.planning import choosing, plan, suite
+from benchmark.planning import changing, choosing, plan, suite
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import UsageError
 from benchmark.records import reference
@@ -51,7 +51,7 @@ def test_a_good_suite_is_read_and_named_after_its_file(tmp_path):
 @pytest.mark.parametrize("name", suite.names())
 def test_every_suite_of_the_project_is_sound_also_with_quick(name):
     read = suite.read(name)
-    assert suite.quickened(read).rows
+    assert changing.quickened(read).rows
     assert read.name == name
 
 
@@ -193,10 +193,10 @@ def test_an_unknown_row_names_the_nearest(tmp_path, token, message):
 
 
 def test_another_pretrained_network_brings_its_own_maps():
-    there = suite.with_pretrained(suite.read("cifar10"), "tf_efficientnet_lite0")
+    there = changing.with_pretrained(suite.read("cifar10"), "tf_efficientnet_lite0")
     assert there.encoders["imagenet"].settings == {"model": "tf_efficientnet_lite0"}
     with pytest.raises(UsageError, match="digits has no pretrained encoder"):
-        suite.with_pretrained(suite.read("digits"), "resnet50")
+        changing.with_pretrained(suite.read("digits"), "resnet50")
 
 
 def test_only_a_whole_run_has_the_folder_of_the_suite(tmp_path):

@@ -1,0 +1,87 @@
+"""What is left to measure where there is no OOD set: a row's thresholds, and what they accept of the ID test set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from benchmark.jobs import depending
+from benchmark.jobs.accuracy import Accuracy
+from benchmark.jobs.base import Job
+from benchmark.jobs.scoring import Score
+from benchmark.jobs.worker import Worker
+from benchmark.records import provenance, records, thresholds
+from benchmark.store import keys
+from benchmark.store.entries import Store
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrate(Job):
+    """A row's thresholds from the scores of the ID calibration images."""
+
+    kind: ClassVar[str] = "measure"
+    folder: Path
+    about: Mapping[str, Any]  # what the record says of suite, row and ID set
+    id: Score
+    calibration: Score
+
+    @cached_property
+    def key(self) -> str:
+        return keys.digest(
+            what="calibrate",
+            about=dict(self.about),
+            id=self.id.key,
+            calibration=self.calibration.key,
+            source=keys.source("benchmark.records.thresholds"),
+        )
+
+    @property
+    def title(self) -> str:
+        return f"calibrate {self.about['row']}"
+
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        return (self.id, self.calibration, self.accuracy)
+
+    @cached_property
+    def accuracy(self) -> Accuracy:
+        return Accuracy(self.id.images)
+
+    @property
+    def path(self) -> Path:
+        return records.thresholds_path(self.folder, self.about["row"], self.about["seed"])
+
+    def done(self, store: Store) -> bool:
+        return records.done(self.path, self.key) is not None
+
+    def run(self, worker: Worker) -> None:
+        images = self.calibration.images[-1]
+        use = images.use
+        record = {
+            "schema": records.SCHEMA,
+            "kind": "thresholds",
+            "key": self.key,
+            "status": "done",
+            "reason": "",
+            **self.about,
+            **self.accuracy.figures(worker.store),
+            "calibration": f"{'seen by' if use.may_know(images.images) else 'new to'} the network",
+            "thresholds": thresholds.table(self.calibration.scores(worker.store), self.id.scores(worker.store)),
+            "depends": self.depends,
+            "provenance": provenance.provenance(
+                device=worker.device, batch_size=worker.batch_size, encoder=use.identity
+            ),
+        }
+        records.write(self.path, record)
+
+    @property
+    def depends(self) -> dict[str, Any]:
+        """What the record stands and falls with, as `Measure` has it."""
+        return {
+            "encoder": depending.of_encoder(self.id.images[-1].use),
+            "train": self.id.fit.train[-1].images.identity if self.id.fit else None,
+            "id": self.id.images[-1].images.identity,
+            "calibration": self.calibration.images[-1].images.identity,
+            **{name: self.about[name] for name in ("method", "hyperparameters", "seed")},
+        }

@@ -1,0 +1,79 @@
+"""The table of a suite without OOD sets: each row's thresholds, and what they accept of the ID test set."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from benchmark import shown
+from benchmark.records.frames import Record, View
+from benchmark.records.thresholds import PERCENT
+from benchmark.reporting.markup import md
+
+HEAD = "There is no OOD set: no AUROC. Thresholds that accept a share of the ID calibration images"
+BELOW = (
+    "A score above the threshold is flagged. In brackets: what the threshold accepts of the ID test set, in percent.",
+    "A dash: too few calibration images for that share.",
+)
+
+
+def of(records: Iterable[Record]) -> list[Record]:
+    """The records of thresholds alone, row by row."""
+    return [record for record in records if record["kind"] == "thresholds"]
+
+
+def text(records: Iterable[Record], view: View) -> str:
+    """The table for a terminal."""
+    found = [record for record in of(records) if record["row"] in {row for row, _, _ in view.rows}]
+    lines = [_heads(), *map(_line, found)]
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([view.title, "", f"{HEAD}.", "", *table, "", *_below(found, view), ""])
+
+
+def markdown(found: Sequence[Record], view: View) -> str:
+    """The table as a page."""
+    lines = [_heads(), [":---", ":---", *["---:"] * (len(_heads()) - 2)], *([*map(md, _line(r))] for r in found)]
+    table = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([f"# {md(view.title)}", "", f"{HEAD}.", "", *table, "", *map(md, _below(found, view)), ""])
+
+
+def csv(found: Sequence[Record]) -> str:
+    """One line a row and seed; thresholds as they are, shares and accuracy in percent."""
+    lines = []
+    for record in found:
+        line = {name: record[name] for name in ("row", "title", "encoder", "seed")}
+        line |= {"accuracy": _percent(record["accuracy"]), "n_calibration": record["thresholds"]["n"]}
+        for percent in PERCENT:
+            cell = record["thresholds"]["accepting"].get(str(percent)) or {}
+            line |= {f"threshold_{percent}": repr(cell["threshold"]) if cell else ""}
+            line |= {f"accepted_id_{percent}": _percent(cell.get("id"))}
+        lines.append(line)
+    return shown.csv(pd.DataFrame(lines))
+
+
+def _heads() -> list[str]:
+    return ["row", "encoder", "ID accuracy", *(f"{percent} %" for percent in PERCENT)]
+
+
+def _line(record: Record) -> list[str]:
+    accepting = record["thresholds"]["accepting"]
+    cells = (accepting.get(str(percent)) for percent in PERCENT)
+    shares = [f"{cell['threshold']:.5g} ({100 * cell['id']:.1f})" if cell else "–" for cell in cells]
+    accuracy = _percent(record["accuracy"])
+    return [record["title"], record["encoder_title"], "–" if accuracy is None else f"{accuracy:.1f}", *shares]
+
+
+def _below(found: Sequence[Record], view: View) -> list[str]:
+    counts = sorted({record["thresholds"]["n"] for record in found})
+    images = f"{', '.join(f'{n:,}' for n in counts)} calibration images."
+    seen = sorted({record["encoder_title"] for record in found if record["calibration"].startswith("seen")})
+    told = (
+        [f"Calibration images were seen by the network: {', '.join(seen)}; thresholds may be too low."] if seen else []
+    )
+    footnotes = dict.fromkeys(note for record in found for note in (*record["footnotes"], *record["id"]["notes"]))
+    absent = [f"absent: {what}: {how}" for what, how in view.absent]
+    return [*BELOW, images, *told, *footnotes, *view.footnotes, *absent]
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
