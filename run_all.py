@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from benchmark.planning.options import Options
@@ -68,6 +68,20 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _file(text: str) -> Path:
+    path = Path(_name(text)).expanduser().absolute()
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{path} is no file")
+    return path
+
+
+def _network(given: argparse.Namespace) -> dict[str, Any] | None:
+    """The settings of the user's own network, where flags name one."""
+    settings = {name: getattr(given, name) for name in ("network", "checkpoint", "mean", "std", "size", "crop")}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    return {**settings, "checkpoint": f"{given.checkpoint}"} if settings else None
+
+
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     parse = _Parser(
@@ -113,6 +127,19 @@ def parser() -> argparse.ArgumentParser:
         type=_name,
         metavar="TIMM_NAME",
         help="another timm model in the place of the suite's pretrained encoder",
+    )
+    own = parse.add_argument_group("a network of your own, in the place of the suite's encoders")
+    own.add_argument(
+        "--network", type=_name, metavar="NAME", help="an architecture of timm or torchvision, with --checkpoint"
+    )
+    own.add_argument(
+        "--checkpoint", type=_file, metavar="FILE", help="its weights, in any form that training code writes"
+    )
+    own.add_argument("--mean", nargs=3, type=float, metavar=("R", "G", "B"), help="of pixels from 0 to 1")
+    own.add_argument("--std", nargs=3, type=float, metavar=("R", "G", "B"))
+    own.add_argument("--size", type=_count, metavar="N", help="height and width, in pixels, of what it reads")
+    own.add_argument(
+        "--crop", type=float, metavar="SHARE", help="of the image that is kept (timm's crop_pct), 1: all of it"
     )
     what.add_argument(
         "--plugin",
@@ -204,6 +231,11 @@ def main(arguments: list[str] | None = None) -> int:
         given = parse.parse_args(arguments)
         if given.paper and given.id:
             parse.error("--id beside --paper: a view names the suites that it shows; leave one of them out")
+        own = _network(given)
+        if own is not None and not (given.network and given.checkpoint):
+            parse.error("a network of your own is --network NAME with --checkpoint FILE")
+        if own is not None and (given.pretrained or given.paper):
+            parse.error(f"--network beside --{'pretrained' if given.pretrained else 'paper'}: leave one of them out")
         if len(set(given.seeds)) < len(given.seeds):
             parse.error("--seeds: a seed stands there twice")
         try:
@@ -253,6 +285,7 @@ def _status(given: argparse.Namespace) -> int:
             batch_size=given.batch_size or (64 if device == "cpu" else 256),
             precision=given.precision,
             pretrained=given.pretrained,
+            network=_network(given),
             limit=given.limit,
             limit_train=given.limit_train,
             quick=given.quick,

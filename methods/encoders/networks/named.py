@@ -142,11 +142,9 @@ def best_fit(name: str, states: Mapping[Library, tuple[dict[str, Tensor], nn.Mod
 
     def misfit(library: Library) -> int:
         state, network = states[library]
-        head, own = head_name(library, name), network.state_dict()
-        unknown = len(state.keys() - own.keys())
-        return unknown + sum(
-            key not in state or (not key.startswith(f"{head}.") and state[key].shape != tensor.shape)
-            for key, tensor in own.items()
-        )
+        own: dict[str, Tensor] = network.state_dict()
+        head = head_name(library, name)
+        wrong = [key for key, tensor in own.items() if key not in state or state[key].shape != tensor.shape]
+        return len(state.keys() - own.keys()) + sum(not key.startswith(f"{head}.") for key in wrong)
 
     return min(states, key=misfit)
