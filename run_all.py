@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from benchmark.planning.options import Options
@@ -68,6 +68,20 @@ def _folder(text: str) -> Path:
     return path
 
 
+def _file(text: str) -> Path:
+    path = Path(_name(text)).expanduser().absolute()
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{path} is no file")
+    return path
+
+
+def _network(given: argparse.Namespace) -> dict[str, Any] | None:
+    """The settings of the user's own network, where flags name one."""
+    settings = {name: getattr(given, name) for name in ("network", "checkpoint", "mean", "std", "size", "crop")}
+    settings = {name: value for name, value in settings.items() if value is not None}
+    return {**settings, "checkpoint": f"{given.checkpoint}"} if settings else None
+
+
 def parser() -> argparse.ArgumentParser:
     """The flags."""
     parse = _Parser(
@@ -90,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
         type=_name,
         default=[],
         metavar="ROW",
-        help="only these: rows of the suite, registered methods, or method@encoder",
+        help="only these: rows of the suite, registered methods, method@encoder, or method:k=5 for other settings",
     )
     what.add_argument(
         "--ood",
@@ -113,6 +127,27 @@ def parser() -> argparse.ArgumentParser:
         type=_name,
         metavar="TIMM_NAME",
         help="another timm model in the place of the suite's pretrained encoder",
+    )
+    own = parse.add_argument_group("a network of your own, in the place of the suite's encoders")
+    own.add_argument(
+        "--network", type=_name, metavar="NAME", help="an architecture of timm or torchvision, with --checkpoint"
+    )
+    own.add_argument(
+        "--checkpoint", type=_file, metavar="FILE", help="its weights, in any form that training code writes"
+    )
+    own.add_argument("--mean", nargs=3, type=float, metavar=("R", "G", "B"), help="of pixels from 0 to 1")
+    own.add_argument("--std", nargs=3, type=float, metavar=("R", "G", "B"))
+    own.add_argument("--size", type=_count, metavar="N", help="height and width, in pixels, of what it reads")
+    own.add_argument(
+        "--crop", type=float, metavar="SHARE", help="of the image that is kept (timm's crop_pct), 1: all of it"
+    )
+    what.add_argument(
+        "--plugin",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="FILE.py",
+        help="a Python file with methods of your own; may stand there several times",
     )
     what.add_argument(
         "--resolution",
@@ -165,6 +200,7 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--pdf", action="store_true", help="figures as PDF as well")
     how.add_argument("--no-speed", action="store_true", help="do not measure images per second")
+    how.add_argument("--debug", action="store_true", help="show the traceback of what fails")
     how.add_argument("--strict", action="store_true", help="absent sets and skipped rows are failures")
     instead = parse.add_argument_group("instead of running")
     instead.add_argument(
@@ -195,6 +231,11 @@ def main(arguments: list[str] | None = None) -> int:
         given = parse.parse_args(arguments)
         if given.paper and given.id:
             parse.error("--id beside --paper: a view names the suites that it shows; leave one of them out")
+        own = _network(given)
+        if own is not None and not (given.network and given.checkpoint):
+            parse.error("a network of your own is --network NAME with --checkpoint FILE")
+        if own is not None and (given.pretrained or given.paper):
+            parse.error(f"--network beside --{'pretrained' if given.pretrained else 'paper'}: leave one of them out")
         if len(set(given.seeds)) < len(given.seeds):
             parse.error("--seeds: a seed stands there twice")
         try:
@@ -213,6 +254,14 @@ def _status(given: argparse.Namespace) -> int:
     if not sys.stderr.isatty():  # a log file wants a line now and then, not ten a second
         os.environ.setdefault("TQDM_MININTERVAL", "10")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's stop is a Ctrl-C
+    try:
+        for file in given.plugin:
+            import methods
+
+            methods.load(file)
+    except ValueError as error:
+        print(f"error: --plugin: {error}", file=sys.stderr)
+        return 2
     if given.list:
         from benchmark.listing import listing
 
@@ -236,6 +285,7 @@ def _status(given: argparse.Namespace) -> int:
             batch_size=given.batch_size or (64 if device == "cpu" else 256),
             precision=given.precision,
             pretrained=given.pretrained,
+            network=_network(given),
             limit=given.limit,
             limit_train=given.limit_train,
             quick=given.quick,
@@ -294,7 +344,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         report.write(planned, redraw=True, pdf=options.pdf)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
-    outcome = Runner(planned, worker).run()
+    outcome = Runner(planned, worker, debug=given.debug).run()
     print(report.text(planned))
     report.write(planned, pdf=options.pdf)
     for name, reason in planned.broken:

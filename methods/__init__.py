@@ -1,13 +1,19 @@
 """The registry's face: every module in this folder is imported, so a new file needs no other edit."""
 
+import hashlib
 import importlib
+import importlib.util
 import pkgutil
+import re
+import sys
+import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 from methods.base import Method, hyperparameters, nearest, registered
 
-__all__ = ["create", "get", "names"]
+__all__ = ["create", "get", "load", "names"]
 
 _imported: set[str] = set()
 
@@ -51,3 +57,38 @@ def create(name: str, *, preset: str | None = None, **settings: Any) -> Method:
         if setting not in valid:
             raise ValueError(f"{name} has no hyper-parameter {setting!r}; {nearest(setting, valid)}")
     return cls(**{**(cls.presets[preset] if preset else {}), **settings})
+
+
+def load(path: Path) -> None:
+    """Have a Python file from outside register its methods (and encoders), as if it lay in this folder.
+
+    ValueError, in one line, for what is no such file, fails, registers nothing, or takes a name that is taken.
+    """
+    _import_all()
+    if path.suffix != ".py" or not path.is_file():
+        raise ValueError(f"{path} is no Python file")
+    content = path.read_bytes()
+    # its name says its content, so that keys follow the file and not the folder that it lies in
+    name = f"methods.{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{hashlib.sha256(content).hexdigest()[:8]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
+        where = f"line {lines[-1]}: " if lines else f"line {error.lineno}: " if isinstance(error, SyntaxError) else ""
+        raise ValueError(f"{path}: {where}{type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not any(getattr(value, "__module__", None) == name for value in _registered_anywhere()):
+        raise ValueError(f'{path} registers nothing: put @register("name") above its class')
+
+
+def _registered_anywhere() -> list[type]:
+    from methods.encoders import base
+
+    return [*registered().values(), *base.registered().values()]

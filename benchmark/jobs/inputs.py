@@ -171,10 +171,7 @@ class EncoderUse:
         """What it is before any training: the same for every set of images."""
         return {
             "kind": self.kind,
-            "settings": {
-                name: list(value) if isinstance(value := getattr(self.encoder, name), tuple) else value
-                for name in settings(self.encoder)
-            },
+            "settings": {name: _plain_setting(getattr(self.encoder, name), name) for name in settings(self.encoder)},
             "weights": None if self.weights is None else _file_digest(self.weights),
             "precision": self.precision,
             "match": self.match,
@@ -193,6 +190,13 @@ def catalogued(name: str) -> str | None:
     if _plain(name).startswith("imagenet"):
         return "imagenet"
     return next((there for there in catalogue.names() if _plain(there) == _plain(name)), None)
+
+
+def _plain_setting(value: Any, name: str) -> Any:
+    """As JSON has it; of a path to a checkpoint its name, since its content has a hash of its own."""
+    if name == "checkpoint" and value is not None:
+        return Path(value).name
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _plain(name: str) -> str:

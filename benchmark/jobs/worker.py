@@ -54,6 +54,8 @@ class Worker:
         if use not in self._encoders:
             below = use.chain  # others are closed before this one takes their place
             self._encoders = {other: encoder for other, encoder in self._encoders.items() if other in below}
+            if use.note:
+                self.say(f"note: {use.name}: {use.note}")
             encoder = registry.create(use.kind, **use.settings)
             encoder.open(use.weights, device=self.device, precision=use.precision)
             if use.trained_here:

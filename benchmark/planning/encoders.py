@@ -103,6 +103,8 @@ class EncoderLookup:
         use = replace(use, weights=weights, train=self._id.train if trains else None, start=start)
         try:
             use = self._in_order(use, below) if below is not None else self._matched(use)
+            if weights is not None:
+                use = replace(use, note=" ".join(filter(None, (use.note, use.encoder.about(weights)))))
             if seeds and shipped is not None:
                 use = replace(use, shipped=self._matched(replace(use, weights=shipped, train=None, start=None)))
         except UsageError:  # the suite's own fault, and no file's

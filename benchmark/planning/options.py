@@ -1,7 +1,9 @@
 """What the command line says beside the suite, and the folder that results made with it go to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmark.records.names import folder_name
 
@@ -18,6 +20,7 @@ class Options:
     batch_size: int = 64
     precision: str = "32"
     pretrained: str | None = None
+    network: Mapping[str, Any] | None = None  # settings of the encoder of that kind
     limit: int | None = None
     limit_train: int | None = None
     quick: bool = False
@@ -29,11 +32,16 @@ class Options:
     seeds: tuple[int, ...] = ()
 
 
-def results_folder(name: str, options: Options) -> Path:
-    """Where results go: whole ones in `<name>`, all others in `<name>+<what>`, apart."""
+def results_folder(name: str, options: Options, *, own: bool = False) -> Path:
+    """Where results go: whole ones in `<name>`, all others in `<name>+<what>`, apart.
+
+    own: of a folder of the user's, whose whole result is that of the user's network.
+    """
     parts = [folder_name(name)]
     if options.pretrained is not None:
         parts.append(f"pretrained={folder_name(options.pretrained)}")
+    if options.network is not None and not own:
+        parts.append(f"network={folder_name(options.network['network'])}")
     if options.resolution != "native":
         parts.append(f"resolution={options.resolution}")
     if options.precision != "32":

@@ -116,7 +116,7 @@ class _Planner:
 
     def __init__(self, suite: Suite, options: Options, download: bool) -> None:
         self.options = options
-        self.folder = results_folder(suite.name, options)
+        self.folder = results_folder(suite.name, options, own=suite.id.name is not None)
         self._illustrated: set[str] = set()
         self._passes: dict[tuple[EncoderUse, Selection], tuple[Encode, ...]] = {}
         self.suite, self.footnotes = changing.changed(suite, options)

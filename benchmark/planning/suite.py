@@ -297,7 +297,7 @@ def is_path(name: str) -> bool:
 
 
 def _with_paths(suite: Suite, folder: Path) -> Suite:
-    """Folders of images that a suite names are meant from where the suite's file lies."""
+    """Folders of images, and files of weights, that a suite names are meant from where its own file lies."""
 
     def resolve(name: str) -> str:
         return os.path.realpath(folder / name) if is_path(name) else name
@@ -305,9 +305,16 @@ def _with_paths(suite: Suite, folder: Path) -> Suite:
     def resolved(ood: OODSet) -> OODSet:
         return ood.model_copy(update={"set": resolve(ood.set), "stand_in": ood.stand_in and resolve(ood.stand_in)})
 
+    def weights(spec: EncoderSpec) -> EncoderSpec:
+        file = spec.settings.get("checkpoint")
+        if spec.kind != "network" or not isinstance(file, str) or not is_path(file):
+            return spec
+        return spec.model_copy(update={"settings": {**spec.settings, "checkpoint": resolve(file)}})
+
     return suite.model_copy(
         update={
             "id": suite.id.model_copy(update={"set": resolve(suite.id.set)}),
             "ood": tuple(map(resolved, suite.ood)),
+            "encoders": {name: weights(spec) for name, spec in suite.encoders.items()},
         }
     )

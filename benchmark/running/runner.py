@@ -1,7 +1,9 @@
 """Carries a plan out in this process: what is missing, in order, each job under its lock."""
 
 import time
+import traceback
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -42,10 +44,13 @@ class _Stopped:
 
 
 class Runner:
-    """One process's way through a plan. A job that another process holds is put off; others come first."""
+    """One process's way through a plan. A job that another process holds is put off; others come first.
 
-    def __init__(self, plan: Plan, worker: Worker) -> None:
-        self.plan, self.worker = plan, worker
+    debug: the traceback of a job that fails is shown too.
+    """
+
+    def __init__(self, plan: Plan, worker: Worker, *, debug: bool = False) -> None:
+        self.plan, self.worker, self.debug = plan, worker, debug
         self.outcome = Outcome()
         self._stopped: dict[str, _Stopped] = {}
         self._finished: set[str] = set()
@@ -137,9 +142,12 @@ class Runner:
     def _fail(self, job: Job, error: Exception) -> None:
         message = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, ValueError | RuntimeError | OSError):
-            message = f"{type(error).__name__}: {message}"
+            frame = traceback.extract_tb(error.__traceback__)[-1]  # a fault of the code, and not of what it was given
+            message = f"{type(error).__name__}: {message} ({Path(frame.filename).name}, line {frame.lineno})"
         self._stopped[job.key] = _Stopped("failed", f"{job.title}: {message}")
         self.worker.say(f"failed: {job.title}: {message}")
+        if self.debug:
+            self.worker.say("".join(traceback.format_exception(error)).rstrip())
 
     def _write_all(self, row: Row, status: str, reason: str) -> None:
         """The record of every selected cell of a row that has no jobs; what was measured before stays."""

@@ -1,5 +1,6 @@
 """Tensors from files that nobody vouches for: no code runs, and what would be unpacked is counted before it is."""
 
+import argparse
 import json
 import pickletools
 import re
@@ -20,6 +21,7 @@ REASON = 120  # characters of what a library says of a file that are passed on
 _PLAIN = re.compile(
     r"torch \w+|torch\.storage \w+|torch\._utils _rebuild_(tensor|tensor_v2|tensor_v3|parameter)"
     r"|torch\.nn\.parameter Parameter|collections (OrderedDict|Counter)|_codecs encode|torch\.serialization _get_layout"
+    r"|argparse Namespace"  # the arguments of a training script, beside its weights
 )
 
 
@@ -109,7 +111,8 @@ def _saved(file: BinaryIO, limit: int) -> Any:
         for _ in range(4):  # of the old form: three pickles that say what it is, then the content
             _check_plain(file)
     file.seek(0)
-    return torch.load(file, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _check_plain(stream: Any) -> None:

@@ -90,6 +90,10 @@ class Encoder(ABC):
         """The classes of the head in a file that was found; None without a head. ValueError where it does not fit."""
         return None
 
+    def about(self, weights: Path) -> str:
+        """What was read of a file that was found, and how its images are prepared, where settings leave it open."""
+        return ""
+
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The file that a training starts from; None where it starts from random weights.
 

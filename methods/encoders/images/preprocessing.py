@@ -22,8 +22,10 @@ def stretch(images: Images, resolution: int, device: str | torch.device) -> Tens
     return _by_size(images, resolution, device, lambda height, width: (resolution, resolution), "bilinear")
 
 
-def resize_and_crop(images: Images, resolution: int, device: str | torch.device, *, mode: str = "bilinear") -> Tensor:
-    """The short side to `resolution`, then the centre: torchvision's Resize(R), CenterCrop(R), antialiased.
+def resize_and_crop(
+    images: Images, resolution: int, device: str | torch.device, *, mode: str = "bilinear", short: int | None = None
+) -> Tensor:
+    """The short side to `short` (None: R), then the centre: torchvision's Resize, CenterCrop(R), antialiased.
 
     As DICE and the common protocol treat images that are not of the ID set's size; one that already is
     R x R comes out unchanged. Returns float32 (N, 3, R, R) in the order given; 0 to 255, which "bicubic"
@@ -31,8 +33,8 @@ def resize_and_crop(images: Images, resolution: int, device: str | torch.device,
     """
 
     def size(height: int, width: int) -> tuple[int, int]:
-        short = min(height, width)
-        return height * resolution // short, width * resolution // short
+        least, wanted = min(height, width), short or resolution
+        return height * wanted // least, width * wanted // least
 
     return _by_size(images, resolution, device, size, mode)
 

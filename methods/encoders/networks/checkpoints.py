@@ -16,8 +16,10 @@ from methods.device.files import open_regular
 from methods.encoders.base import BadFile, HeadClasses
 
 SUFFIXES = (".safetensors", ".pth", ".th")
-CONTAINERS = ("state_dict", "model", "net")  # what people call the weights in the file of a training
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # of DataParallel, torch.compile and Lightning
+# What people call the weights in the file of a training; their averages first, which are what is evaluated.
+CONTAINERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema", "state_dict", "model", "net")
+AVERAGED = ("model_ema.", "ema_model.", "ema.")
+PREFIXES = (*AVERAGED, "module.", "_orig_mod.", "model.", "net.")  # and of DataParallel, torch.compile, Lightning
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MOST = 16 << 30  # bytes of a file of weights, whatever the network
 _WRAPPED = 3  # how often at most
@@ -38,7 +40,7 @@ def find(directory: Path | None, *stems: str) -> Path | None:
 def need(directory: Path | None, name: str) -> Path:
     """The file `name` in `directory`, whose suffix may be left out; CannotRun where it is not there."""
     path = find(directory, name)
-    if path is None and name.endswith(SUFFIXES):
+    if path is None:
         path = _regular(directory, name)
     if path is None:
         where = directory or "the weights folder"
@@ -61,15 +63,16 @@ def _regular(directory: Path | None, name: str) -> Path | None:
 def read(path: Path, like: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """A file's tensors by the names that the network `like` has for them, on the CPU, and what its header says.
 
-    Of a .pth or .th file the weights are what `state_dict`, `model` or `net` holds, where there is one, and the
-    lists `mean`, `std` and `classes` and the text `trained_on` beside them are its header.
+    Of a file of torch.save the weights are what one of `CONTAINERS` holds, where there is one, and the lists `mean`,
+    `std` and `classes` and the text `trained_on` beside them are its header. To the header comes, as `read`, where in
+    the file the weights were found, and as `unread` what was left beside them.
     ValueError where the file is unreadable, much larger than the network, or holds anything but plain tensors.
     """
     try:
         state, header = tensors.read(path, tensors.room(like))
     except OSError as error:
         raise ValueError(f"{path} cannot be opened: {error.strerror or error}") from None
-    inner = next((name for name in CONTAINERS if isinstance(state, dict) and isinstance(state.get(name), dict)), None)
+    inner = next((name for name in CONTAINERS if isinstance(state, dict) and _is_state(state.get(name))), None)
     if inner is not None:
         header = {name: said for name in ("mean", "std", "classes") if (said := _as_json(state.get(name)))}
         header |= {"trained_on": state["trained_on"]} if isinstance(state.get("trained_on"), str) else {}
@@ -79,7 +82,21 @@ def read(path: Path, like: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]
     ):
         raise ValueError(f"{path} holds no state dict (names and tensors): save the network's state_dict()")
     names = like.state_dict().keys()
-    return min(_unwrappings(state, _WRAPPED), key=lambda found: sum(name not in found for name in names)), header
+
+    def misfit(prefix: str) -> tuple[int, bool]:  # of those that fit alike the averaged weights
+        return sum(prefix + name not in state for name in names), not prefix.startswith(AVERAGED)
+
+    prefix = min(_prefixes(state, _WRAPPED), key=misfit)
+    where = [f"under {name!r}" for name in (inner, prefix) if name]
+    beside = sorted(name for name in state if not name.startswith(prefix))
+    header = {**header, **({"read": ", ".join(where)} if where else {})}
+    if beside:
+        header["unread"] = f"{len(beside)} tensors beside it left out ({', '.join(beside[:3])})"
+    return tensors.under(prefix, state), header
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(tensor, Tensor) for tensor in value.values())
 
 
 def _as_json(value: Any) -> str | None:
@@ -88,12 +105,12 @@ def _as_json(value: Any) -> str | None:
     return json.dumps(value) if plain else None
 
 
-def _unwrappings(state: dict[str, Tensor], times: int) -> Iterator[dict[str, Tensor]]:
-    """The state as it is, and without the prefixes that wrappers put before a network's own names."""
-    yield state
+def _prefixes(state: Mapping[str, Tensor], times: int, before: str = "") -> Iterator[str]:
+    """What wrappers may have put before a network's own names: nothing, or one of `PREFIXES` after the other."""
+    yield before
     for prefix in PREFIXES if times else ():
-        if inner := tensors.under(prefix, state):
-            yield from _unwrappings(inner, times - 1)
+        if any(name.startswith(before + prefix) for name in state):
+            yield from _prefixes(state, times - 1, before + prefix)
 
 
 def normalisation(header: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:

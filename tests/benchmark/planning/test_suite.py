@@ -153,6 +153,36 @@ def test_the_hyperparameters_of_a_chosen_row_are_the_suites(tmp_path):
     assert row.settings == {"k": 5}
 
 
+def test_a_hyperparameter_on_the_command_line_is_a_row_beside_the_suites(tmp_path):
+    there = suite.read(write(tmp_path, GOOD))
+    (row,) = choosing.choose_rows(there, ["knn:k=7"])
+    assert (row.label, row.settings, row.published) == ("knn:k=7@net", {"k": 7}, None)
+    assert labels(tmp_path, "knn", "knn:k=7@net", "knn:k=7") == ["knn@net", "knn:k=7@net"]
+    (row,) = choosing.choose_rows(there, ["ebo:temperature=2.5@net"])
+    assert row.settings == {"temperature": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        ("knn:kk=5", "knn has no hyper-parameter 'kk'; did you mean 'k'"),
+        ("knn:k=0", "k is 0"),
+        ("knn:k=yes", "k: .*quote it"),
+        ("knn:k=05", "k: "),
+        ("knn:k", "'k' is no hyper-parameter=value, as in knn:k=5"),
+        ("knn:", "'' is no hyper-parameter=value"),
+        ("knn:k=5,k=6", "k stands there twice"),
+        ("knn:k=[1", "k: "),
+        ("knnn:k=5", "did you mean 'knn'"),
+        ("knn:k=5@nett", "did you mean 'net'"),
+    ],
+)
+def test_a_hyperparameter_that_cannot_be_is_one_line(tmp_path, token, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        labels(tmp_path, token)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("token", "message"),
     [("knnn", "no method or row 'knnn'; did you mean 'knn'"), ("msp@nett", "did you mean 'net'")],

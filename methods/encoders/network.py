@@ -1,0 +1,191 @@
+"""A network of the user's: an architecture of timm or torchvision by its name, with the weights in a file."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Self
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import CannotRun, Head, Range
+from methods.encoders.base import Encoder, HeadClasses, Images, register
+from methods.encoders.images import preprocessing
+from methods.encoders.networks import checkpoints, fusing, named, timm_models
+from methods.encoders.networks.inference import check_precision, inference
+
+Share = Annotated[float, Range(0, 1, "(]")]
+
+
+@register("network")
+@dataclass
+class Network(Encoder):
+    """`embedding` (what the last linear layer reads), `logits`, `layers` (pooled maps) and the head, in one pass.
+
+    network: a name of timm, or of torchvision; where both have it, the one that the file fits. checkpoint: a file, by
+    its path or by its name in the weights folder. layers: names of modules, None = the library's feature maps. classes:
+    names in the order of the outputs, for a file that does not say them. Mean and std (of pixels from 0 to 1), size
+    (pixels) and crop (the share that is kept, timm's crop_pct): as given, else as the file's header says, else as the
+    library does for this network; which it was stands in `about`. Resized as the library does it: the short side to
+    size / crop, antialiased, then the centre.
+    """
+
+    title = "network"
+
+    network: str = "resnet18"
+    checkpoint: str | None = None
+    layers: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | None = None
+    mean: tuple[Annotated[float, Range(0, 1)], ...] | None = None
+    std: tuple[Share, ...] | None = None
+    size: Annotated[int, Range(8, 4096)] | None = None
+    crop: Share | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named.libraries(self.network)
+        for name in ("mean", "std"):
+            if (value := getattr(self, name)) is not None and len(value) != 3:
+                raise ValueError(f"network: {name} is three numbers, red, green, blue, not {len(value)}")
+        if self.layers == ():
+            raise ValueError("network: layers is empty; leave it out for all of the network's maps")
+        self._body: nn.Module | None = None
+        self._head: Head | None = None
+        self._layer_sizes: tuple[int, ...] = ()
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        return ("embedding", "logits", "layers")
+
+    @property
+    def resolution(self) -> int:
+        return self.size or named.reading(named.libraries(self.network)[0], self.network).size
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        return self._layer_sizes
+
+    @property
+    def head(self) -> Head | None:
+        return self._head
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        return self.classes
+
+    def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
+        if self.checkpoint is None:
+            raise CannotRun(f"{self.network} has no weights: name a file in `checkpoint`")
+        path = Path(self.checkpoint).expanduser()
+        return checkpoints.need(path.parent if path.is_absolute() else directory, path.name)
+
+    def head_in(self, weights: Path) -> HeadClasses | None:
+        library, state, header, like = self._read(weights)
+        names = (f"{named.head_name(library, self.network)}.weight",)
+        return checkpoints.head_classes(state, header, names, like, weights)
+
+    def about(self, weights: Path) -> str:
+        library, _, header, _ = self._read(weights)
+        reading, sources = self._reading(library, header, weights)
+        unread = f", {header['unread']}" if "unread" in header else ""
+        mean, std = (" ".join(f"{value:g}" for value in values) for values in (reading.mean, reading.std))
+        whose = "; ".join(
+            f"{', '.join(name for name, source in sources.items() if source == each)}: {each}"
+            for each in dict.fromkeys(sources.values())
+        )
+        return (
+            f"{weights.name}: read as {library}'s {self.network}, {header.get('read', 'the whole file')}{unread}; its "
+            f"images: short side to {round(reading.size / reading.crop)} pixels ({reading.mode}), the centre "
+            f"{reading.size} x {reading.size}, mean {mean}, std {std} ({whose})."
+        )
+
+    def _read(self, weights: Path) -> tuple[named.Library, dict[str, Tensor], dict[str, str], nn.Module]:
+        """The library whose network the file is of, its tensors and its header, and that network without weights."""
+        found: dict[named.Library, tuple[dict[str, Tensor], nn.Module]] = {}
+        headers: dict[named.Library, dict[str, str]] = {}
+        for library in named.libraries(self.network):
+            with torch.device("meta"):  # its sizes alone
+                like = named.build(library, self.network, 2, self.size)
+            state, headers[library] = checkpoints.read(weights, like)
+            found[library] = state, like
+        library = named.best_fit(self.network, found)
+        return library, found[library][0], headers[library], found[library][1]
+
+    def _reading(
+        self, library: named.Library, header: dict[str, str], weights: Path
+    ) -> tuple[named.Reading, dict[str, str]]:
+        """How images are prepared, and whose word each part is."""
+        reading = named.reading(library, self.network)
+        own = checkpoints.normalisation(header, weights)
+        mean, std = own or (reading.mean, reading.std)
+        chosen = named.Reading(
+            mean=self.mean or mean,
+            std=self.std or std,
+            size=self.size or reading.size,
+            crop=self.crop or reading.crop,
+            mode=reading.mode,
+        )
+        default = f"{library}'s own"
+        sources = dict.fromkeys(("mean", "std"), "the file's header" if own else default)
+        sources |= {"size": default, "crop": default}
+        return chosen, sources | {name: "given" for name in sources if getattr(self, name) is not None}
+
+    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
+        if weights is None:
+            raise ValueError(f"network: {self.network} needs a file of weights")
+        self._device, self._precision = device, check_precision(precision)
+        library, state, header, like = self._read(weights)
+        self._prepared, _ = self._reading(library, header, weights)
+        head = named.head_name(library, self.network)
+        classes = checkpoints.head_classes(state, header, (f"{head}.weight",), like, weights).count
+        network = named.build(library, self.network, classes, self.size)
+        checkpoints.load(network, state, name=f"{library}'s {self.network}", path=weights)
+        network.eval()
+        self._head = _take_head(network, head, self.network, self._prepared.size)
+        read = timm_models.map_names(network, self.network, self.layers or named.map_names(library, self.network))
+        body = fusing.fuse(network, read=read)
+        self._body = body.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device_head = self._head.to(device)
+        self._maps = timm_models.PooledMaps(self._body, self.network, read)
+        self._run(torch.zeros((1, self._prepared.size, self._prepared.size, 3), dtype=torch.uint8))
+        self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
+        return self
+
+    def encode(self, images: Images) -> dict[str, Tensor]:
+        embedding = self._run(images)
+        with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
+            logits = self._device_head(embedding)
+            return {"embedding": embedding, "logits": logits, "layers": torch.cat(self._maps.take(), 1)}
+
+    def _run(self, images: Images) -> Tensor:
+        """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
+        if self._body is None:
+            raise RuntimeError("open the encoder before encode")
+        reading = self._prepared
+        pixels = preprocessing.resize_and_crop(
+            images, reading.size, self._device, mode=reading.mode, short=math.floor(reading.size / reading.crop)
+        )
+        with inference(self._device, self._precision):
+            x = preprocessing.normalise(pixels.clamp_(0, 255), reading.mean, reading.std)
+            embedding: Tensor = self._body(x)
+            return embedding.float()
+
+
+def _take_head(network: nn.Module, name: str, title: str, size: int) -> Head:
+    """The linear layer, out of its network, which then gives the embedding; proved on two images of noise.
+
+    ValueError where the logits of the whole are not those that the layer makes of the embedding.
+    """
+    layer = network.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
+    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach().clone()
+    head = Head(layer.weight.detach().clone(), bias)
+    noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole = network(noise)
+        network.set_submodule(name, nn.Identity())
+        embedding = network(noise)
+        right = embedding.ndim == 2 and embedding.shape[1] == layer.in_features and isinstance(whole, Tensor)
+        if not right or not torch.allclose(head(embedding), whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max())):
+            raise ValueError(f"the logits of {title} are not its layer {name} applied to an embedding (N, D)")
+    return head
