@@ -119,7 +119,12 @@ def parser() -> argparse.ArgumentParser:
         default="native",
         help="images from their own size, or all brought to the ID set's size first",
     )
-    what.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the encoders' forward pass")
+    what.add_argument(
+        "--precision",
+        choices=("auto", "32", "tf32", "bf16"),
+        default="auto",
+        help="of encoders' passes and of trainings (default: auto, which is tf32 on a GPU that has it, else 32)",
+    )
     trial = parse.add_argument_group("trials (results go to a folder of their own)")
     trial.add_argument("--limit", type=_count, metavar="N", help="at most N test images of each set")
     trial.add_argument(
@@ -211,7 +216,7 @@ def _status(given: argparse.Namespace) -> int:
 
         print(listing(given.data, given.weights))
         return 0
-    from benchmark.planning.options import Options
+    from benchmark.planning.options import Options, resolved
     from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
     from benchmark.running.runner import DiskFull
@@ -220,6 +225,7 @@ def _status(given: argparse.Namespace) -> int:
 
     try:
         device = _device(given.device)
+        asked = None if given.precision == "auto" else given.precision
         options = Options(
             data=given.data,
             weights=given.weights,
@@ -227,7 +233,8 @@ def _status(given: argparse.Namespace) -> int:
             cache=given.cache or given.results / ".cache",
             device=device,
             batch_size=given.batch_size or (64 if device == "cpu" else 256),
-            precision=given.precision,
+            asked=asked,
+            precision=resolved(asked, device, runs=not (given.redraw or given.paper)),
             pretrained=given.pretrained,
             limit=given.limit,
             limit_train=given.limit_train,
@@ -261,6 +268,7 @@ def _status(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.jobs.worker import Worker
     from benchmark.planning import plan, suite
+    from benchmark.planning.options import as_recorded
     from benchmark.reporting import report
     from benchmark.running.runner import Runner
     from benchmark.store.entries import Store
@@ -272,7 +280,10 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(views.show(given.paper, options))
         return 0
     looking_only = given.plan or given.redraw
-    planned = plan.make(suite.read(given.id or "digits"), options, download=not looking_only)
+    chosen = suite.read(given.id or "digits")
+    if given.redraw:
+        options = as_recorded(chosen.name, options)
+    planned = plan.make(chosen, options, download=not looking_only)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     if given.plan:
         print(planned.describe(store))

@@ -71,6 +71,8 @@ class EncoderLookup:
             precision=self._options.precision,
             match=self._size if self._options.resolution == "id" else None,
         )
+        if not use.encoder.runs_network:
+            use = replace(use, precision="32")
         if use.encoder.learns == "embedding":
             use = replace(use, base=base)
         elif base is not None and not (base.weights or base.trained_here):

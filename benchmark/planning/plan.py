@@ -321,6 +321,7 @@ class _Planner:
             "seed": seed,
             "random_fit": random,
             "resolution": self.options.resolution,
+            "precision": self._precision(use, method),
             "id": _about_images(self.test),
             "train": _about_images(self.train),
             "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
@@ -336,7 +337,8 @@ class _Planner:
             return Row(spec, about, reason, selected, {}, None, ())
         fit = None
         if type(method).fit is not Method.fit:
-            fit = FitMethod(spec.method, settings, seed, self._encodes(use, self.train))
+            train = self._encodes(use, self.train)
+            fit = FitMethod(spec.method, settings, seed, train, self._precision(None, method))
 
         def score(images: Selection) -> Score:
             return Score(spec.method, settings, seed, fit, self._encodes(use, images))
@@ -358,6 +360,12 @@ class _Planner:
         return Row(
             spec, about, "", selected, measures, speed if self.options.speed else None, self._pictures(scored, about)
         )
+
+    def _precision(self, use: EncoderUse | str | None, method: Method) -> str:
+        """That of the run, where a network runs for the row: in an encoder, or in a training of the method."""
+        chain = use.chain if isinstance(use, EncoderUse) else ()
+        runs = method.trains or any(link.encoder.runs_network for link in chain)
+        return self.options.precision if runs else "32"
 
     def _encodes(self, use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
         """The same passes for every row, so that their keys are computed once."""

@@ -41,11 +41,11 @@ class _Tracer(fx.Tracer):
 
 def _pairs(network: nn.Module, read: Collection[str]) -> Iterator[tuple[str, str]]:
     """The names of each convolution and norm that can become one."""
+    tracer = _Tracer()
+    if isinstance(network, Network):  # what encoders read of it; it may have lost its head
+        tracer.traced_func_name = "stages"
     try:
-        tracer = _Tracer()
-        if isinstance(network, Network):  # what encoders read of it; it may have lost its head
-            tracer.traced_func_name = "stages"
-        graph = tracer.trace(network)
+        graph = tracer.trace(_without_weights(network))
     except Exception:  # a forward that depends on its input: of many kinds, and all mean that nothing is known
         return
     calls = [node for node in graph.nodes if node.op == "call_module"]
@@ -62,6 +62,13 @@ def _pairs(network: nn.Module, read: Collection[str]) -> Iterator[tuple[str, str
             continue
         if isinstance(network.get_submodule(conv), nn.Conv2d) and _foldable(network.get_submodule(norm)):
             yield conv, norm
+
+
+def _without_weights(network: N) -> N:
+    """A copy without memory: torch.fx leaves what it traced in a circle of references, until the collector comes by."""
+    weights = {id(weight): nn.Parameter(weight.to("meta"), weight.requires_grad) for weight in network.parameters()}
+    buffers = {id(buffer): buffer.to("meta") for buffer in network.buffers()}
+    return copy.deepcopy(network, {**weights, **buffers})
 
 
 def _foldable(norm: nn.Module) -> bool:
