@@ -39,15 +39,20 @@ class _Tracer(fx.Tracer):
         return isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _pairs(network: nn.Module, read: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The names of each convolution and norm that can become one."""
+def _graph(network: nn.Module) -> fx.Graph:
+    """The calls of a forward pass; none where torch.fx cannot follow it."""
     tracer = _Tracer()
     if isinstance(network, Network):  # what encoders read of it; it may have lost its head
         tracer.traced_func_name = "stages"
     try:
-        graph = tracer.trace(_without_weights(network))
+        return tracer.trace(network)
     except Exception:  # a forward that depends on its input: of many kinds, and all mean that nothing is known
-        return
+        return fx.Graph()
+
+
+def _pairs(network: nn.Module, read: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The names of each convolution and norm that can become one."""
+    graph = _graph(_without_weights(network))
     calls = [node for node in graph.nodes if node.op == "call_module"]
     times = Counter(str(node.target) for node in calls)
     for node in calls:
