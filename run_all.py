@@ -155,7 +155,12 @@ def parser() -> argparse.ArgumentParser:
         default="native",
         help="images from their own size, or all brought to the ID set's size first",
     )
-    what.add_argument("--precision", choices=("32", "bf16"), default="32", help="of the encoders' forward pass")
+    what.add_argument(
+        "--precision",
+        choices=("auto", "32", "tf32", "bf16"),
+        default="auto",
+        help="of encoders' passes and of trainings (default: auto, which is tf32 on a GPU that has it, else 32)",
+    )
     trial = parse.add_argument_group("trials (results go to a folder of their own)")
     trial.add_argument("--limit", type=_count, metavar="N", help="at most N test images of each set")
     trial.add_argument(
@@ -267,7 +272,7 @@ def _status(given: argparse.Namespace) -> int:
 
         print(listing(given.data, given.weights))
         return 0
-    from benchmark.planning.options import Options
+    from benchmark.planning.options import Options, resolved
     from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
     from benchmark.running.runner import DiskFull
@@ -276,6 +281,7 @@ def _status(given: argparse.Namespace) -> int:
 
     try:
         device = _device(given.device)
+        asked = None if given.precision == "auto" else given.precision
         options = Options(
             data=given.data,
             weights=given.weights,
@@ -283,7 +289,8 @@ def _status(given: argparse.Namespace) -> int:
             cache=given.cache or given.results / ".cache",
             device=device,
             batch_size=given.batch_size or (64 if device == "cpu" else 256),
-            precision=given.precision,
+            asked=asked,
+            precision=resolved(asked, device, runs=not (given.redraw or given.paper)),
             pretrained=given.pretrained,
             network=_network(given),
             limit=given.limit,
@@ -318,6 +325,7 @@ def _status(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.jobs.worker import Worker
     from benchmark.planning import folder_suite, plan
+    from benchmark.planning.options import as_recorded, results_folder
     from benchmark.reporting import report
     from benchmark.running.runner import Runner
     from benchmark.store.entries import Store
@@ -334,6 +342,8 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         folder_suite.write(suite, given.write_suite)
         print(f"wrote {given.write_suite}: run_all.py --id {given.write_suite}", file=sys.stderr)
         return 0
+    if given.redraw:
+        options = as_recorded(results_folder(suite.name, options, own=suite.own), options)
     planned = plan.make(suite, options, download=not looking_only)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     if given.plan:

@@ -13,6 +13,7 @@ from benchmark.jobs.worker import Worker
 from benchmark.records.provenance import training
 from benchmark.store import keys
 from methods.base import Method, hyperparameters
+from methods.device.precision import switches
 
 
 def _fit_settings(method: Method) -> dict[str, Any]:
@@ -30,6 +31,7 @@ class FitMethod(Job):
     settings: Mapping[str, Any]
     seed: int
     train: tuple[Encode, ...]
+    precision: str = "32"  # of the network that the method trains, where it trains one
 
     @cached_property
     def validation(self) -> tuple[Encode, ...]:
@@ -50,6 +52,7 @@ class FitMethod(Job):
             seed=self.seed if self._method.random_fit else None,
             train=[job.key for job in self.train],
             source=keys.source(type(self._method).__module__),
+            **({"precision": self.precision} if self._method.trains else {}),
             **({"validation": [job.key for job in self.validation]} if self.validation else {}),
         )
 
@@ -68,6 +71,8 @@ class FitMethod(Job):
         train = load_features(self.train, worker.store, names)
         if self.validation:
             train = replace(train, validation=load_features(self.validation, worker.store, names))
-        method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key))
+        how = {"precision": self.precision} if method.trains else {}
+        with switches("32", worker.device):  # a training has its own inside
+            method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key), **how)
         meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
         worker.store.put("fit", self.key, tensors=method.state(), meta=meta)

@@ -86,7 +86,7 @@ def command(options: Options, rows: Iterable[str], pretrained: str | None = None
         for flag, value, default in (
             ("--pretrained", _stand_in(suite, options, pretrained), None),
             ("--resolution", options.resolution, "native"),
-            ("--precision", options.precision, "32"),
+            ("--precision", options.asked, None),
             ("--limit", options.limit, None),
             ("--limit-train", options.limit_train, None),
         ):

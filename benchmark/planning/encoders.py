@@ -73,6 +73,8 @@ class EncoderLookup:
         if base is None and use.encoder.of_files != (features is not None):
             kinds = ("images", "features") if use.encoder.of_files else ("features", "images")
             return f"{name} reads {kinds[1]}; {self._id.train.images.title} holds {kinds[0]}"
+        if not use.encoder.runs_network:
+            use = replace(use, precision="32")
         if use.encoder.learns == "embedding":
             use = replace(use, base=base)
         elif base is not None and not (base.weights or base.trained_here):

@@ -1,11 +1,14 @@
 """What the command line says beside the suite, and the folder that results made with it go to."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.planning.suite import UsageError
+from benchmark.records import records
 from benchmark.records.names import folder_name
+from methods.device import precision
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Options:
     cache: Path
     device: str = "cpu"
     batch_size: int = 64
-    precision: str = "32"
+    asked: str | None = None  # the precision that was typed; None: what the device has
+    precision: str = "32"  # what that comes to
     pretrained: str | None = None
     network: Mapping[str, Any] | None = None  # settings of the encoder of that kind
     limit: int | None = None
@@ -30,6 +34,30 @@ class Options:
     methods: tuple[str, ...] = ()
     ood: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+
+
+def resolved(asked: str | None, device: str, *, runs: bool) -> str:
+    """The precision that a run on `device` takes; UsageError, in one line, for one that the device does not have.
+
+    What runs nothing takes each record's own, wherever that was measured: what is asked for then names a folder.
+    """
+    if not runs:
+        return asked or "32"
+    try:
+        return precision.resolve(asked or "auto", device)
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+
+
+def as_recorded(folder: Path, options: Options) -> Options:
+    """The options with the precision of the newest record in a results folder."""
+    found = records.load(folder)[0]
+    dated = [(record["provenance"]["date"], record["precision"]) for record in found if _tells(record)]
+    return replace(options, precision=max(dated)[1]) if dated else options
+
+
+def _tells(record: records.Record) -> bool:
+    return record["status"] == "done" and record.get("precision") is not None
 
 
 def results_folder(name: str, options: Options, *, own: bool = False) -> Path:
@@ -44,8 +72,8 @@ def results_folder(name: str, options: Options, *, own: bool = False) -> Path:
         parts.append(f"network={folder_name(options.network['network'])}")
     if options.resolution != "native":
         parts.append(f"resolution={options.resolution}")
-    if options.precision != "32":
-        parts.append(f"precision={options.precision}")
+    if options.asked is not None:
+        parts.append(f"precision={options.asked}")
     if options.limit is not None:
         parts.append(f"limit={options.limit}")
     if options.limit_train is not None:

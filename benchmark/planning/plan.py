@@ -42,10 +42,14 @@ class Row:
     pictures: tuple[Illustrate, ...] = ()
 
     @property
+    def cells(self) -> tuple[Measure | Calibrate, ...]:
+        """What writes its records."""
+        return (*self.measures.values(), *([self.thresholds] if self.thresholds else []))
+
+    @property
     def present(self) -> Iterator[tuple[Hashable, Any]]:
         """What there is now of all that its records depend on, as `records.fitting` names it."""
-        cells: list[Measure | Calibrate] = [*self.measures.values(), *([self.thresholds] if self.thresholds else [])]
-        for cell in cells:
+        for cell in self.cells:
             yield from fitting.parts({**cell.about, "depends": cell.depends})
 
 
@@ -116,7 +120,7 @@ class _Planner:
 
     def __init__(self, suite: Suite, options: Options, download: bool) -> None:
         self.options = options
-        self.folder = results_folder(suite.name, options, own=suite.id.name is not None)
+        self.folder = results_folder(suite.name, options, own=suite.own)
         self._illustrated: set[str] = set()
         self._passes: dict[tuple[EncoderUse, Selection], tuple[Encode, ...]] = {}
         self.suite, self.footnotes = changing.changed(suite, options)
@@ -180,6 +184,7 @@ class _Planner:
             "seed": seed,
             "random_fit": random,
             "resolution": self.options.resolution if self.train.images.features is None else "none",
+            "precision": self._precision(use, method),
             "id": about_images(self.test),
             "train": about_images(self.train),
             "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
@@ -195,7 +200,8 @@ class _Planner:
             return Row(spec, about, reason, selected)
         fit = None
         if type(method).fit is not Method.fit:
-            fit = FitMethod(spec.method, settings, seed, self._encodes(use, self.train))
+            train = self._encodes(use, self.train)
+            fit = FitMethod(spec.method, settings, seed, train, self._precision(None, method))
 
         def score(images: Selection) -> Score:
             return Score(spec.method, settings, seed, fit, self._encodes(use, images))
@@ -217,6 +223,12 @@ class _Planner:
             speed=speed if self.options.speed and of_images else None,
             pictures=self._pictures(scored, about),
         )
+
+    def _precision(self, use: EncoderUse | str | None, method: Method) -> str:
+        """That of the run, where a network runs for the row: in an encoder, or in a training of the method."""
+        chain = use.chain if isinstance(use, EncoderUse) else ()
+        runs = method.trains or any(link.encoder.runs_network for link in chain)
+        return self.options.precision if runs else "32"
 
     def _encodes(self, use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
         """The same passes for every row, so that their keys are computed once."""

@@ -128,6 +128,11 @@ class Suite(_Strict):
     _notes: tuple[str, ...] = PrivateAttr(())
 
     @property
+    def own(self) -> bool:
+        """Whether it stands for a folder of the user's."""
+        return self.id.name is not None
+
+    @property
     def folder(self) -> Path:
         """Where the suite's file lies, and what it ships."""
         return self._folder

@@ -33,10 +33,11 @@ def parts(record: Record) -> Iterator[tuple[Hashable, Any]]:
 
 
 def _of_any_seed(encoder: Any) -> Any:
-    """What is the same of an encoder that is trained once a seed, or shipped for one of them."""
+    """What is the same of an encoder that is trained once a seed, or shipped for one of them, at any precision."""
     if not isinstance(encoder, Mapping):
         return encoder
-    kept = {name: value for name, value in encoder.items() if name != "seed" and (name, value) != ("weights", None)}
+    apart = ("seed", "precision", "transform")  # records of any may stand beside each other: a footnote tells
+    kept = {name: value for name, value in encoder.items() if name not in apart and (name, value) != ("weights", None)}
     return {name: _of_any_seed(value) for name, value in kept.items()}
 
 

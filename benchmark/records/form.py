@@ -42,6 +42,8 @@ class _Result(_Form):
     hyperparameters: dict[str, Any]
     seed: NonNegativeInt
     resolution: str
+    precision: str | None = None
+    transform: str | None = None
     id: _Set
     ood: _OODSet
     train: _Images

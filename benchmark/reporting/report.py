@@ -57,14 +57,16 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
 
 def _current(plan: Plan) -> tuple[list[Record], list[str]]:
     """The records of the folder that fit what the plan has now, whatever run they are from, and notes on the others."""
-    expected = {measure.path: measure.key for row in plan.rows for measure in row.measures.values()}
-    expected |= {row.thresholds.path: row.thresholds.key for row in plan.rows if row.thresholds}
+    expected = {cell.path: (cell.key, row.about["precision"]) for row in plan.rows for cell in row.cells}
     read, damaged = records.load(plan.folder)
     current: list[Record] = []
     changed: list[Record] = []
     for record in read:
         path = records.place(plan.folder, record)
-        stale = record["status"] == "done" and expected.get(path, record["key"]) != record["key"]
+        key, precision = expected.get(path, (record["key"], None))
+        # a key covers the precision: a record of another one is held against what it depends on alone
+        other = record.get("precision") not in (None, precision)
+        stale = record["status"] == "done" and record["key"] != key and not other
         (changed if stale else current).append(record)
     present = {name: part for row in plan.rows for name, part in row.present}
     found, others = fitting.split(current, present)

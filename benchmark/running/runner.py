@@ -2,6 +2,7 @@
 
 import time
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +65,7 @@ class Runner:
                 self.outcome.skipped[row.spec.label] = row.reason
                 self._write_all(row, "skipped", row.reason)
         waiting = list(self.plan.targets())
+        self._say_what_is_measured_anew(waiting)
         bar = tqdm(total=len(waiting), desc="measure", unit="cell", delay=2, leave=False, dynamic_ncols=True)
         with bar:
             try:
@@ -91,6 +93,22 @@ class Runner:
                         records.write(target.path, records.result(target.about, target.key, "interrupted", reason))
                 raise
         return self.outcome
+
+    def _say_what_is_measured_anew(self, targets: Iterable[tuple[Row, Job]]) -> None:
+        """In one line, how many rows have records of another precision, which this run puts its own in place of."""
+        rows: dict[str, str] = {}
+        now: set[str] = set()
+        for row, target in targets:
+            there = records.read(target.path) if isinstance(target, Measure) else None
+            before = None if there is None or there["status"] != "done" else there.get("precision")
+            if before not in (None, row.about["precision"]):
+                rows[row.spec.label] = str(before)
+                now.add(row.about["precision"])
+        if rows:
+            self.worker.say(
+                f"note: {len(rows)} rows were measured with precision {' and '.join(sorted(set(rows.values())))}: "
+                f"they are measured anew with {' and '.join(sorted(now))}"
+            )
 
     def _measure(self, row: Row, target: Job) -> None:
         cell = isinstance(target, Measure | Calibrate)

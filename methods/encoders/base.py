@@ -36,6 +36,7 @@ class Encoder(ABC):
     `supervised`: whether `fit` needs the labels too.
     `keeps_head`: whether `fit` goes on with the head in the file that it starts from.
     `of_files`: whether it reads features that are there already, not images.
+    `runs_network`: whether a network runs in it, so that its features depend on the precision.
     """
 
     title: ClassVar[str] = ""
@@ -44,6 +45,7 @@ class Encoder(ABC):
     supervised: ClassVar[bool] = True
     keeps_head: ClassVar[bool] = False
     of_files: ClassVar[bool] = False
+    runs_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Every setting is what its annotation says. An encoder that has more to say calls this first."""
@@ -121,6 +123,15 @@ class Encoder(ABC):
     def layer_sizes(self) -> tuple[int, ...]:
         """Channels of each layer in `layers`; known once open."""
         return ()
+
+    @property
+    def memory_format(self) -> str | None:
+        """How the maps of its network lie in memory, once open: "channels_last", "contiguous"; None without one."""
+        return None
+
+    def arrange(self, memory_format: str) -> None:
+        """Run the network in this memory format from now on, once open: in that of the pass that it goes on with."""
+        raise ValueError(f"{self.title or type(self).__name__}: no network runs in it, in any memory format")
 
     @property
     def head(self) -> Head | None:

@@ -12,7 +12,7 @@ from methods.base import Count, Features, Head, NotNegative, Positive, Range
 from methods.encoders.base import Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_crop, random_flip
-from methods.encoders.networks import checkpoints, cifar, fusing
+from methods.encoders.networks import checkpoints, cifar
 from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
@@ -65,7 +65,6 @@ class Classifier(Trainable[cifar.Network]):
             nesterov=True,
             schedule="cosine",
         )
-        self._fused: cifar.Network | None = None
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -142,21 +141,19 @@ class Classifier(Trainable[cifar.Network]):
         return preprocessing.normalise(images, self._mean, self._std)
 
     def encode(self, images: Images) -> dict[str, Tensor]:
-        if self._network is None:
-            raise RuntimeError("fit the classifier, or open a checkpoint, before encode")
-        self._fused = self._fused or fusing.fuse(self._network)
+        placed = self._running
         pixels = preprocessing.resize_and_crop(images, self.resolution, self._device)
-        with inference(self._device, self._precision):
-            x = preprocessing.normalise(pixels, self._mean, self._std)
-            stages = self._fused.stages(x)
-            embedding = self._fused.embedding(stages[-1]).float()
+        with placed.running():
+            stages = placed.network.stages(placed.fed(preprocessing.normalise(pixels, self._mean, self._std)))
+            embedding = placed.network.embedding(stages[-1]).float()
         with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
             layers = torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
-            return {"embedding": embedding, "logits": self._network.head(embedding), "layers": layers}
+            return {"embedding": embedding, "logits": self._head(embedding), "layers": layers}
 
-    def _place(self, network: cifar.Network) -> None:
-        super()._place(network)
-        self._fused = None  # made of these weights at the first `encode`
+    def _head(self, embedding: Tensor) -> Tensor:
+        assert self._network is not None
+        logits: Tensor = self._network.head(embedding)
+        return logits
 
 
 def split(count: int, held_out: float) -> tuple[Tensor, Tensor]:

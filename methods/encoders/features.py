@@ -28,6 +28,7 @@ class FeatureReader(Encoder):
 
     title = "features in files (.npz, .safetensors, .npy)"
     of_files = True
+    runs_network = False
 
     embedding: _Columns = 0
     logits: _Columns = 0

@@ -13,7 +13,7 @@ from methods.base import Count, Features, Head, NotNegative, Positive, Range
 from methods.encoders.base import HeadClasses, Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_flip
-from methods.encoders.networks import checkpoints, fusing, timm_models
+from methods.encoders.networks import checkpoints, timm_models
 from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
@@ -60,7 +60,6 @@ class Finetuned(Trainable[nn.Module]):
             schedule="cosine",
             warmup_epochs=1 if self.epochs > 1 else 0,
         )
-        self._fused: nn.Module
         self._start: Path | None = None
         self._layer_sizes: tuple[int, ...] = ()
 
@@ -163,8 +162,6 @@ class Finetuned(Trainable[nn.Module]):
         return self
 
     def encode(self, images: Images) -> dict[str, Tensor]:
-        if self._network is None:
-            raise RuntimeError("fit finetuned, or open a checkpoint, before encode")
         embedding = self._run(images)
         with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
             logits = timm_models.classifier(self._network, self.model)(embedding)
@@ -172,15 +169,18 @@ class Finetuned(Trainable[nn.Module]):
 
     def _run(self, images: Images) -> Tensor:
         """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
+        placed = self._running
         pixels = preprocessing.stretch(images, self.resolution, self._device)
-        with inference(self._device, self._precision):
-            x = preprocessing.normalise(pixels, self._mean, self._std)
-            return timm_models.embed(self._fused, x).float()
+        with placed.running():
+            x = placed.fed(preprocessing.normalise(pixels, self._mean, self._std))
+            return timm_models.embed(placed.network, x).float()
+
+    def _listened(self, network: nn.Module) -> tuple[str, ...]:
+        return timm_models.map_names(network, self.model)
 
     def _place(self, network: nn.Module) -> None:
-        """Ready to encode: on the device, with a fused copy, whose maps are listened to."""
+        """Ready to encode, with a fused copy whose maps are listened to."""
         super()._place(network)
-        self._fused = fusing.fuse(network, read=timm_models.map_names(network, self.model))
-        self._maps = timm_models.PooledMaps(self._fused, self.model)
+        self._maps = timm_models.PooledMaps(self._running.network, self.model)
         self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))
         self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())

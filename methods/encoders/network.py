@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from methods.base import CannotRun, Head, Range
 from methods.encoders.base import Encoder, HeadClasses, Images, register
 from methods.encoders.images import preprocessing
-from methods.encoders.networks import checkpoints, fusing, named, timm_models
-from methods.encoders.networks.inference import check_precision, inference
+from methods.encoders.networks import checkpoints, named, timm_models
+from methods.encoders.networks.inference import Placed, inference
 
 Share = Annotated[float, Range(0, 1, "(]")]
 
@@ -49,7 +49,7 @@ class Network(Encoder):
                 raise ValueError(f"network: {name} is three numbers, red, green, blue, not {len(value)}")
         if self.layers == ():
             raise ValueError("network: layers is empty; leave it out for all of the network's maps")
-        self._body: nn.Module | None = None
+        self._placed: Placed[nn.Module] | None = None
         self._head: Head | None = None
         self._layer_sizes: tuple[int, ...] = ()
 
@@ -133,7 +133,7 @@ class Network(Encoder):
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         if weights is None:
             raise ValueError(f"network: {self.network} needs a file of weights")
-        self._device, self._precision = device, check_precision(precision)
+        self._device = device
         library, state, header, like = self._read(weights)
         self._prepared, _ = self._reading(library, header, weights)
         head = named.head_name(library, self.network)
@@ -143,13 +143,20 @@ class Network(Encoder):
         network.eval()
         self._head = _take_head(network, head, self.network, self._prepared.size)
         read = timm_models.map_names(network, self.network, self.layers or named.map_names(library, self.network))
-        body = fusing.fuse(network, read=read)
-        self._body = body.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._placed = Placed(network, self.network, device=device, exactness=precision, read=read)
         self._device_head = self._head.to(device)
-        self._maps = timm_models.PooledMaps(self._body, self.network, read)
+        self._maps = timm_models.PooledMaps(self._placed.network, self.network, read)
         self._run(torch.zeros((1, self._prepared.size, self._prepared.size, 3), dtype=torch.uint8))
         self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
         return self
+
+    @property
+    def memory_format(self) -> str | None:
+        return None if self._placed is None else self._placed.memory_format
+
+    def arrange(self, memory_format: str) -> None:
+        if self._placed is not None:
+            self._placed.arrange(memory_format)
 
     def encode(self, images: Images) -> dict[str, Tensor]:
         embedding = self._run(images)
@@ -159,15 +166,15 @@ class Network(Encoder):
 
     def _run(self, images: Images) -> Tensor:
         """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
-        if self._body is None:
+        if self._placed is None:
             raise RuntimeError("open the encoder before encode")
         reading = self._prepared
         pixels = preprocessing.resize_and_crop(
             images, reading.size, self._device, mode=reading.mode, short=math.floor(reading.size / reading.crop)
         )
-        with inference(self._device, self._precision):
+        with self._placed.running():
             x = preprocessing.normalise(pixels.clamp_(0, 255), reading.mean, reading.std)
-            embedding: Tensor = self._body(x)
+            embedding: Tensor = self._placed.network(self._placed.fed(x))
             return embedding.float()
 
 

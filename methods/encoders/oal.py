@@ -244,11 +244,6 @@ class OAL(Classifier):
             term = outlier_loss.OutlierTerm(self.loss, weight, outliers, club=self.club, m_in=m_in, m_out=m_out)
             return {"outliers": term.at_rates(**rates)}
 
-    def _head(self, embedding: Tensor) -> Tensor:
-        assert self._network is not None
-        logits: Tensor = self._network.head(embedding)
-        return logits
-
     def _energies(self, embedding: Tensor) -> Tensor:
         return outlier_loss.energy(self._head(embedding))
 

@@ -20,6 +20,7 @@ class Pixels(Encoder):
     """
 
     title = "pixels"
+    runs_network = False
 
     resolution: Annotated[int, Range(1, 4096)] = 32
 

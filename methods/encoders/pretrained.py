@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from methods.base import Range
 from methods.encoders.base import Encoder, Images, register
 from methods.encoders.images import preprocessing
-from methods.encoders.networks import fusing, timm_models
-from methods.encoders.networks.inference import check_precision, inference
+from methods.encoders.networks import timm_models
+from methods.encoders.networks.inference import Placed
 
 
 @register("pretrained")
@@ -38,7 +38,7 @@ class Pretrained(Encoder):
         super().__post_init__()
         if self.layers == ():
             raise ValueError("pretrained: layers is empty; leave it out for all of the model's maps")
-        self._network: nn.Module | None = None
+        self._placed: Placed[nn.Module] | None = None
         self._layer_sizes: tuple[int, ...] = ()
 
     @property
@@ -59,25 +59,32 @@ class Pretrained(Encoder):
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         if weights is None:
             raise ValueError(f"pretrained: {self.model} needs a weights file")
-        self._device, self._precision = device, check_precision(precision)
+        self._device = device
         network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, weights)
         read = timm_models.map_names(network, self.model, self.layers)
-        network = fusing.fuse(network, read=read)
-        self._network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._placed = Placed(network, self.model, device=device, exactness=precision, read=read)
         side = self.resolution // 16 if self.pooling == "grid14" else None
-        self._maps = timm_models.PooledMaps(network, self.model, read, side=side)
+        self._maps = timm_models.PooledMaps(self._placed.network, self.model, read, side=side)
         self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))
         self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
         return self
+
+    @property
+    def memory_format(self) -> str | None:
+        return None if self._placed is None else self._placed.memory_format
+
+    def arrange(self, memory_format: str) -> None:
+        if self._placed is not None:
+            self._placed.arrange(memory_format)
 
     def encode(self, images: Images) -> dict[str, Tensor]:
         return {"embedding": self._run(images), "layers": torch.cat(self._maps.take(), 1)}
 
     def _run(self, images: Images) -> Tensor:
         """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
-        if self._network is None:
+        if self._placed is None:
             raise RuntimeError("open the encoder before encode")
         pixels = preprocessing.stretch(images, self.resolution, self._device)
-        with inference(self._device, self._precision):
-            x = preprocessing.normalise(pixels, self._mean, self._std)
-            return timm_models.embed(self._network, x).float()
+        with self._placed.running():
+            x = self._placed.fed(preprocessing.normalise(pixels, self._mean, self._std))
+            return timm_models.embed(self._placed.network, x).float()

@@ -32,6 +32,7 @@ class Probe(Encoder):
     title = "linear probe"
     paper = "Alain & Bengio, Understanding intermediate layers using linear classifier probes, https://arxiv.org/abs/1610.01644"
     learns = "embedding"
+    runs_network = False  # one linear layer, in strict float32 whatever made the embedding
 
     base: str = ""
     weight_decay: NotNegative = 1e-2

@@ -11,7 +11,7 @@ from torch.nn import functional
 from methods.base import Count, Features, NotNegative, Positive, Range
 from methods.encoders.base import Images, register
 from methods.encoders.images import augmentation, preprocessing
-from methods.encoders.networks import cifar, fusing
+from methods.encoders.networks import cifar
 from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
@@ -70,7 +70,6 @@ class SimCLR(Trainable[cifar.Network]):
             warmup_epochs=self.warmup_epochs,
             drop_last=True,  # so that every image is compared with as many others
         )
-        self._fused: cifar.Network | None = None
 
     @property
     def offers(self) -> tuple[str, ...]:
@@ -130,19 +129,13 @@ class SimCLR(Trainable[cifar.Network]):
         return augmentation.random_greyscale(images, 0.2, generator)
 
     def encode(self, images: Images) -> dict[str, Tensor]:
-        if self._network is None:
-            raise RuntimeError("fit simclr, or open a checkpoint, before encode")
-        self._fused = self._fused or fusing.fuse(self._network)
+        placed = self._running
         pixels = preprocessing.resize_and_crop(images, self.resolution, self._device)
-        with inference(self._device, self._precision):
-            stages = self._fused.stages(preprocessing.normalise(pixels, self._mean, self._std))
-            embedding = self._fused.embedding(stages[-1]).float()
+        with placed.running():
+            stages = placed.network.stages(placed.fed(preprocessing.normalise(pixels, self._mean, self._std)))
+            embedding = placed.network.embedding(stages[-1]).float()
         with inference(self._device, "32"):
             return {"embedding": embedding, "layers": torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)}
-
-    def _place(self, network: cifar.Network) -> None:
-        super()._place(network)
-        self._fused = None  # made of these weights at the first `encode`
 
 
 def nt_xent(projected: Tensor, temperature: float) -> Tensor:

@@ -39,15 +39,20 @@ class _Tracer(fx.Tracer):
         return isinstance(m, (nn.Conv2d, nn.BatchNorm2d)) or super().is_leaf_module(m, module_qualified_name)
 
 
+def _graph(network: nn.Module) -> fx.Graph:
+    """The calls of a forward pass; none where torch.fx cannot follow it."""
+    tracer = _Tracer()
+    if isinstance(network, Network):  # what encoders read of it; it may have lost its head
+        tracer.traced_func_name = "stages"
+    try:
+        return tracer.trace(network)
+    except Exception:  # a forward that depends on its input: of many kinds, and all mean that nothing is known
+        return fx.Graph()
+
+
 def _pairs(network: nn.Module, read: Collection[str]) -> Iterator[tuple[str, str]]:
     """The names of each convolution and norm that can become one."""
-    try:
-        tracer = _Tracer()
-        if isinstance(network, Network):  # what encoders read of it; it may have lost its head
-            tracer.traced_func_name = "stages"
-        graph = tracer.trace(network)
-    except Exception:  # a forward that depends on its input: of many kinds, and all mean that nothing is known
-        return
+    graph = _graph(_without_weights(network))
     calls = [node for node in graph.nodes if node.op == "call_module"]
     times = Counter(str(node.target) for node in calls)
     for node in calls:
@@ -62,6 +67,13 @@ def _pairs(network: nn.Module, read: Collection[str]) -> Iterator[tuple[str, str
             continue
         if isinstance(network.get_submodule(conv), nn.Conv2d) and _foldable(network.get_submodule(norm)):
             yield conv, norm
+
+
+def _without_weights(network: N) -> N:
+    """A copy without memory: torch.fx leaves what it traced in a circle of references, until the collector comes by."""
+    weights = {id(weight): nn.Parameter(weight.to("meta"), weight.requires_grad) for weight in network.parameters()}
+    buffers = {id(buffer): buffer.to("meta") for buffer in network.buffers()}
+    return copy.deepcopy(network, {**weights, **buffers})
 
 
 def _foldable(norm: nn.Module) -> bool:

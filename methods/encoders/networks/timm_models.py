@@ -1,6 +1,7 @@
 """timm's networks for the encoders that stand on them: where their weights are, and their maps pooled."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,17 +113,13 @@ class PooledMaps:
     def __init__(
         self, network: nn.Module, model: str, modules: tuple[str, ...] | None = None, *, side: int | None = None
     ) -> None:
-        self._side = side
-        self._pooled: dict[str, Tensor] = {}
         self.names = map_names(network, model, modules)
+        # What the hooks hold, holds neither the network nor this: a network that nobody uses any more goes at once.
+        self._pooled: dict[str, Tensor] = {}
+        last = getattr(network, "output_fmt", "NCHW") == "NHWC"
         for name in self.names:
-
-            def keep(module: nn.Module, inputs: Any, output: Any, name: str = name) -> None:
-                # Pooled at once: maps are not kept, and what a later layer does in place comes too late to matter.
-                maps = _as_map(output, network, name)
-                with torch.autocast(maps.device.type, enabled=False):
-                    self._pooled[name] = self._pool(maps.float())
-
+            prefix = getattr(network, "num_prefix_tokens", 0)
+            keep = partial(_keep, self._pooled, name, side=side, channels_last=last, prefix=prefix)
             network.get_submodule(name).register_forward_hook(keep)
 
     def take(self) -> list[Tensor]:
@@ -131,11 +128,25 @@ class PooledMaps:
         self._pooled.clear()
         return taken
 
-    def _pool(self, maps: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C)."""
-        if self._side is not None:
-            maps = functional.interpolate(maps, (self._side, self._side), mode="bilinear", align_corners=True)
-        return maps.mean((2, 3))
+
+def _keep(
+    pooled: dict[str, Tensor],
+    name: str,
+    module: nn.Module,
+    inputs: Any,
+    output: Any,
+    *,
+    side: int | None,
+    channels_last: bool,
+    prefix: int,
+) -> None:
+    """A forward hook. Pooled at once: maps are not kept, and what a later layer does in place comes too late."""
+    maps = _as_map(output, name, channels_last=channels_last, prefix=prefix)
+    with torch.autocast(maps.device.type, enabled=False):
+        maps = maps.float()
+        if side is not None:
+            maps = functional.interpolate(maps, (side, side), mode="bilinear", align_corners=True)
+        pooled[name] = maps.mean((2, 3))
 
 
 def embed(network: Any, x: Tensor) -> Tensor:
@@ -144,12 +155,12 @@ def embed(network: Any, x: Tensor) -> Tensor:
     return embedding
 
 
-def _as_map(output: Any, network: nn.Module, name: str) -> Tensor:
+def _as_map(output: Any, name: str, *, channels_last: bool, prefix: int) -> Tensor:
     """A module's output as (N, C, H, W): channels last or tokens (N, L, C) are turned round."""
     if isinstance(output, Tensor) and output.ndim == 4:
-        return output.permute(0, 3, 1, 2) if getattr(network, "output_fmt", "NCHW") == "NHWC" else output
+        return output.permute(0, 3, 1, 2) if channels_last else output
     if isinstance(output, Tensor) and output.ndim == 3:
-        tokens = output[:, getattr(network, "num_prefix_tokens", 0) :]
+        tokens = output[:, prefix:]
         side = math.isqrt(tokens.shape[1])
         if side * side == tokens.shape[1]:
             return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from methods.device import tensors
+from methods.device.precision import check
 from methods.encoders.base import Encoder, HeadClasses
 from methods.encoders.networks import checkpoints
-from methods.encoders.networks.inference import check_precision
+from methods.encoders.networks.inference import Placed
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -31,6 +32,7 @@ class Trainable(Encoder, Generic[N]):
         if names is not None and not 1 < len(names) == len(set(names)):
             raise ValueError(f"{self.title}: classes are at least 2 names, each of them once")
         self._network: N | None = None
+        self._placed: Placed[N] | None = None
         self._trained = False
         self.losses: list[float] = []
         self._device, self._precision = "cpu", "32"
@@ -86,7 +88,7 @@ class Trainable(Encoder, Generic[N]):
         return state, header, head
 
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
-        self._device, self._precision = device, check_precision(precision)
+        self._device, self._precision = device, check(precision)
         if weights is not None:
             state, header, head = self._read(weights)
             self._mean, self._std = self._normalisation(header, weights)
@@ -113,3 +115,26 @@ class Trainable(Encoder, Generic[N]):
     def _place(self, network: Any) -> None:
         """Ready to encode, on the device."""
         self._network = network.eval().to(device=self._device, memory_format=torch.channels_last)
+        self._placed = None  # made of these weights at the first pass
+
+    def _listened(self, network: N) -> tuple[str, ...]:
+        """Modules of the network whose output is read."""
+        return ()
+
+    @property
+    def _running(self) -> Placed[N]:
+        """The network to encode with; RuntimeError where there are no weights yet."""
+        if self._network is None:
+            raise RuntimeError(f"{self.title}: fit it, or open a checkpoint, before encode")
+        if self._placed is None:
+            read = self._listened(self._network)
+            how = {"device": self._device, "exactness": self._precision}
+            self._placed = Placed(self._network, self.network_name, read=read, **how)
+        return self._placed
+
+    @property
+    def memory_format(self) -> str:
+        return self._running.memory_format
+
+    def arrange(self, memory_format: str) -> None:
+        self._running.arrange(memory_format)
