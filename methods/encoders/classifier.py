@@ -135,7 +135,7 @@ class Classifier(Trainable[cifar.Network]):
             name=self.architecture,
             workdir=workdir,
             precision=self._precision,
-            capture=pixels.is_cuda,
+            capture=pixels.device.type == torch.device(device).type,
         )
         self._trained = True
         self._place(network)

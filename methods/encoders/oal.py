@@ -151,11 +151,11 @@ class OAL(Classifier):
         assert self._network is not None
         if self._adapter is not None:
             reads, teacher = batches.of_embeddings(embedding, self._network.head)
-            on_device = True
+            lie = embedding
         else:
             images = preprocessing.to_train_on(own.need("pixels"), device)
             reads, teacher = batches.of_images(self._augmenting(images, device), self._network)
-            on_device = images.device == labels.device
+            lie = images
         student = Student(self._network, self._adapter, terms)
 
         def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -185,7 +185,7 @@ class OAL(Classifier):
             name="oal",
             workdir=stages.folder("tuning"),
             precision=self._precision,
-            capture=on_device,
+            capture=lie.device.type == torch.device(device).type,
         )
         self._trained = True
         self._place(self._network)

@@ -121,7 +121,7 @@ class SimCLR(Trainable[cifar.Network]):
             name=f"SimCLR {self.architecture}",
             workdir=workdir,
             precision=self._precision,
-            capture=pixels.is_cuda,
+            capture=pixels.device.type == torch.device(device).type,
         )
         self._trained = True
         self._place(network)
