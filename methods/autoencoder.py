@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from methods.base import Count, Features, Method, NotNegative, Positive, Range, register
 from methods.networks.lfdn import LFDN
-from methods.training.loop import Recipe, seeded
+from methods.training.loop import seeded
 from methods.training.loop import train as train_network
+from methods.training.recipe import Recipe
 from methods.vectors import diffusion
 from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
 from methods.vectors.noise import derive, normal
@@ -42,6 +43,7 @@ class Autoencoder(Method):
     reads: ClassVar[tuple[str, ...]] = ("layers",)
     score_only: ClassVar[tuple[str, ...]] = ("measure",)
     random_fit: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     measure: Literal["mfsim", "mse"] = "mfsim"
     std: Std = "biased"
@@ -68,14 +70,25 @@ class Autoencoder(Method):
         reconstructed: Tensor = self._lfdn(noisy)
         return mse(z, reconstructed) if self.measure == "mse" else mfsim(z, reconstructed, self._sizes)
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+    def fit(
+        self,
+        train: Features,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        workdir: Path | None = None,
+        precision: str = "32",
+    ) -> Self:
         z = normalised(train, self.std, device)
 
-        def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            clean = noisy = z[rows]
-            if self.noise_level is not None:
-                noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-                noisy = diffusion.noised(clean, noise, self.noise_level)
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+            clean = z[rows]
+            if self.noise_level is None:
+                return clean, clean
+            noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+            return clean, diffusion.noised(clean, noise, self.noise_level)
+
+        def loss(network: nn.Module, clean: Tensor, noisy: Tensor) -> Tensor:
             error: Tensor = network(noisy) - clean
             return error.square().sum(dim=1).mean()
 
@@ -84,7 +97,17 @@ class Autoencoder(Method):
             self._lfdn = self._network(z.shape[1])
         self._seed, self._sizes = seed, train.layer_sizes
         self.losses = train_network(
-            self._lfdn, loss, len(z), recipe, seed=seed, device=device, name="autoencoder", workdir=workdir
+            self._lfdn,
+            batch,
+            loss,
+            len(z),
+            recipe,
+            seed=seed,
+            device=device,
+            name="autoencoder",
+            workdir=workdir,
+            precision=precision,
+            capture=True,
         )
         return self
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.base import CannotRun, Count, Features, Method, Positive, Range, Share, hold_out, register
-from methods.training.loop import Recipe, seeded
+from methods.device import memory
+from methods.training.loop import seeded
 from methods.training.loop import train as train_network
+from methods.training.recipe import Recipe
 from methods.vectors.noise import derive, normal
 
 LEVELS = 1000  # of noise, 0 .. 999: diffusers' timesteps
@@ -46,6 +48,7 @@ class DDPM(Method):
     reads: ClassVar[tuple[str, ...]] = ("pixels",)
     score_only: ClassVar[tuple[str, ...]] = ("sampler", "steps", "skip")
     random_fit: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     sampler: Literal["plms", "ddim"] = "plms"
     steps: Annotated[int, Range(2, LEVELS)] = 100
@@ -69,7 +72,15 @@ class DDPM(Method):
         """The noise levels from which images are reconstructed, ascending."""
         return tuple(reversed(_sampler_levels(self.steps)))[1 :: self.skip]
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+    def fit(
+        self,
+        train: Features,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        workdir: Path | None = None,
+        precision: str = "32",
+    ) -> Self:
         held = train.validation
         if held is None:
             kept, rows = hold_out(len(train))
@@ -84,17 +95,20 @@ class DDPM(Method):
         pixels = pixels.to(device)
         scheduler = _scheduler("ddim", LEVELS)
 
-        def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
             clean = _images(pixels[rows], self.stretch)
             level = torch.randint(LEVELS, rows.shape, generator=generator, device=clean.device)
             noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-            predicted = network(scheduler.add_noise(clean, noise, level), level, return_dict=False)[0]
-            return functional.mse_loss(predicted, noise)
+            return scheduler.add_noise(clean, noise, level), level, noise
+
+        def loss(network: nn.Module, noisy: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+            return functional.mse_loss(network(noisy, level, return_dict=False)[0].float(), noise)
 
         with seeded(derive(seed), device):
             self._network = unet(self.width)
         self.losses = train_network(
             self._network,
+            batch,
             loss,
             len(pixels),
             Recipe(self.epochs, self.batch_size, "adam", self.lr, ema=self.ema),
@@ -102,6 +116,8 @@ class DDPM(Method):
             device=device,
             name="ddpm",
             workdir=workdir,
+            precision=precision,
+            capture=True,
         )
         return self
 
@@ -111,17 +127,33 @@ class DDPM(Method):
             raise ValueError(f"fitted on images of {size}; these have {here}")
         calibration = self._calibration
         if calibration is None:  # not in `state`: it depends on the sampler, and the fit does not
-            deviation, mean = torch.std_mean(self.errors(self._held), dim=1, keepdim=True)
+            deviation, mean = torch.std_mean(self._held_errors(), dim=1, keepdim=True)
             calibration = self._calibration = mean, deviation
         mean, deviation = calibration
         return ((self.errors(x) - mean) / deviation).mean(dim=0)
 
+    def _held_errors(self) -> Tensor:
+        """`errors` of the held-out images, in half as large blocks as long as they do not fit in memory.
+
+        Whoever scores in smaller blocks then cannot make these smaller.
+        """
+        rows = self._rows(self._held)
+        while True:
+            try:
+                return torch.cat([self.errors(block) for block in self._held.blocks(rows)], dim=1)
+            except RuntimeError as error:
+                if rows == 1 or not memory.out_of_memory(error):
+                    raise
+            rows = (rows + 1) // 2
+
+    def _rows(self, x: Features) -> int:
+        height, width = x.pixels.shape[1:3]
+        return max(1, _CALL_PIXELS // (height * width * len(self.starts)))
+
     def errors(self, x: Features) -> Tensor:
         """Mean squared error of the reconstruction from each of the starts (S, N), float64."""
-        height, width = x.pixels.shape[1:3]
-        rows = max(1, _CALL_PIXELS // (height * width * len(self.starts)))
         parts = []
-        for block in x.blocks(rows):
+        for block in x.blocks(self._rows(x)):
             clean = _images(block.pixels, self.stretch)
             difference = self.reconstruct(clean, block.index, self.starts) - clean
             parts.append(difference.square().flatten(2).mean(dim=2, dtype=torch.float64))

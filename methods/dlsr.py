@@ -14,8 +14,9 @@ from methods.base import Count, Features, Method, NotNegative, Positive, Range, 
 from methods.device import tensors
 from methods.networks.lfdn import LFDN, restore
 from methods.training import checkpoint
-from methods.training.loop import Recipe, seeded
+from methods.training.loop import Batch, Loss, seeded
 from methods.training.loop import train as train_network
+from methods.training.recipe import Recipe
 from methods.vectors import diffusion
 from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
 from methods.vectors.noise import derive, normal
@@ -68,6 +69,7 @@ class DLSR(Method):
         }
     }
     random_fit: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     measure: Literal["mfsim", "mse", "lr"] = "mfsim"
     network: Literal["final", "first_epoch"] = "final"
@@ -135,19 +137,18 @@ class DLSR(Method):
             return diffusion.released(network, x, self.k, noise)
         return diffusion.single(network, x, self.k)
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+    def fit(
+        self,
+        train: Features,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        workdir: Path | None = None,
+        precision: str = "32",
+    ) -> Self:
         train = self._read(train)
         z = normalised(train, self.std, device)
-        alphas = diffusion.alphas_cumprod().float().to(device)
-        signal, spread = alphas.sqrt()[:, None], (1 - alphas).sqrt()[:, None]
-
-        def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            clean = z[rows]
-            level = torch.randint(diffusion.STEPS, rows.shape, generator=generator, device=clean.device)
-            noise = torch.randn(clean.shape, generator=generator, device=clean.device)
-            error: Tensor = network(signal[level] * clean + spread[level] * noise, level) - clean
-            return error.square().sum(dim=1).mean()
-
+        batch, loss = objective(z)
         first: list[LFDN] = []
         kept = None if workdir is None else workdir / "first_epoch.safetensors"
 
@@ -162,6 +163,7 @@ class DLSR(Method):
                 network = LFDN(z.shape[1], **self._network())
             losses = train_network(
                 network,
+                batch,
                 loss,
                 len(z),
                 recipe,
@@ -170,6 +172,8 @@ class DLSR(Method):
                 name="dlsr",
                 workdir=workdir,
                 on_epoch=keep,
+                precision=precision,
+                capture=True,
             )
             return network, losses
 
@@ -213,3 +217,20 @@ class DLSR(Method):
             for prefix in ("final", "first")
         )
         return self
+
+
+def objective(z: Tensor) -> tuple[Batch, Loss]:
+    """What a step of the training reads, rows of z0 (N, C) with their levels and noise; and its loss (`DLSR`)."""
+    alphas = diffusion.alphas_cumprod().float().to(z.device)
+    signal, spread = alphas.sqrt()[:, None], (1 - alphas).sqrt()[:, None]
+
+    def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        clean = z[rows]
+        level = torch.randint(diffusion.STEPS, rows.shape, generator=generator, device=clean.device)
+        return clean, level, torch.randn(clean.shape, generator=generator, device=clean.device)
+
+    def loss(network: nn.Module, clean: Tensor, level: Tensor, noise: Tensor) -> Tensor:
+        error: Tensor = network(signal[level] * clean + spread[level] * noise, level) - clean
+        return error.square().sum(dim=1).mean()
+
+    return batch, loss

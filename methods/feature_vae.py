@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Count, Features, Method, NotNegative, Positive, register
-from methods.training.loop import Recipe, seeded
+from methods.training.loop import seeded
 from methods.training.loop import train as train_network
+from methods.training.recipe import Recipe
 from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
 from methods.vectors.noise import derive
 from methods.vectors.reconstruction import mfsim, mse
@@ -36,6 +37,7 @@ class FeatureVAE(Method):
     reads: ClassVar[tuple[str, ...]] = ("layers",)
     score_only: ClassVar[tuple[str, ...]] = ("measure",)
     random_fit: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     measure: Literal["mfsim", "mse"] = "mfsim"
     std: Std = "biased"
@@ -54,19 +56,40 @@ class FeatureVAE(Method):
             scores.append(mse(z, reconstructed) if self.measure == "mse" else mfsim(z, reconstructed, self._sizes))
         return torch.cat(scores)
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+    def fit(
+        self,
+        train: Features,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        workdir: Path | None = None,
+        precision: str = "32",
+    ) -> Self:
         z = normalised(train, self.std, device)
 
-        def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            assert isinstance(network, VAE)
-            return network.negative_elbo(z[rows], generator).mean()
-
         with seeded(derive(seed), device):
-            self._vae = VAE(z.shape[1])
+            self._vae = vae = VAE(z.shape[1])
+
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+            return z[rows], torch.randn((len(rows), vae.latent), generator=generator, device=z.device)
+
+        def loss(network: nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
+            return vae.negative_elbo(clean, noise).mean()
+
         self._sizes = train.layer_sizes
         recipe = Recipe(self.epochs, self.batch_size, "adamw", self.lr, self.weight_decay)
         self.losses = train_network(
-            self._vae, loss, len(z), recipe, seed=seed, device=device, name="feature_vae", workdir=workdir
+            vae,
+            batch,
+            loss,
+            len(z),
+            recipe,
+            seed=seed,
+            device=device,
+            name="feature_vae",
+            workdir=workdir,
+            precision=precision,
+            capture=True,
         )
         return self
 
@@ -94,20 +117,19 @@ class VAE(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         first = 1 << max(1, (channels - 1).bit_length() - 1)
-        *down, latent = (max(2, first >> i) for i in range(5))
+        *down, self.latent = (max(2, first >> i) for i in range(5))
         up = [width for narrow in down[:0:-1] for width in (narrow, narrow)]
-        self.encoder = _layers(channels, *down, 2 * latent)
-        self.decoder = _layers(latent, *up, first, channels)
+        self.encoder = _layers(channels, *down, 2 * self.latent)
+        self.decoder = _layers(self.latent, *up, first, channels)
 
     def posterior(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(h | z), each (N, latent)."""
-        mean, log_variance = self.encoder(z).chunk(2, dim=1)
+        mean, log_variance = self.encoder(z).float().chunk(2, dim=1)
         return mean, log_variance
 
-    def negative_elbo(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        """(N,) nats, less the constant of the decoder's Gaussian; one sample of h an image."""
+    def negative_elbo(self, z: Tensor, noise: Tensor) -> Tensor:
+        """(N,) nats, less the constant of the decoder's Gaussian; one h an image, sampled by `noise` (N, latent)."""
         mean, log_variance = self.posterior(z)
-        noise = torch.randn(mean.shape, generator=generator, device=z.device)
         error = self.decoder(mean + (log_variance / 2).exp() * noise) - z
         divergence = (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=1) / 2
         return error.square().sum(dim=1) / 2 + divergence  # type: ignore[no-any-return]

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from methods.base import CannotRun, Count, Features, Method, NotNegative, Positive, Share, register
 from methods.networks.glow import GlowNetwork
 from methods.pixels.complexity import compressed_bits
-from methods.training.loop import Recipe, seeded
+from methods.training.loop import seeded
 from methods.training.loop import train as train_network
+from methods.training.recipe import Recipe
 from methods.vectors.noise import derive, normal, uniform
 
 BLOCK = 128  # images in the network at a time when scoring
@@ -44,6 +45,7 @@ class Glow(Method):
     reads: ClassVar[tuple[str, ...]] = ("pixels",)
     score_only: ClassVar[tuple[str, ...]] = ("complexity",)
     random_fit: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     complexity: Literal["none", "png", "webp"] = "none"
     levels: Count = 3
@@ -74,23 +76,30 @@ class Glow(Method):
         bits = in_bits(self._network.log_density(dequantise(pixels, noise)), dimensions)
         return bits if self.complexity == "none" else bits - compressed_bits(pixels, self.complexity)
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+    def fit(
+        self,
+        train: Features,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        workdir: Path | None = None,
+        precision: str = "32",
+    ) -> Self:
         pixels = train.need("pixels")
         self._check_size(pixels)
         pixels = pixels.to(device)
 
-        def batch(rows: Tensor, generator: torch.Generator) -> Tensor:
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
             images = pixels[rows]
-            return dequantise(images, torch.rand(images.shape, generator=generator, device=images.device))
+            return (dequantise(images, torch.rand(images.shape, generator=generator, device=images.device)),)
 
-        def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            images = batch(rows, generator)
+        def loss(network: nn.Module, images: Tensor) -> Tensor:
             return in_bits(cast(GlowNetwork, network).log_density(images), images[0].numel()).mean()
 
         with seeded(derive(seed)):
             network = GlowNetwork(**self._sizes()).to(device)
             first = torch.randperm(len(pixels))[:FIRST_IMAGES].to(device)
-        network.start(batch(first, torch.Generator(device).manual_seed(derive(seed, 1))))
+        network.start(*batch(first, torch.Generator(device).manual_seed(derive(seed, 1))))
         recipe = Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
@@ -101,7 +110,17 @@ class Glow(Method):
             ema=self.ema,
         )
         self.losses = train_network(
-            network, loss, len(pixels), recipe, seed=seed, device=device, name="glow", workdir=workdir
+            network,
+            batch,
+            loss,
+            len(pixels),
+            recipe,
+            seed=seed,
+            device=device,
+            name="glow",
+            workdir=workdir,
+            precision=precision,
+            capture=True,
         )
         self._network, self._seed = network, seed
         return self

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from methods.base import Count, Features, Method, Positive, Range, Share, register
 from methods.networks.pixelcnn import PixelCNN, log_likelihood, sample, to_unit
-from methods.training.loop import Recipe, seeded
+from methods.training.loop import seeded
 from methods.training.loop import train as train_network
+from methods.training.recipe import Recipe
 from methods.vectors.noise import derive
 
 _SCORED = 32 * 32 * 32  # pixels scored at once: 32 images of 32 x 32
@@ -43,6 +44,7 @@ class PixelCNNPlusPlus(Method):
     reads: ClassVar[tuple[str, ...]] = ("pixels",)
     score_only: ClassVar[tuple[str, ...]] = ("complexity",)
     random_fit: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     complexity: Literal["none", "png", "webp"] = "none"
     blocks: Count = 5
@@ -71,11 +73,22 @@ class PixelCNNPlusPlus(Method):
             bits = bits - compressed_bits(pixels, self.complexity).to(bits.device)
         return bits
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+    def fit(
+        self,
+        train: Features,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        workdir: Path | None = None,
+        precision: str = "32",
+    ) -> Self:
         pixels = train.need("pixels").to(device)
 
-        def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            return _bits(network, pixels[rows]).mean()
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+            return (pixels[rows],)
+
+        def loss(network: nn.Module, images: Tensor) -> Tensor:
+            return _bits(network, images).mean()
 
         self._seed = seed
         with seeded(derive(seed), device):
@@ -84,7 +97,17 @@ class PixelCNNPlusPlus(Method):
             self._network.initialise(_images(pixels[first]))
         recipe = Recipe(self.epochs, self.batch_size, "adam", self.lr, schedule=self.schedule, ema=self.ema)
         self.losses = train_network(
-            self._network, loss, len(pixels), recipe, seed=seed, device=device, name="pixelcnn", workdir=workdir
+            self._network,
+            batch,
+            loss,
+            len(pixels),
+            recipe,
+            seed=seed,
+            device=device,
+            name="pixelcnn",
+            workdir=workdir,
+            precision=precision,
+            capture=True,
         )
         return self
 
@@ -119,5 +142,5 @@ def _images(pixels: Tensor) -> Tensor:
 def _bits(network: nn.Module, pixels: Tensor) -> Tensor:
     """Bits per dimension of each image, (N,) float64."""
     x = _images(pixels)
-    nats = -log_likelihood(x, network(x)).double().sum(dim=(1, 2))
+    nats = -log_likelihood(x, network(x).float()).double().sum(dim=(1, 2))
     return nats / (math.log(2) * x[0].numel())

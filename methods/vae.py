@@ -12,8 +12,9 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from methods.base import CannotRun, Count, Features, Method, NotNegative, Positive, register
 from methods.networks.vae import LEVELS, VAE, divergence, scaled
-from methods.training.loop import Recipe, seeded
+from methods.training.loop import seeded
 from methods.training.loop import train as train_network
+from methods.training.recipe import Recipe
 from methods.vectors.noise import derive, normal
 
 Posterior = tuple[Tensor, Tensor]  # mu and logvar, each (N, nz)
@@ -50,6 +51,7 @@ class LikelihoodRegret(Method):
     reads: ClassVar[tuple[str, ...]] = ("pixels",)
     score_only: ClassVar[tuple[str, ...]] = ("measure", "complexity", "samples", "steps", "regret_of", "regret_lr")
     random_fit: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     measure: Literal["elbo", "iwae", "regret"] = "regret"
     complexity: Literal["none", "png", "webp"] = "none"
@@ -73,22 +75,41 @@ class LikelihoodRegret(Method):
     def bits_per_dimension(self) -> bool:
         return self.measure != "regret" and self.complexity == "none"
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
+    def fit(
+        self,
+        train: Features,
+        *,
+        seed: int = 0,
+        device: str = "cpu",
+        workdir: Path | None = None,
+        precision: str = "32",
+    ) -> Self:
         pixels = train.need("pixels").to(device)
         self._seed, self._size = seed, pixels.shape[2]
         self._check(pixels)
         with seeded(derive(seed)):
             self._vae = VAE(self._size, self.width, self.nz)
 
-        def loss(network: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            vae, images = cast(VAE, network), pixels[rows]
-            posterior = vae.posterior(images)
-            noise = torch.randn(posterior[0].shape, generator=generator, device=images.device)
-            return _negative_elbo(vae, images, posterior, noise).mean()
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+            return pixels[rows], torch.randn((len(rows), self.nz), generator=generator, device=pixels.device)
+
+        def loss(network: nn.Module, images: Tensor, noise: Tensor) -> Tensor:
+            vae = cast(VAE, network)
+            return _negative_elbo(vae, images, vae.posterior(images), noise).mean()
 
         recipe = Recipe(self.epochs, self.batch_size, "adam", self.lr, self.weight_decay)
         self.losses = train_network(
-            self._vae, loss, len(pixels), recipe, seed=seed, device=device, name="vae", workdir=workdir
+            self._vae,
+            batch,
+            loss,
+            len(pixels),
+            recipe,
+            seed=seed,
+            device=device,
+            name="vae",
+            workdir=workdir,
+            precision=precision,
+            capture=True,
         )
         self._vae.requires_grad_(False)
         return self

@@ -1,5 +1,6 @@
 """A classifier of the ID set's own classes: from a checkpoint, or trained here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -16,6 +17,7 @@ from methods.encoders.networks import checkpoints, cifar
 from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
+from methods.training.recipe import Recipe
 
 
 @register("classifier")
@@ -55,7 +57,7 @@ class Classifier(Trainable[cifar.Network]):
                 raise ValueError(f"classifier: shipped is the name of a .safetensors file, not {self.shipped!r}")
             if self.checkpoint is not None:
                 raise ValueError("classifier: the network comes from `checkpoint` or from `shipped`, not from both")
-        self._recipe = loop.Recipe(
+        self._recipe = Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
             optimizer="sgd",
@@ -113,11 +115,17 @@ class Classifier(Trainable[cifar.Network]):
             network = self._build(self.outputs or max(found, 2))
         pixels, labels = preprocessing.to_train_on(pixels, device), labels.to(device)
 
-        def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            return functional.cross_entropy(model(self._augmented(pixels, rows, generator, device)), labels[rows])
+        augmented = self._augmenting(pixels, device)
+
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+            return augmented(rows, generator), labels[rows]
+
+        def loss(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
+            return functional.cross_entropy(model(images), classes)
 
         self.losses = loop.train(
             network.to(memory_format=torch.channels_last),
+            batch,
             loss,
             len(labels),
             self._recipe,
@@ -126,19 +134,25 @@ class Classifier(Trainable[cifar.Network]):
             name=self.architecture,
             workdir=workdir,
             precision=self._precision,
+            capture=pixels.device.type == torch.device(device).type,
         )
         self._trained = True
         self._place(network)
         return self
 
-    def _augmented(self, pixels: Tensor, rows: Tensor, generator: torch.Generator, device: str) -> Tensor:
-        """A batch of the training images `pixels` as the network reads it: float32 (n, 3, R, R), normalised."""
-        images = preprocessing.resize_and_crop(pixels[rows.to(pixels.device)], self.resolution, device)
-        if self.augment != "none":
-            images = random_crop(images, self.resolution // 8, generator)
-        if self.augment == "crop_flip":
-            images = random_flip(images, generator)
-        return preprocessing.normalise(images, self._mean, self._std)
+    def _augmenting(self, pixels: Tensor, device: str) -> Callable[[Tensor, torch.Generator], Tensor]:
+        """Gives a batch of the training images `pixels` as the network reads it: float32 (n, 3, R, R), normalised."""
+        mean, std = (torch.tensor(values, device=device) for values in (self._mean, self._std))
+
+        def augmented(rows: Tensor, generator: torch.Generator) -> Tensor:
+            images = preprocessing.resize_and_crop(pixels[rows.to(pixels.device)], self.resolution, device)
+            if self.augment != "none":
+                images = random_crop(images, self.resolution // 8, generator)
+            if self.augment == "crop_flip":
+                images = random_flip(images, generator)
+            return preprocessing.normalise(images, mean, std)
+
+        return augmented
 
     def encode(self, images: Images) -> dict[str, Tensor]:
         placed = self._running

@@ -17,6 +17,7 @@ from methods.encoders.networks import checkpoints, timm_models
 from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
+from methods.training.recipe import Recipe
 
 
 @register("finetuned")
@@ -51,7 +52,7 @@ class Finetuned(Trainable[nn.Module]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._recipe = loop.Recipe(
+        self._recipe = Recipe(
             epochs=self.epochs,
             batch_size=self.batch_size,
             optimizer="adamw",
@@ -135,19 +136,24 @@ class Finetuned(Trainable[nn.Module]):
         nn.init.zeros_(layer.bias)
         pixels, labels = preprocessing.to_train_on(pixels, device), labels.to(device)
 
+        mean, std = (torch.tensor(values, device=device) for values in (self._mean, self._std))
         norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
-        def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+            images = preprocessing.stretch(pixels[rows.to(pixels.device)], self.resolution, device)
+            if self.augment == "flip":
+                images = random_flip(images, generator)
+            return preprocessing.normalise(images, mean, std), labels[rows]
+
+        def loss(model: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
             for norm in norms:
                 norm.eval()
-            batch = preprocessing.stretch(pixels[rows.to(pixels.device)], self.resolution, device)
-            if self.augment == "flip":
-                batch = random_flip(batch, generator)
-            logits = model(preprocessing.normalise(batch, self._mean, self._std))
-            return functional.cross_entropy(logits, labels[rows])
+            return functional.cross_entropy(model(images), classes)
 
+        # Not captured: what the forward pass of any of timm's models does, nobody has looked at.
         self.losses = loop.train(
             network.to(memory_format=torch.channels_last),
+            batch,
             loss,
             len(labels),
             self._recipe,

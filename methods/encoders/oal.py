@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from methods.encoders.outliers import loss as outlier_loss
 from methods.encoders.outliers.sources import Arm, Sources, Space
 from methods.encoders.outliers.student import Adapter, Student
 from methods.training import loop
+from methods.training.recipe import Recipe
 from methods.vectors.noise import derive
 
 
@@ -94,7 +95,7 @@ class OAL(Classifier):
         if self.outliers == "latents" and (self.club or not self.distil or self.weight is not None):
             raise ValueError("oal: outliers: latents has OAL's own loss; leave out weight, distil and club")
         self.latents_sha256 = None if self.latents is None else latent_files.sha256(Path(self.latents))
-        self._tuning = loop.Recipe(
+        self._tuning = Recipe(
             epochs=self.tune_epochs,
             batch_size=self.batch_size,
             optimizer="sgd",
@@ -149,29 +150,33 @@ class OAL(Classifier):
         terms = self._terms(trained_on, latents, held_embedding, seed)
         assert self._network is not None
         if self._adapter is not None:
-            batch = batches.of_embeddings(embedding, self._network.head)
+            reads, teacher = batches.of_embeddings(embedding, self._network.head)
+            lie = embedding
         else:
             images = preprocessing.to_train_on(own.need("pixels"), device)
-            batch = batches.of_images(
-                lambda rows, generator: self._augmented(images, rows, generator, device),
-                self._network,
-                distil=self.distil,
-            )
+            reads, teacher = batches.of_images(self._augmenting(images, device), self._network)
+            lie = images
         student = Student(self._network, self._adapter, terms)
 
-        def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            x, before, logits_before = batch(rows, generator)
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+            x = reads(rows, generator)
+            drawn = terms["outliers"].draw(len(rows), generator) if "outliers" in terms else ()
+            return rows, x, *drawn
+
+        def loss(model: nn.Module, rows: Tensor, x: Tensor, *drawn: Tensor) -> Tensor:
             features = student.features(x)
             logits = student.head(features).float()
             value = functional.cross_entropy(logits, labels[rows])
             if self.distil:
+                before, logits_before = teacher(rows, x)
                 before = terms["transfer"](before) if "transfer" in terms else before
                 value = value + outlier_loss.KD_LOGITS * outlier_loss.distillation(logits_before, logits)
                 value = value + outlier_loss.KD_FEATURES * outlier_loss.distillation(before, features)
-            return value + terms["outliers"](student, features, logits, generator) if "outliers" in terms else value
+            return value + terms["outliers"](student, features, logits, *drawn) if "outliers" in terms else value
 
         self.losses = loop.train(
             student,
+            batch,
             loss,
             len(labels),
             self._tuning,
@@ -180,6 +185,7 @@ class OAL(Classifier):
             name="oal",
             workdir=stages.folder("tuning"),
             precision=self._precision,
+            capture=lie.device.type == torch.device(device).type,
         )
         self._trained = True
         self._place(self._network)
@@ -230,7 +236,7 @@ class OAL(Classifier):
         found = space.back(found)
         return found[:count], found[count:]
 
-    def _terms(self, outliers: Tensor | None, latents: Tensor | None, held: Tensor, seed: int) -> dict[str, nn.Module]:
+    def _terms(self, outliers: Tensor | None, latents: Tensor | None, held: Tensor, seed: int) -> dict[str, Any]:
         """The parts of the loss that are modules."""
         if outliers is None:
             return {}

@@ -11,6 +11,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from methods.base import Count, Features, Head, NotNegative
+from methods.device.precision import switches
 from methods.encoders.base import Encoder, Images, register
 
 
@@ -79,7 +80,11 @@ class Probe(Encoder):
             history_size=10,
             line_search_fn="strong_wolfe",
         )
-        with torch.enable_grad(), tqdm(desc=f"probe on {self.base}", unit="pass", delay=2) as bar:
+        with (
+            torch.enable_grad(),
+            switches("32", device),
+            tqdm(desc=f"probe on {self.base}", unit="pass", delay=2) as bar,
+        ):
 
             def objective() -> Tensor:
                 optimizer.zero_grad()

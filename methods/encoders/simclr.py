@@ -15,6 +15,7 @@ from methods.encoders.networks import cifar
 from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
+from methods.training.recipe import Recipe
 
 PROJECTED = 128  # numbers in what the loss compares
 BASE_TEMPERATURE = 0.07  # of the SupCon code that SSD trains with
@@ -59,7 +60,7 @@ class SimCLR(Trainable[cifar.Network]):
         super().__post_init__()
         cifar.architecture(self.architecture)
         factor = self.temperature / BASE_TEMPERATURE
-        self._recipe = loop.Recipe(
+        self._recipe = Recipe(
             epochs=self.epochs + self.warmup_epochs,
             batch_size=self.batch_size,
             optimizer="sgd",
@@ -97,15 +98,20 @@ class SimCLR(Trainable[cifar.Network]):
             model = _Projected(network, width)
         pixels = preprocessing.to_train_on(pixels, device)
 
-        def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-            batch = preprocessing.resize_and_crop(pixels[rows.to(pixels.device)], self.resolution, device)
-            views = self._augment(torch.cat([batch, batch]), generator)
+        mean, std = (torch.tensor(values, device=device) for values in (self._mean, self._std))
+
+        def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+            images = preprocessing.resize_and_crop(pixels[rows.to(pixels.device)], self.resolution, device)
+            views = self._augment(torch.cat([images, images]), generator)
+            return (preprocessing.normalise(views, mean, std),)
+
+        def loss(model: nn.Module, views: Tensor) -> Tensor:
             # both views in one pass: batch norm's statistics are those of all 2B
-            projected = model(preprocessing.normalise(views, self._mean, self._std))
-            return nt_xent(projected, self.temperature)
+            return nt_xent(model(views), self.temperature)
 
         self.losses = loop.train(
             model.to(memory_format=torch.channels_last),
+            batch,
             loss,
             len(pixels),
             self._recipe,
@@ -114,6 +120,7 @@ class SimCLR(Trainable[cifar.Network]):
             name=f"SimCLR {self.architecture}",
             workdir=workdir,
             precision=self._precision,
+            capture=pixels.device.type == torch.device(device).type,
         )
         self._trained = True
         self._place(network)

@@ -29,7 +29,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.body(x)
-        return self.mu(hidden).flatten(1), self.logvar(hidden).flatten(1)
+        return self.mu(hidden).flatten(1).float(), self.logvar(hidden).flatten(1).float()
 
 
 class Decoder(nn.Module):

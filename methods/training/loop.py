@@ -6,84 +6,58 @@ training that was interrupted and resumed ends in the same weights, bit for bit 
 
 import contextlib
 import json
-import math
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from methods.base import nearest
-from methods.device import memory, tensors
+from methods.device import graphs, memory, tensors
+from methods.device import precision as precisions
 from methods.training import checkpoint
+from methods.training.progress import Progress
+from methods.training.recipe import Recipe, optimizer
 from methods.vectors.noise import derive
 
 CHECKPOINT_SECONDS = 60.0  # at most this much is lost to a kill -9
-READ_SECONDS = 0.5  # how often the loss is fetched from the device
-ANNOUNCE_SECONDS = 60.0  # a training longer than this says so at its start
 
-Loss = Callable[[nn.Module, Tensor, torch.Generator], Tensor]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. `ema`: cap of the decay min(ema, (1 + n) / (10 + n)) at update n, or None: no averaging.
-
-    `schedule` is per step, after `warmup_epochs` of linear warm-up. `clip`: the gradient's largest norm.
-    """
-
-    epochs: int
-    batch_size: int
-    optimizer: Literal["adamw", "adam", "adamax", "sgd"]
-    lr: float
-    weight_decay: float = 0.0
-    momentum: float = 0.0
-    nesterov: bool = False
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = 0.0
-    ema: float | None = None
-    clip: float | None = None
-    drop_last: bool = False
-
-    def __post_init__(self) -> None:
-        for name, valid in (("optimizer", ("adamw", "adam", "adamax", "sgd")), ("schedule", ("constant", "cosine"))):
-            if getattr(self, name) not in valid:
-                raise ValueError(f"{name} {getattr(self, name)!r}: {nearest(str(getattr(self, name)), valid)}")
-        for name in ("epochs", "batch_size", "lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)}")
-
-    def steps_per_epoch(self, n: int) -> int:
-        """Batches in an epoch of n samples; with `drop_last` whole ones only, but never none."""
-        return max(1, n // self.batch_size) if self.drop_last else math.ceil(n / self.batch_size)
-
-    def lr_at(self, step: int, n: int) -> float:
-        """The learning rate of step 0, 1, ...: linear warm-up, then constant or half a cosine down to 0."""
-        per_epoch = self.steps_per_epoch(n)
-        warmup, total = round(self.warmup_epochs * per_epoch), self.epochs * per_epoch
-        if step < warmup:
-            return self.lr * (step + 1) / warmup
-        if self.schedule == "constant":
-            return self.lr
-        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+Batch = Callable[[Tensor, torch.Generator], tuple[Tensor, ...]]
+Loss = Callable[..., Tensor]  # of the network and what a `Batch` gave
 
 
 @contextlib.contextmanager
 def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
-    """Inside, torch's global random numbers (initial weights, dropout) follow `seed`; outside, untouched."""
-    cuda = torch.device(device).type == "cuda"
-    with torch.random.fork_rng(devices=[torch.device(device)] if cuda else []):
-        torch.manual_seed(seed)
+    """Inside, torch's global random numbers (initial weights, dropout) follow `seed`; outside, untouched.
+
+    Those of the CPU and of `device`: the generators of other devices are never looked at.
+    """
+    generators = _generators(device)
+    states = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _generators(device: str) -> list[torch.Generator]:
+    """torch's global ones, of the CPU and of `device`; `torch.manual_seed` would move those of all devices."""
+    generators = [torch.default_generator]
+    if torch.device(device).type == "cuda":
+        torch.cuda.init()
+        index = torch.device(device).index
+        generators.append(torch.cuda.default_generators[torch.cuda.current_device() if index is None else index])
+    return generators
 
 
 def train(
     model: nn.Module,
+    batch: Batch,
     loss: Loss,
     n: int,
     recipe: Recipe,
@@ -94,40 +68,53 @@ def train(
     workdir: Path | None = None,
     on_epoch: Callable[[int, nn.Module], None] | None = None,
     precision: str = "32",
+    capture: bool = False,
 ) -> list[float]:
     """Train `model` (moved to `device`) on rows 0 .. n - 1; returns the mean loss of each epoch.
 
-    `loss(model, rows, generator)` is the mean over a batch of row numbers (B,) int64; `generator` is its
-    source of random numbers; both on `device`. `on_epoch(epoch, model)` follows each epoch, in eval mode, in
-    which the model also ends. With `recipe.ema` both see the averaged weights. `precision`: "32", or "bf16"
-    for autocast.
+    `batch(rows, generator)`: what a step reads of a batch of row numbers (B,) int64, tensors on `device`;
+    `generator` is its source of random numbers; both on `device`. `loss(model, *tensors)`: their mean loss.
+    `on_epoch(epoch, model)` follows each epoch, in eval mode, in which the model also ends. With `recipe.ema` both
+    see the averaged weights. `precision`: "32", "tf32" on a GPU, or "bf16" for autocast of the loss.
+
+    `capture`: on a GPU a step (loss, its gradient, the optimiser) is captured as one graph and replayed, where it
+    never waits for the device and does the same whatever the numbers are; `batch` is not part of it.
 
     `workdir` (this training's own) keeps a checkpoint every minute and at Ctrl-C, from which the next call
-    goes on; epochs before it are not passed to `on_epoch` again. A file that cannot be read, or that is of
-    another training, is ignored. RuntimeError where the loss is not finite.
+    goes on, on any device; epochs before it are not passed to `on_epoch` again. A file that cannot be read, or that is
+    of another training, is ignored. RuntimeError where the loss is not finite, or a batch does not fit in memory.
     """
     if n < 1:
         raise ValueError(f"training {name}: there are no training samples")
-    if precision not in ("32", "bf16"):
-        raise ValueError(f"precision {precision!r}: {nearest(precision, ('32', 'bf16'))}")
+    precisions.check(precision)
     memory.keep_freed()
-    run = _Run(model.to(device), recipe, n, name, seed, device, precision)
+    recorder = graphs.recorder(torch.device(device)) if capture else None
+    run = _Run(model.to(device), loss, recipe, n, name, seed, device, precision, recorder)
     path = None if workdir is None else workdir / "training.pt"
     if path is not None:
         run.resume(checkpoint.load(path, run.identity, tensors.room(run.model)))
     generator = torch.Generator(device)
+    progress = Progress(name, run.steps, run.step, min(n, recipe.batch_size))
     model.train()
-    with seeded(seed, device), torch.enable_grad(), checkpoint.Interrupt() as interrupt, run.bar() as bar:
+    with (
+        seeded(seed, device),
+        torch.enable_grad(),
+        precisions.switches(precision, device),
+        checkpoint.Interrupt() as interrupt,
+        progress.bar,
+        _one_line(name, recipe.batch_size, device),
+    ):
         saved = time.monotonic()
         while run.step < run.steps:
             epoch, place = divmod(run.step, run.per_epoch)
             if place == 0 or run.order is None:
                 run.order = _permutation(n, seed, epoch).to(device, non_blocking=True)
             generator.manual_seed(derive(seed, 1, epoch, place))
-            torch.manual_seed(derive(seed, 2, epoch, place))
+            for own in run.generators:
+                own.manual_seed(derive(seed, 2, epoch, place))
             rows = run.order[place * recipe.batch_size : (place + 1) * recipe.batch_size]
-            run.update(loss, rows, generator, place)
-            run.watch(bar)
+            run.update(batch(rows, generator), place)
+            progress.watch(run.step, run.read, place)
             if place == run.per_epoch - 1:
                 run.end_epoch(epoch, on_epoch)
             # Only now: a checkpoint is of whole steps, and an epoch in it has been seen by `on_epoch`.
@@ -136,11 +123,25 @@ def train(
                 checkpoint.save(path, run.state())
                 saved = time.monotonic()
             interrupt.act()
+    run.optimizer.zero_grad()  # gradients lie in the graph's memory, and keep it
     run.swap_average()
     model.eval()
     if path is not None:
         checkpoint.remove(path)
     return run.history
+
+
+@contextlib.contextmanager
+def _one_line(name: str, batch_size: int, device: str) -> Iterator[None]:
+    """A batch that does not fit in memory is never halved: that would be another training."""
+    try:
+        yield
+    except Exception as error:
+        if memory.out_of_memory(error):
+            raise RuntimeError(
+                f"training {name}: a batch of {batch_size:,} does not fit in the memory of {device}: lower batch_size"
+            ) from None
+        raise
 
 
 def _permutation(n: int, seed: int, epoch: int) -> Tensor:
@@ -149,16 +150,29 @@ def _permutation(n: int, seed: int, epoch: int) -> Tensor:
 
 
 class _Run:
-    """The state of a training: what a checkpoint holds, and what the progress bar shows."""
+    """The state of a training: what a checkpoint holds, and how a step changes it."""
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, n: int, name: str, seed: int, device: str, precision: str
+        self,
+        model: nn.Module,
+        loss: Loss,
+        recipe: Recipe,
+        n: int,
+        name: str,
+        seed: int,
+        device: str,
+        precision: str,
+        recorder: graphs.Recorder | None,
     ) -> None:
-        self.model, self.recipe, self.n, self.name, self.device = model, recipe, n, name, torch.device(device)
-        self.precision = precision
+        self.model, self.loss, self.recipe, self.n, self.name = model, loss, recipe, n, name
+        self.device, self.precision, self.generators = torch.device(device), precision, _generators(device)
         self.per_epoch = recipe.steps_per_epoch(n)
         self.steps = recipe.epochs * self.per_epoch
-        self.optimizer = _optimizer(model, recipe)
+        self.captured = recorder is not None
+        self.optimizer = optimizer(model, recipe, capturable=self.captured and self.device.type == "cuda")
+        self.learn = self._learn
+        if recorder is not None:
+            self.learn = graphs.Captured(self._learn, self.changed, self.generators, recorder)
         self.step = 0
         self.history: list[float] = []
         # This epoch's losses stay on the device: fetching each would make every step wait for it.
@@ -171,28 +185,38 @@ class _Run:
         shapes = {key: list(value.shape) for key, value in model.state_dict().items()}
         identity = {"name": name, "n": n, "seed": seed, "precision": precision, "recipe": asdict(recipe)}
         self.identity = json.dumps({**identity, "model": shapes}, sort_keys=True)
-        self.announced = False
-        self.timed = self.read_at = 0.0
-        self.timed_from = -1
 
-    def update(self, loss: Loss, rows: Tensor, generator: torch.Generator, place: int) -> None:
+    def update(self, tensors: tuple[Tensor, ...], place: int) -> None:
         """One step of the optimiser, and of the average."""
         rate = self.recipe.lr_at(self.step, self.n)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            value = loss(self.model, rows, generator)
-        value.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.clip is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
-        self.optimizer.step()
-        self.losses[place] = value.detach()
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        self.losses[place] = self.learn(*tensors)
         self.step += 1
         if self.recipe.ema is not None:
             decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, self.averaged, 1 - decay)
+
+    def _learn(self, *tensors: Tensor) -> Tensor:
+        """Loss, its gradient, a step of the optimiser: what a graph holds. Returns the loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        cached = not self.captured  # a cast of the weights that is kept would be one of other weights in a replay
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16", cache_enabled=cached):
+            value = self.loss(self.model, *tensors)
+        value.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self.optimizer.step()
+        return value.detach()
+
+    def changed(self) -> list[Tensor]:
+        """The tensors that a step changes: weights, buffers, the optimiser's state."""
+        state = [t for own in self.optimizer.state.values() for t in own.values() if isinstance(t, Tensor)]
+        return [*self.model.parameters(), *self.model.buffers(), *state]
 
     def swap_average(self) -> None:
         """Exchange the model's weights with their average; a second call takes it back. Nothing is copied."""
@@ -226,38 +250,15 @@ class _Run:
             )
         return losses
 
-    def bar(self) -> "tqdm[Any]":
-        return tqdm(total=self.steps, initial=self.step, desc=self.name, unit="step", delay=2, dynamic_ncols=True)
-
-    def watch(self, bar: "tqdm[Any]") -> None:
-        """Progress: a few readings a second at most, for each waits for the device."""
-        now = time.monotonic()
-        if self.timed_from < 0:  # the first step warms up and is not timed
-            self.read()
-            self.timed, self.timed_from, self.read_at = time.monotonic(), self.step, now
-        elif now - self.read_at >= READ_SECONDS:
-            losses, now = self.read(), time.monotonic()
-            done, self.read_at = self.step - self.timed_from, now
-            seconds = (now - self.timed) / done
-            place = (self.step - 1) % self.per_epoch
-            rate = min(self.n, self.recipe.batch_size) / seconds
-            bar.set_postfix_str(f"loss {losses[place]:.4g}, {rate:,.0f} images/s", refresh=False)
-            left = self.steps - self.step
-            if not self.announced and (now - self.timed) >= 2 * READ_SECONDS:
-                self.announced = True
-                if seconds * left > ANNOUNCE_SECONDS:
-                    message = f"training {self.name}: about {_duration(seconds * left)} ({left:,} steps)"
-                    tqdm.write(message, file=sys.stderr)
-        bar.update(self.step - bar.n)
-
     def state(self) -> dict[str, Any]:
+        """The optimiser's flags are not in it: they are those of the device, and it may go on on another one."""
         return {
             "identity": self.identity,
             "step": self.step,
             "history": self.history,
             "losses": self.losses,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": {"state": self.optimizer.state_dict()["state"]},
             "average": self.average,
         }
 
@@ -266,31 +267,9 @@ class _Run:
         if state is None:
             return
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": groups})
         for average, kept in zip(self.average, state["average"], strict=True):
             average.copy_(kept)
         self.losses.copy_(state["losses"])
         self.step, self.history = state["step"], state["history"]
-
-
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters,
-            recipe.lr,
-            momentum=recipe.momentum,
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.nesterov,
-            fused=True,
-        )
-    if recipe.optimizer == "adamax":
-        return torch.optim.Adamax(parameters, recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

@@ -45,10 +45,14 @@ def to_size(images: Images, resolution: int, device: str | torch.device) -> Tens
     return pixels.round_().clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """(pixels / 255 - mean) / std a channel; pixels float32 (N, 3, H, W) from 0 to 255."""
-    centre = pixels.new_tensor(mean).view(3, 1, 1) * 255
-    scale = pixels.new_tensor(std).view(3, 1, 1) * 255
+def normalise(pixels: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
+    """(pixels / 255 - mean) / std a channel; pixels float32 (N, 3, H, W) from 0 to 255.
+
+    mean, std: float32 tensors on the same device need not be copied there, for which a batch waits.
+    """
+    centre, scale = (
+        torch.as_tensor(values, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1) * 255 for values in (mean, std)
+    )
     return (pixels - centre) / scale
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from methods.networks.lfdn import LFDN, sinusoidal
 from methods.training import loop
+from methods.training.recipe import Recipe
 from methods.vectors import diffusion
 
 Guidance = Literal["away", "mixed"]
@@ -64,19 +65,30 @@ def fit(
     alphas = diffusion.alphas_cumprod().float().to(device)
     signal, spread = alphas.sqrt()[:, None], (1 - alphas).sqrt()[:, None]
 
-    def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
         clean = z[rows]
         level = torch.randint(diffusion.STEPS, rows.shape, generator=generator, device=clean.device)
         noise = torch.randn(clean.shape, generator=generator, device=clean.device)
         hidden = torch.rand(rows.shape, generator=generator, device=clean.device) < DROPPED
-        shown = torch.where(hidden, network.classes, labels[rows])
+        return clean, level, noise, torch.where(hidden, network.classes, labels[rows])
+
+    def loss(model: nn.Module, clean: Tensor, level: Tensor, noise: Tensor, shown: Tensor) -> Tensor:
         noisy = signal[level] * clean + spread[level] * noise
-        error: Tensor = model(noisy, level, network.condition(shown, len(rows))) - clean
+        error: Tensor = model(noisy, level, network.condition(shown, len(clean))) - clean
         return error.square().sum(1).mean()
 
-    recipe = loop.Recipe(epochs=epochs, batch_size=128, optimizer="adamw", lr=lr, weight_decay=1e-4, ema=0.999)
+    recipe = Recipe(epochs=epochs, batch_size=128, optimizer="adamw", lr=lr, weight_decay=1e-4, ema=0.999)
     return loop.train(
-        network, loss, len(z), recipe, seed=seed, device=device, name="feature diffusion", workdir=workdir
+        network,
+        batch,
+        loss,
+        len(z),
+        recipe,
+        seed=seed,
+        device=device,
+        name="feature diffusion",
+        workdir=workdir,
+        capture=True,
     )
 
 

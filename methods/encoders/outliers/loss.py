@@ -89,9 +89,11 @@ class OutlierTerm(nn.Module):
         self.logistic = Logistic() if kind == "logistic" else None
         self.club = CLUB(width, width) if club else None
 
-    def forward(self, student: Student, features: Tensor, logits: Tensor, generator: torch.Generator) -> Tensor:
-        """features (N, D) and logits (N, K) are those of ID images."""
-        outliers = pick(self._outliers, len(features), generator)
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor]:
+        return (pick(self._outliers, count, generator),)
+
+    def forward(self, student: Student, features: Tensor, logits: Tensor, outliers: Tensor) -> Tensor:
+        """features (N, D) and logits (N, K) are those of ID images; `outliers` (N, D) were drawn."""
         outside = student.head(student.at_outliers(outliers)).float()
         if self.logistic is not None:
             value = self.logistic(logits, outside)
@@ -121,10 +123,11 @@ class PublishedTerm(nn.Module):
         width = outliers.shape[1]
         self.club, self.latent_club = CLUB(width, width), CLUB(latents.shape[1], width)
 
-    def forward(self, student: Student, features: Tensor, logits: Tensor, generator: torch.Generator) -> Tensor:
-        """features (N, D) are those of ID images; each is paired at random."""
-        outliers = pick(self._outliers, len(features), generator)
-        latents = pick(self._latents, len(features), generator)
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return pick(self._outliers, count, generator), pick(self._latents, count, generator)
+
+    def forward(self, student: Student, features: Tensor, logits: Tensor, outliers: Tensor, latents: Tensor) -> Tensor:
+        """features (N, D) are those of ID images; each is paired with what was drawn at random."""
         value: Tensor = CLUB_KNN * self.club(outliers, features) + CLUB_LATENTS * self.latent_club(latents, features)
         return value
 

@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.training import checkpoint, loop
-from methods.training.loop import Loss, Recipe, seeded, train
+from methods.training import checkpoint, loop, progress
+from methods.training.loop import Batch, Loss, seeded, train
+from methods.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,13 +29,19 @@ class Scalar(nn.Module):
         self.w = nn.Parameter(torch.zeros(()))
 
 
-def falling(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+def falling(model: nn.Module, rows: Tensor) -> Tensor:
     """A loss of gradient 1: each SGD step lowers the weight by the learning rate."""
     return model.w + 0 * rows.sum()
 
 
-def run(model: nn.Module, loss: Loss, n: int, recipe: Recipe, **settings: Any) -> list[float]:
-    return train(model, loss, n, recipe, **{"seed": 0, "device": "cpu", "name": "test", **settings})
+def numbers(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    return (rows,)
+
+
+def run(
+    model: nn.Module, loss: Loss, n: int, recipe: Recipe, *, batch: Batch = numbers, **settings: Any
+) -> list[float]:
+    return train(model, batch, loss, n, recipe, **{"seed": 0, "device": "cpu", "name": "test", **settings})
 
 
 def sgd(**settings: Any) -> Recipe:
@@ -92,7 +99,7 @@ def test_optimizers_are_torch_s(name: str) -> None:
     other.load_state_dict(model.state_dict())
     more: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
     recipe = Recipe(5, 8, name, 0.05, weight_decay=0.1, **more)  # type: ignore[arg-type]
-    run(model, lambda m, rows, _: m(x[rows]).square().mean(), 8, recipe)
+    run(model, lambda m, rows: m(x[rows]).square().mean(), 8, recipe)
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax, "sgd": torch.optim.SGD}
     kind = kinds[name]
     optimizer = kind(other.parameters(), lr=0.05, weight_decay=0.1, **more)
@@ -108,7 +115,7 @@ def test_an_epoch_is_a_permutation_and_its_loss_the_mean_over_samples() -> None:
     data = torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0])
     batches: list[list[int]] = []
 
-    def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(model: nn.Module, rows: Tensor) -> Tensor:
         batches.append(rows.tolist())
         return data[rows].mean() + 0 * model.w
 
@@ -123,7 +130,7 @@ def test_an_epoch_is_a_permutation_and_its_loss_the_mean_over_samples() -> None:
 def test_drop_last_drops_the_rest_but_never_all() -> None:
     sizes: list[int] = []
 
-    def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(model: nn.Module, rows: Tensor) -> Tensor:
         sizes.append(len(rows))
         return 0 * model.w
 
@@ -136,7 +143,7 @@ def test_drop_last_drops_the_rest_but_never_all() -> None:
 def test_bf16_is_autocast() -> None:
     types: list[torch.dtype] = []
 
-    def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(model: nn.Module, rows: Tensor) -> Tensor:
         y = model(torch.ones(2, 3))
         types.append(y.dtype)
         return y.float().sum()
@@ -152,7 +159,7 @@ def test_nothing_outside_is_changed() -> None:
     state, handler = torch.random.get_rng_state(), signal.getsignal(signal.SIGINT)
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.5))
     torch.random.set_rng_state(state)
-    run(model, lambda m, rows, _: m(torch.ones(len(rows), 2)).sum(), 4, sgd(batch_size=2))
+    run(model, lambda m, rows: m(torch.ones(len(rows), 2)).sum(), 4, sgd(batch_size=2))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert signal.getsignal(signal.SIGINT) is handler
     assert not model.training
@@ -162,11 +169,14 @@ def test_nothing_outside_is_changed() -> None:
 def test_dropout_and_the_loss_s_generator_are_not_the_same_numbers() -> None:
     draws: list[tuple[Tensor, Tensor]] = []
 
-    def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-        draws.append((torch.rand(8), torch.rand(8, generator=generator)))
+    def batch(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        return (torch.rand(8, generator=generator),)
+
+    def loss(model: nn.Module, drawn: Tensor) -> Tensor:
+        draws.append((torch.rand(8), drawn))
         return 0 * model.w
 
-    run(Scalar(), loss, 2, sgd())
+    run(Scalar(), loss, 2, sgd(), batch=batch)
     flat = [tuple(draw.tolist()) for pair in draws for draw in pair]
     assert len(set(flat)) == 4
 
@@ -178,10 +188,10 @@ def test_divergence_names_the_step_and_is_not_kept(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     steps = 0
 
-    def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(model: nn.Module, rows: Tensor) -> Tensor:
         nonlocal steps
         steps += 1
-        return falling(model, rows, generator) * (float("nan") if steps == 8 else 1)
+        return falling(model, rows) * (float("nan") if steps == 8 else 1)
 
     with pytest.raises(RuntimeError, match=r"training wobbly diverged at step 8 \(loss nan\): lower lr"):
         run(Scalar(), loss, 3, sgd(epochs=5), name="wobbly", workdir=tmp_path)
@@ -189,10 +199,10 @@ def test_divergence_names_the_step_and_is_not_kept(tmp_path: Path, monkeypatch: 
 
 
 def test_divergence_between_two_readings_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "READ_SECONDS", 1e9)
+    monkeypatch.setattr(progress, "READ_SECONDS", 1e9)
 
-    def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-        return falling(model, rows, generator) * (1 if int(rows) else float("inf"))
+    def loss(model: nn.Module, rows: Tensor) -> Tensor:
+        return falling(model, rows) * (1 if int(rows) else float("inf"))
 
     epochs: list[int] = []
     with pytest.raises(RuntimeError, match=r"diverged at step \d+ \(loss -?(inf|nan)\)"):
@@ -203,8 +213,8 @@ def test_divergence_between_two_readings_is_found(monkeypatch: pytest.MonkeyPatc
 def test_a_long_training_says_so_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run(Scalar(), falling, 10, sgd(epochs=2))
     assert capsys.readouterr().err == ""  # nothing for a short one
-    monkeypatch.setattr(loop, "READ_SECONDS", 0)
-    monkeypatch.setattr(loop, "ANNOUNCE_SECONDS", 0)
+    monkeypatch.setattr(progress, "READ_SECONDS", 0)
+    monkeypatch.setattr(progress, "ANNOUNCE_SECONDS", 0)
     run(Scalar(), falling, 100, sgd(epochs=2), name="vae")
     said = capsys.readouterr().err
     assert re.search(r"training vae: about \d+ s \(198 steps\)", said)
@@ -213,7 +223,7 @@ def test_a_long_training_says_so_once(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 @pytest.mark.parametrize(("seconds", "text"), [(75, "75 s"), (720, "12 min"), (5999, "100 min"), (9000, "2.5 h")])
 def test_durations(seconds: float, text: str) -> None:
-    assert loop._duration(seconds) == text
+    assert progress.duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -249,9 +259,12 @@ def network() -> nn.Module:
         return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.SiLU(), nn.Linear(8, 4))
 
 
-def denoise(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(len(rows), 4, generator=generator)
-    error: Tensor = model(DATA[rows] + noise) - DATA[rows]
+def noisy(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+    return DATA[rows], torch.randn(len(rows), 4, generator=generator)
+
+
+def denoise(model: nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
+    error: Tensor = model(clean + noise) - clean
     return error.square().mean()
 
 
@@ -259,12 +272,12 @@ def after(steps: int, what: Callable[[], object]) -> Loss:
     """`denoise` that calls `what` in step number `steps`."""
     done = 0
 
-    def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(model: nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
         nonlocal done
         done += 1
         if done == steps:
             what()
-        return denoise(model, rows, generator)
+        return denoise(model, clean, noise)
 
     return loss
 
@@ -276,7 +289,7 @@ def stop() -> None:
 @pytest.fixture(scope="module")
 def undisturbed() -> tuple[dict[str, Tensor], list[float]]:
     model = network()
-    history = run(model, denoise, 50, RECIPE)
+    history = run(model, denoise, 50, RECIPE, batch=noisy)
     return model.state_dict(), history
 
 
@@ -286,12 +299,12 @@ def resume(
     """The training in `tmp_path` goes on for `steps` steps and `epochs`, and ends as the undisturbed one did."""
     model, seen, done = network(), [], 0
 
-    def loss(model: nn.Module, rows: Tensor, generator: torch.Generator) -> Tensor:
+    def loss(model: nn.Module, clean: Tensor, noise: Tensor) -> Tensor:
         nonlocal done
         done += 1
-        return denoise(model, rows, generator)
+        return denoise(model, clean, noise)
 
-    history = run(model, loss, 50, RECIPE, workdir=tmp_path, on_epoch=lambda epoch, _: seen.append(epoch))
+    history = run(model, loss, 50, RECIPE, batch=noisy, workdir=tmp_path, on_epoch=lambda epoch, _: seen.append(epoch))
     assert (done, seen) == (steps, epochs)
     assert history == undisturbed[1]
     assert all(torch.equal(value, undisturbed[0][name]) for name, value in model.state_dict().items())
@@ -303,7 +316,7 @@ def test_ctrl_c_loses_no_whole_step(tmp_path: Path, undisturbed: Any, step: int)
     seen: list[int] = []
     loss = after(step, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        run(network(), loss, 50, RECIPE, workdir=tmp_path, on_epoch=lambda epoch, _: seen.append(epoch))
+        run(network(), loss, 50, RECIPE, batch=noisy, workdir=tmp_path, on_epoch=lambda epoch, _: seen.append(epoch))
     assert seen == list(range(step // 7))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     resume(tmp_path, undisturbed, steps=42 - step, epochs=list(range(step // 7, 6)))
@@ -316,7 +329,7 @@ def test_a_second_ctrl_c_acts_at_once(tmp_path: Path) -> None:
         raise AssertionError
 
     with pytest.raises(KeyboardInterrupt):
-        run(network(), after(5, twice), 50, RECIPE, workdir=tmp_path)
+        run(network(), after(5, twice), 50, RECIPE, batch=noisy, workdir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -326,7 +339,7 @@ def test_an_interrupt_inside_a_step(
 ) -> None:
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)  # one a step
     with pytest.raises(KeyboardInterrupt):
-        run(network(), after(step, stop), 50, RECIPE, workdir=tmp_path)
+        run(network(), after(step, stop), 50, RECIPE, batch=noisy, workdir=tmp_path)
     resume(tmp_path, undisturbed, steps=42 - (step - 1), epochs=list(range((step - 1) // 7, 6)))
 
 
@@ -337,7 +350,7 @@ KILLED = """
     import test_loop as t
     t.loop.CHECKPOINT_SECONDS = 0.02
     loss = lambda *a: (time.sleep(0.2), t.denoise(*a))[1]
-    t.run(t.network(), loss, 50, t.RECIPE, workdir=Path(sys.argv[1]))
+    t.run(t.network(), loss, 50, t.RECIPE, batch=t.noisy, workdir=Path(sys.argv[1]))
 """
 
 
@@ -362,7 +375,7 @@ def interrupted(tmp_path: Path, **settings: Any) -> Path:
     """A checkpoint after 20 steps."""
     loss = after(20, lambda: signal.raise_signal(signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        run(network(), loss, 50, RECIPE, **{"workdir": tmp_path, **settings})
+        run(network(), loss, 50, RECIPE, batch=noisy, **{"workdir": tmp_path, **settings})
     return tmp_path / "training.pt"
 
 

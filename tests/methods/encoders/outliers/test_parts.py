@@ -405,7 +405,7 @@ def test_outliers_reach_the_head_and_not_the_convolutions() -> None:
     for kind in ("energy", "logistic", "uniform"):
         term = outlier_loss.OutlierTerm(kind, 1.0, torch.randn(9, 64), club=False, m_in=0.0, m_out=9.0)  # type: ignore[arg-type]
         network.zero_grad()
-        term(student, torch.randn(4, 64), logits, source()).backward()
+        term(student, torch.randn(4, 64), logits, *term.draw(4, source())).backward()
         touched = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
         assert touched == {"linear.weight", "linear.bias"}
     assert {name for name, _ in Student(network, Adapter(torch.zeros(64), torch.ones(64)), {}).named_parameters()} == {
@@ -424,14 +424,14 @@ def test_weights_of_the_terms() -> None:
         assert term.club is not None
         chosen = drawn[torch.randint(9, (4,), generator=source(5))]
         expected = 2.5 * outlier_loss.uniform(outside) + 0.1 * term.club(chosen, features)
-        torch.testing.assert_close(term(student, features, logits, source(5)), expected)
+        torch.testing.assert_close(term(student, features, logits, *term.draw(4, source(5))), expected)
         vectors = torch.randn(7, 64)
         published = outlier_loss.PublishedTerm(drawn, vectors)
         generator = source(6)
         first = drawn[torch.randint(9, (4,), generator=generator)]
         second = vectors[torch.randint(7, (4,), generator=generator)]
         expected = 0.1 * published.club(first, features) + 0.2 * published.latent_club(second, features)
-        torch.testing.assert_close(published(student, features, logits, source(6)), expected)
+        torch.testing.assert_close(published(student, features, logits, *published.draw(4, source(6))), expected)
 
 
 # Latents
