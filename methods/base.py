@@ -249,6 +249,7 @@ class Method(ABC):
     `score_only`: fields that a fit does not depend on. `inert`: fields that change no score (speed, memory).
     `fitted`: attributes that hold what `fit` learned (tensors, ints, floats): what `state` saves.
     `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything.
+    `trains`: whether `fit` trains a network: it then takes `precision` ("32", "tf32" or "bf16") as well.
     A training's mean loss of each epoch is kept as `losses`, in `state` too: its curve is drawn.
     """
 
@@ -260,6 +261,7 @@ class Method(ABC):
     fitted: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     random_fit: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         """No fit of any method sees training features that are not finite, or none at all."""

@@ -1,11 +1,23 @@
-"""What becomes of freed memory: kept for the next use, as the maps of a network are the same from batch to batch."""
+"""What becomes of freed memory, which is kept for the next use, and how one sees that there is none left."""
 
 import ctypes
 import sys
 from functools import cache
 
+import torch
+
 KEPT_BYTES = 1 << 30
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
+# A GPU's memory can also end in a library that asks for a workspace of its own, and then tells it in its own words.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUSOLVER_STATUS_ALLOC_FAILED",
+    "CUSPARSE_STATUS_ALLOC_FAILED",
+    "CUFFT_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "unable to find an engine",  # cuDNN, where no algorithm's workspace fits
+)
 
 
 @cache
@@ -22,3 +34,10 @@ def keep_freed() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, KEPT_BYTES)
         mallopt(_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a device has no memory left, in whichever of the forms that torch has for it."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(form.lower() in str(error).lower() for form in _OUT_OF_MEMORY)

@@ -1,4 +1,4 @@
-"""Freed memory that stays with the process. In a process of its own: what others freed before is trimmed with it."""
+"""Freed memory that stays with the process, and memory that has run out."""
 
 import platform
 import subprocess
@@ -6,7 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from methods.device import memory
+
+# In a process of its own: what others freed before is trimmed with it.
 SCRIPT = """
 import resource, torch
 from methods.device import memory
@@ -25,3 +29,31 @@ def test_a_large_block_is_used_again_without_new_pages() -> None:
     root = Path(__file__).parents[3]
     run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=root, capture_output=True, text=True, check=True)
     assert int(run.stdout) < 4000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+)
+def test_every_form_of_out_of_memory_is_known(error: BaseException) -> None:
+    assert memory.out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"),
+        ValueError("out of memory"),
+        KeyboardInterrupt(),
+    ],
+)
+def test_other_errors_are_not_taken_for_it(error: BaseException) -> None:
+    assert not memory.out_of_memory(error)
