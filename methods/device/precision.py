@@ -37,7 +37,7 @@ def _has(precision: str, device: str) -> bool:
     with torch.cuda.device(device):  # both of torch's questions are about the current one
         if precision == "tf32":
             return bool(torch.cuda.is_tf32_supported())
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 @contextmanager
