@@ -11,7 +11,7 @@ from torch import Tensor
 
 from methods.base import CannotRun, Count, Features, Method, Positive, Range, register
 from methods.vectors.noise import derive
-from methods.vectors.statistics import covariance, length, means, spanning, unit
+from methods.vectors.statistics import covariance, length, means, row_blocks, spanning, unit
 
 
 @register("kpca")
@@ -89,5 +89,5 @@ class KernelPCA(Method):
         return components
 
     def score(self, x: Features) -> Tensor:
-        phi = self._map(x.need("embedding")) - self.mean
-        return length(phi @ self.beyond)
+        blocks = row_blocks(x.need("embedding"), max(len(self.mean), x.embedding.shape[1]))
+        return torch.cat([length((self._map(block) - self.mean) @ self.beyond) for block in blocks])
