@@ -43,11 +43,12 @@ class ASH(Method):
 
     def shape(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The pruned embedding (N, D) and the factor of each row (N,), float64: z' is their product."""
-        values, places = largest(z, self.percentile)
+        values, kept = largest(z, self.percentile)
         scale = torch.ones(len(z), dtype=torch.float64, device=z.device)
+        shaped = z
         if self.variant == "b":
             mean = z.sum(dim=1, dtype=torch.float64) / values.shape[1]
-            values = mean.to(z.dtype)[:, None].expand_as(values)
+            shaped = mean.to(z.dtype)[:, None]
         elif self.variant == "s":
             scale = ratio(z, values, otherwise=0).exp()
-        return torch.zeros_like(z).scatter(1, places, values), scale
+        return torch.where(kept, shaped, 0), scale

@@ -20,6 +20,7 @@ from torch import Tensor
 
 Array = Tensor | np.ndarray[Any, Any]
 NAMES = ("embedding", "logits", "layers", "pixels")
+MOVED = 4096  # images whose features are moved to another device at a time
 
 
 class CannotRun(Exception):
@@ -264,9 +265,13 @@ class Method(ABC):
     trains: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
-        """No fit of any method sees training features that are not finite, or none at all."""
+        """No fit sees training features that are not finite, or none at all; no score those of another device."""
         if "fit" in vars(cls):
             cls.fit = _checked(cls.fit)  # type: ignore[method-assign]
+        if "load_state" in vars(cls):
+            cls.load_state = _placed(cls.load_state)  # type: ignore[method-assign]
+        if "score" in vars(cls):
+            cls.score = _moved(cls.score)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         """Every hyper-parameter is what its annotation says. A method that has more to say calls this first."""
@@ -290,7 +295,7 @@ class Method(ABC):
 
     @abstractmethod
     def score(self, x: Features) -> Tensor:
-        """One score an image (N,), greater = more OOD, for a block on the device that `fit` was given.
+        """One score an image (N,), greater = more OOD, where `x` is; computed on the device that `fit` was given.
 
         Must not depend on how the images are blocked or ordered: noise comes from `methods.vectors.noise`.
         """
@@ -301,6 +306,7 @@ class Method(ABC):
 
     def load_state(self, state: Mapping[str, Tensor], *, device: str = "cpu") -> Self:
         """The reverse of `state`, without a fit."""
+        self.__dict__["_device"] = torch.device(device)
         for name in self.fitted:
             setattr(self, name, state[name].to(device))
         return self
@@ -310,9 +316,33 @@ def _checked(fit: Callable[..., M]) -> Callable[..., M]:
     @functools.wraps(fit)
     def checked(self: M, train: Features, **how: Any) -> M:
         check_training(train, self.reads)
+        self.__dict__["_device"] = torch.device(how.get("device", "cpu"))
         return fit(self, train, **how)
 
     return checked
+
+
+def _placed(load_state: Callable[..., M]) -> Callable[..., M]:
+    @functools.wraps(load_state)
+    def placed(self: M, state: Mapping[str, Tensor], *, device: str = "cpu") -> M:
+        self.__dict__["_device"] = torch.device(device)
+        return load_state(self, state, device=device)
+
+    return placed
+
+
+def _moved(score: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Features that are not where the fit is go there in blocks, and their scores come back."""
+
+    @functools.wraps(score)
+    def moved(self: Method, x: Features) -> Tensor:
+        there = x.index.device
+        device = getattr(self, "_device", there)
+        if device.type == there.type and device.index in (None, there.index):
+            return score(self, x)
+        return torch.cat([score(self, block.to(device)).to(there) for block in x.blocks(MOVED)])
+
+    return moved
 
 
 def check_training(train: Features, reads: Iterable[str]) -> None:

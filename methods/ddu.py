@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from methods.base import CannotRun, Features, Method, NotNegative, register
+from methods.vectors.statistics import covariance, means
 
 JITTERS = (0.0, *(10.0**power for power in range(-308, 0)))
 LARGEST = 3 << 30  # bytes of the classes' factors: with what stands beside them, 4 GiB
@@ -54,14 +55,14 @@ class DDU(Method):
         self.centres = torch.empty(len(count), size, dtype=torch.float64, device=device)
         covariances = torch.empty(len(count), size, size, dtype=torch.float64, device=device)
         for label, n in enumerate(count.tolist()):
-            rows = z[labels == label].to(device).double()
-            self.centres[label] = rows.mean(dim=0)
-            rows = rows - self.centres[label]
-            covariances[label] = rows.T @ rows / (n - int(self.unbiased))
+            rows = z[labels == label]
+            centre = means(rows, device=device)
+            self.centres[label] = centre[0]
+            covariances[label] = covariance(rows, centre, device=device) * (n / (n - int(self.unbiased)))
         jitter = _smallest_jitter(covariances) if self.jitter is None else self.jitter
-        for covariance in covariances:  # in place: they are large
-            covariance.diagonal().add_(jitter)
-            covariance.copy_(torch.linalg.cholesky(covariance))
+        for own in covariances:  # in place: they are large
+            own.diagonal().add_(jitter)
+            own.copy_(torch.linalg.cholesky(own))
         self.factors = covariances
         weights = count / len(z) if self.prior else torch.ones(len(count))
         self.log_weights = weights.to(device, torch.float64).log()

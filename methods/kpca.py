@@ -11,7 +11,7 @@ from torch import Tensor
 
 from methods.base import CannotRun, Count, Features, Method, Positive, Range, register
 from methods.vectors.noise import derive
-from methods.vectors.statistics import covariance, length, means, unit
+from methods.vectors.statistics import covariance, length, means, row_blocks, spanning, unit
 
 
 @register("kpca")
@@ -24,7 +24,8 @@ class KernelPCA(Method):
     phi = sqrt(2 / M) cos(w z^ + u), `features` M rows of w ~ N(0, 2 gamma I) and u ~ U(0, 2 pi), from the seed.
     U: the smallest number of eigenvectors whose `share` of the variance is reached (None: .85 of cosine, .80 of
     rff), with `floor` and the cosine kernel at least the number of classes of the labels - 1: fewer directions than
-    classes span lose the classes themselves. Or `components` of them. CannotRun where U spans all of phi.
+    classes span lose the classes themselves. Or `components` of them. CannotRun where U spans all of phi,
+    or more than the images do.
     """
 
     title: ClassVar[str] = "Kernel PCA"
@@ -62,6 +63,9 @@ class KernelPCA(Method):
         components = self.components or self._enough(variances.flip(0), train.labels)
         if components >= len(variances):
             raise CannotRun(f"needs more than {components} directions; there are {len(variances)}")
+        spanned = len(spanning(variances, torch.finfo(torch.float64).eps))
+        if components > spanned:  # beyond them a direction is arbitrary, and another on another device
+            raise CannotRun(f"the training images span {spanned} directions, not {components}: lower components")
         self.mean, self.beyond = mean[0], directions[:, :-components].contiguous()  # eigh sorts upwards
         return self
 
@@ -85,5 +89,5 @@ class KernelPCA(Method):
         return components
 
     def score(self, x: Features) -> Tensor:
-        phi = self._map(x.need("embedding")) - self.mean
-        return length(phi @ self.beyond)
+        blocks = row_blocks(x.need("embedding"), max(len(self.mean), x.embedding.shape[1]))
+        return torch.cat([length((self._map(block) - self.mean) @ self.beyond) for block in blocks])

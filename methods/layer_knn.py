@@ -19,7 +19,7 @@ class LayerKNN(Method):
     """Mean over layers of the distance of z0^m / |z0^m| to its k-th nearest among the training images' (kNN).
 
     z0: the layers' channels, normalised within each layer as in DLSR. Every layer counts the same, as in MFsim.
-    CannotRun without faiss, and where k is above the number of training images.
+    CannotRun where k is above the number of training images.
     """
 
     title: ClassVar[str] = "kNN by layer"

@@ -10,7 +10,7 @@ from torch import Tensor
 from methods.base import CannotRun, Count, Features, Method, register
 from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalised
 from methods.vectors.reconstruction import mfsim, mse
-from methods.vectors.statistics import covariance, means
+from methods.vectors.statistics import covariance, means, spanning
 
 
 @register("pca")
@@ -31,7 +31,7 @@ class PCA(Method):
     )
     reads: ClassVar[tuple[str, ...]] = ("layers",)
     score_only: ClassVar[tuple[str, ...]] = ("components", "measure")
-    fitted: ClassVar[tuple[str, ...]] = ("_mean", "_directions", "_sizes", "_images")
+    fitted: ClassVar[tuple[str, ...]] = ("_mean", "_directions", "_sizes", "_spanned")
 
     components: Count = 64
     measure: Literal["mfsim", "mse"] = "mfsim"
@@ -39,11 +39,12 @@ class PCA(Method):
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z = normalised(train, self.std, device)
-        self._sizes, self._images = torch.tensor(train.layer_sizes), torch.tensor(len(z))
-        self._check_components()
+        self._sizes = torch.tensor(train.layer_sizes)
         centre = means(z, device=device)
-        self._mean = centre[0]
-        self._directions = torch.linalg.eigh(covariance(z, centre, device=device)).eigenvectors.flip(1).contiguous()
+        variances, directions = torch.linalg.eigh(covariance(z, centre, device=device))
+        self._mean, self._directions = centre[0], directions.flip(1).contiguous()
+        self._spanned = torch.tensor(len(spanning(variances)))
+        self._check_components()
         return self
 
     def score(self, x: Features) -> Tensor:
@@ -59,8 +60,8 @@ class PCA(Method):
         return torch.cat(scores)
 
     def _check_components(self) -> None:
-        layers, images = int(self._sizes.sum()) - len(self._sizes), int(self._images)
+        layers, spanned = int(self._sizes.sum()) - len(self._sizes), int(self._spanned)
         if self.components >= layers:
             raise CannotRun(f"needs more than {self.components} directions in the layers; there are {layers}")
-        if self.components >= images:
-            raise CannotRun(f"{images} training images span fewer than {self.components} directions: lower components")
+        if self.components > spanned:  # beyond them a direction is arbitrary, and another on another device
+            raise CannotRun(f"the training images span {spanned} directions, not {self.components}: lower components")

@@ -69,15 +69,13 @@ class WeiPer(Method):
     def _perturbed(self, z: Tensor, head: Head) -> Iterator[Tensor]:
         """f~ (N, copies in hand x K), as many copies at a time as fit into a block."""
         classes, size = head.weight.shape
-        weight = head.weight.double()
+        weight, bias = head.weight.double(), head.bias.double()
         length = self.delta * weight.norm(dim=1, keepdim=True)
         at_once = max(1, BLOCK // (8 * classes * max(size, len(z))))
         for rows in torch.split(torch.arange(self.copies * classes, device=z.device), at_once * classes):
-            several = len(rows) // classes
-            moved = weight.repeat(several, 1) + length.repeat(several, 1) * unit(
-                normal(rows, size, seed=int(self.seed))
-            )
-            yield z @ moved.T + head.bias.double().repeat(several)
+            moved = unit(normal(rows, size, seed=int(self.seed))).view(-1, classes, size)
+            moved = moved.mul_(length).add_(weight).flatten(0, 1)
+            yield torch.addmm(bias.repeat(len(rows) // classes), z, moved.T)
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding").double(), x.need_head()
@@ -85,7 +83,8 @@ class WeiPer(Method):
         confidence = torch.zeros(len(z), dtype=torch.float64, device=z.device)
         for f in self._perturbed(z, head):
             found += histogram(f, self.range_f, self.bins)
-            confidence += f.reshape(len(f), -1, len(head.bias)).softmax(dim=2).amax(dim=2).sum(dim=1)
+            f = f.view(len(f), -1, len(head.bias))
+            confidence += f.sub_(f.amax(dim=2, keepdim=True)).exp_().sum(dim=2).reciprocal_().sum(dim=1)
         found_z = histogram(z, self.range_z, self.bins) / z.shape[1]
         of_z = divergence(smooth(found_z, self.smooth_z), self.typical_z, EPSILONS[0])
         found_f = found / (self.copies * len(head.bias))

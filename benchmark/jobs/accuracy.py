@@ -37,7 +37,7 @@ class Accuracy(Job):
 
     def run(self, worker: Worker) -> None:
         x = load_features(self.images, worker.store, ("embedding", "logits", "labels"))
-        meta = {"title": self.title, "accuracy": accuracy(x), "knn_accuracy": knn_accuracy(x)}
+        meta = {"title": self.title, "accuracy": accuracy(x), "knn_accuracy": knn_accuracy(x, worker.device)}
         worker.store.put(self.kind, self.key, meta=meta)
 
     def figures(self, store: Store) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def accuracy(x: Features) -> float | None:
     return float((x.logits.argmax(dim=1) == x.labels).double().mean())
 
 
-def knn_accuracy(x: Features) -> float | None:
+def knn_accuracy(x: Features, device: str = "cpu") -> float | None:
     """What `accuracy` is for an embedding without a head; None for others, without labels, or for few images."""
     if x.logits is not None or x.embedding is None or len(x) <= NEIGHBOURS or (x.labels < 0).any():
         return None
-    return metrics.knn_accuracy(x.embedding, x.labels, NEIGHBOURS)
+    return metrics.knn_accuracy(x.embedding.to(device), x.labels, NEIGHBOURS)

@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+
 import methods
 from benchmark import metrics
 from benchmark.jobs import depending
@@ -65,6 +67,7 @@ class Measure(Job):
 
     def run(self, worker: Worker) -> None:
         id_scores, ood_scores = self.id.scores(worker.store), self.ood.scores(worker.store)
+        ordered = self.id.ordered(worker.store), np.sort(ood_scores)
         seed, row = self.about["seed"], self.about["row"]
         saved = {
             side: score_files.save(records.scores_path(self.folder, row, self.about[side]["name"], seed), values)
@@ -90,8 +93,8 @@ class Measure(Job):
             self.key,
             "done",
             **calibrated,
-            metrics=metrics.measure(id_scores, ood_scores),
-            intervals=metrics.intervals(id_scores, ood_scores),
+            metrics=metrics.measure(*ordered),
+            intervals=metrics.intervals(*ordered),
             bits_per_dimension=bits,
             **self.accuracy.figures(worker.store),
             quantiles={"id": score_files.quantiles(id_scores), "ood": score_files.quantiles(ood_scores)},

@@ -1,5 +1,6 @@
 """The scores of one row for the images of one selection, block by block."""
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from benchmark.records.score_files import misfit
 from benchmark.store import keys
 from benchmark.store.entries import Store
 from methods.base import Features, Method, hyperparameters
+from methods.device.memory import out_of_memory
+from methods.device.precision import switches
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,16 +86,20 @@ class Score(Job):
             "fit": fitted and {name: fitted[name] for name in ("seconds", "training")},
         }
 
-    def _scored(self, method: Method, block: Features, worker: Worker) -> Tensor:
+    @classmethod
+    def _scored(cls, method: Method, block: Features, worker: Worker) -> Tensor:
         """Scores of one block on the CPU. Out of GPU memory: in halves, which changes no score."""
         try:
-            return method.score(block.to(worker.device)).detach().cpu()
-        except torch.OutOfMemoryError:
+            with switches("32", worker.device):
+                return method.score(block.to(worker.device)).detach().cpu()
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
             if len(block) == 1:
                 raise RuntimeError(f"not enough memory on {worker.device} for one image: --device cpu") from None
         torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
         half = len(block) // 2
-        return torch.cat([self._scored(method, part, worker) for part in (block[:half], block[half:])])
+        return torch.cat([cls._scored(method, part, worker) for part in (block[:half], block[half:])])
 
     def done(self, store: Store) -> bool:
         n = len(self.images[-1].images.rows)
@@ -103,6 +110,17 @@ class Score(Job):
 
     def scores(self, store: Store) -> np.ndarray[Any, Any]:
         return store.arrays("score", self.key)["scores"]
+
+    def ordered(self, store: Store) -> np.ndarray[Any, Any]:
+        """The scores ascending, not to be written to: all cells of a row take the same ones of its ID set."""
+        return _ordered(store, self.key)
+
+
+@functools.lru_cache(maxsize=2)
+def _ordered(store: Store, key: str) -> np.ndarray[Any, Any]:
+    scores = np.sort(store.arrays("score", key)["scores"])
+    scores.flags.writeable = False
+    return scores
 
 
 def block_rows(x: Features) -> int:

@@ -1,10 +1,13 @@
 """The speed of a row, as a job: end to end, its encoder, the method alone."""
 
-import functools
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
+
+import numpy as np
+import torch
 
 from benchmark.jobs import depending
 from benchmark.jobs.base import Job
@@ -16,6 +19,9 @@ from benchmark.records import records, throughput
 from benchmark.store import keys
 from benchmark.store.entries import Store
 from datasets.loading import batches
+from methods.base import Features, Method
+from methods.device.memory import out_of_memory
+from methods.device.precision import switches
 
 SPEED_IMAGES = 64
 
@@ -64,14 +70,17 @@ class MeasureSpeed(Job):
         loaded, encoded = _encoder_speeds(worker, use, images)
         method = worker.fitted(self.score.method, self.score.settings, self.score.fit.key if self.score.fit else None)
         x = load_features(passes, worker.store, method.reads).to("cpu")
-        batch = x[: loaded.batch].to(worker.device)
-        alone = throughput.measure(lambda: method.score(batch), len(batch), device=worker.device)
-        rows = min(len(x), block_rows(x), max(len(batch), int(alone.images_per_second)))  # about a second
-        block = x[:rows].to(worker.device)
+        on_gpu = worker.device.startswith("cuda")
+        alone = _method_speed(worker, method, x, SPEED_IMAGES if on_gpu else encoded.batch)
+        # about a second, and a GPU is full: a set that is smaller comes several times
+        rows = min(block_rows(x) if on_gpu else len(x), block_rows(x), max(alone.batch, int(alone.images_per_second)))
+        filled = _method_speed(worker, method, x, rows)
         speeds = {
-            "end_to_end": throughput.combine(loaded, encoded, alone),
+            "end_to_end": (
+                throughput.overlap(loaded, encoded, filled) if on_gpu else throughput.combine(loaded, encoded, alone)
+            ),
             "encoder": encoded,
-            "method": throughput.measure(lambda: method.score(block), rows, device=worker.device),
+            "method": filled,
         }
         records.write(
             self.path,
@@ -85,6 +94,7 @@ class MeasureSpeed(Job):
                 "depends": {"encoder": depending.of_encoder(use)},
                 "seed": self.score.seed,
                 "device": throughput.describe_device(worker.device),
+                "overlap": on_gpu,  # of decoding with the rest, in end_to_end
                 "speeds": {name: asdict(speed) for name, speed in speeds.items()},
                 "provenance": records.provenance(device=worker.device),
             },
@@ -98,19 +108,41 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
     """From stored bytes to images in memory, and from there to features; once for each encoder."""
     key = encode_key(use, images)
     if key not in _measured:
-        rows = images.rows[: min(SPEED_IMAGES, worker.batch_size)]
+        on_gpu = worker.device.startswith("cuda")
+        size = worker.batch_size if on_gpu else min(SPEED_IMAGES, worker.batch_size)
+        rows = np.resize(images.rows, size) if on_gpu else images.rows[:size]  # round the set, where it is smaller
         chain = use.chain
-        (batch,) = batches(images.images, rows, len(rows))
+        batch = next(batches(images.images, rows, len(rows)))  # fewer where they are large
+        rows = batch.rows
 
-        def encode(batch: Any) -> None:
-            features = worker.encode(chain[0], batch)
-            for link in chain[1:]:
-                features = worker.open(link).encode(features["embedding"])
+        def encode(times: int) -> None:
+            for _ in range(times):
+                features = worker.encode(chain[0], batch.images)
+                for link in chain[1:]:
+                    features = worker.open(link).encode(features["embedding"])
 
-        def load() -> None:
-            for _ in batches(images.images, rows, len(rows)):
+        def load(times: int) -> None:
+            for _ in batches(images.images, np.resize(images.rows, times * len(rows)), len(rows)):
                 pass
 
-        timed = functools.partial(throughput.measure, images=len(rows), device=worker.device)
-        _measured[key] = timed(load), timed(lambda: encode(batch.images))
+        def timed(work: Callable[[int], None], size: int) -> throughput.Speed:
+            once = partial(throughput.measure, device=worker.device)
+            times = throughput.batches_a_repeat(once(lambda: work(1), size, repeats=1)) if on_gpu else 1
+            return once(lambda: work(times), times * size)
+
+        _measured[key] = timed(load, len(rows)), timed(encode, len(rows))
     return _measured[key]
+
+
+def _method_speed(worker: Worker, method: Method, x: Features, rows: int) -> throughput.Speed:
+    """Of the method alone on so many rows, round the set. Out of GPU memory: on half as many, as it is scored."""
+    while True:
+        try:
+            block = x[torch.arange(rows) % len(x)].to(worker.device)
+            with switches("32", worker.device):
+                return throughput.measure(partial(method.score, block), rows, device=worker.device)
+        except RuntimeError as error:
+            if rows == 1 or not out_of_memory(error):
+                raise
+        torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
+        rows //= 2

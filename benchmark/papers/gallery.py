@@ -24,6 +24,7 @@ from benchmark.store.entries import Store
 from datasets import catalogue
 from methods.base import Features
 from methods.vectors.layers import normalised
+from methods.vectors.neighbours import Neighbours, neighbours
 
 SHOWN, NEIGHBOURS = 6, 3
 
@@ -64,8 +65,8 @@ def gallery(view: Gallery, options: Options) -> Callable[[Path], None]:
         raise NotMeasured(f"{view.row} is fitted on no images that could be near")
     threshold = threshold_at_tpr(store.arrays("score", accepted.key)["scores"])
     train = accepted.fit.train[-1].images
-    vectors = _vectors(load_features(encodes(accepted.images[-1].use, train), store, ("layers", "embedding")))
-    found = {name: _errors(job, store, view.show == "id", threshold, vectors, train) for name, job in jobs.items()}
+    bank = neighbours(_vectors(load_features(encodes(accepted.images[-1].use, train), store, ("layers", "embedding"))))
+    found = {name: _errors(job, store, view.show == "id", threshold, bank, train) for name, job in jobs.items()}
     shown = sorted((one for of_set in found.values() for one in of_set), key=lambda one: one.score)
     if view.show == "id":
         shown.reverse()
@@ -93,7 +94,7 @@ def _note(view: Gallery, found: Mapping[str, Sequence[Shown]], threshold: float)
 
 
 def _errors(
-    job: Score, store: Store, highest: bool, threshold: float, train: torch.Tensor, images: Selection
+    job: Score, store: Store, highest: bool, threshold: float, train: Neighbours, images: Selection
 ) -> list[Shown]:
     """The images of one set on the wrong side of the threshold, the worst first: flagged ones with `highest`."""
     scores = store.arrays("score", job.key)["scores"]
@@ -104,7 +105,8 @@ def _errors(
         return []
     passes = encodes(job.images[-1].use, job.images[-1].images)
     features = load_features(passes, store, ("layers", "embedding"))[torch.from_numpy(chosen.copy())]
-    cosines, nearest = (_vectors(features) @ train.T).topk(min(NEIGHBOURS, len(train)))
+    distances, nearest = train.search(_vectors(features), min(NEIGHBOURS, len(train)))
+    cosines = 1 - distances.square() / 2  # of unit vectors
     source = job.images[-1].images
     pixels = source.images.read(source.rows[chosen].tolist())
     found = []

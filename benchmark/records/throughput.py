@@ -1,5 +1,6 @@
 """Images per second: the one timer, used for every speed that is reported."""
 
+import math
 import platform
 import statistics
 import time
@@ -8,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+REPEATS = 5
+SECONDS, BATCHES = 1.0, (4, 256)  # of all repeats together; of one: at least, and at most
 
 clock = time.perf_counter  # a name of this module, so that a test can put another in its place
 
@@ -31,7 +35,7 @@ class Speed:
         return cls(batch / median, batch / slowest, batch / fastest, batch, len(taken), taken)
 
 
-def measure(work: Callable[[], object], images: int, *, device: str, repeats: int = 5, warmup: int = 1) -> Speed:
+def measure(work: Callable[[], object], images: int, *, device: str, repeats: int = REPEATS, warmup: int = 1) -> Speed:
     """Time `work`, which handles `images` images a call, `repeats` times, after `warmup` uncounted calls.
 
     On a CUDA device the clock is read only when the device has nothing left to do. ValueError for no images
@@ -65,6 +69,22 @@ def combine(*speeds: Speed) -> Speed:
         stages = ", ".join(f"{speed.repeats} x {speed.batch} images" for speed in speeds) or "none"
         raise ValueError(f"stages to combine must be timed on one batch and as often as each other, not {stages}")
     return Speed.of(speeds[0].batch, map(sum, zip(*(speed.seconds for speed in speeds), strict=True)))
+
+
+def batches_a_repeat(once: Speed) -> int:
+    """How many batches like `once` a repeat takes on a GPU: four at least, and as many as make all repeats a second."""
+    seconds = once.batch / once.images_per_second
+    return min(BATCHES[1], max(BATCHES[0], math.ceil(SECONDS / (REPEATS * seconds))))
+
+
+def overlap(beside: Speed, *stages: Speed) -> Speed:
+    """The speed where `beside` goes on while the `stages` follow one another: per image, the slower of the two counts.
+
+    They may be timed on other numbers of images; the batch is the first stage's. Other numbers of repeats: ValueError.
+    """
+    batch = stages[0].batch
+    each = [[batch * seconds / speed.batch for seconds in speed.seconds] for speed in (beside, *stages)]
+    return Speed.of(batch, (max(first, sum(rest)) for first, *rest in zip(*each, strict=True)))
 
 
 def describe_device(device: str) -> str:

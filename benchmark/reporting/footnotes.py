@@ -189,7 +189,8 @@ def _speeds(records: Sequence[Record], view: View) -> list[str]:
     for row, record in speeds_of(records).items():
         if row in shown:
             speed = record["speeds"]["end_to_end"]
-            how[f"median of {speed['repeats']} x {speed['batch']} images on {record['device']}"] = None
+            order = ", the slower of decoding and all that follows" if record.get("overlap") else ""
+            how[f"median of {speed['repeats']} x {speed['batch']} images on {record['device']}{order}"] = None
     return [f"Images/s: from stored bytes to score, {' or '.join(how)}."] if how else []
 
 

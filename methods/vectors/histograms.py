@@ -19,10 +19,13 @@ def histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
     The last bin has its end too.
     """
     low, high = ends
-    place = ((values - low) * (bins / (high - low))).floor().clamp(-1, bins).long() + 1
-    place = torch.where(values == high, bins, place)
-    counts = torch.zeros(len(values), bins + 2, dtype=torch.float64, device=values.device)
-    return counts.scatter_add_(1, place, torch.ones_like(values))[:, 1:-1]
+    place = (
+        (values - low).mul_(bins / (high - low)).floor_().add_(1).clamp_(0, bins).long()
+    )  # 0: below; the last: or above
+    counts = torch.zeros(len(values), bins + 1, dtype=torch.float64, device=values.device)
+    counts.scatter_add_(1, place, counts.new_ones(()).expand_as(place))
+    counts[:, -1] -= (values > high).sum(dim=1)
+    return counts[:, 1:]
 
 
 def smooth(histograms: Tensor, width: int) -> Tensor:

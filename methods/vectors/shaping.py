@@ -9,16 +9,18 @@ LARGEST_EXPONENT = 600.0  # e^600 times activations and weights is still finite 
 
 
 def largest(z: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
-    """The n - round(n percentile / 100) largest entries of each row, half to even, and their places.
+    """The n - round(n percentile / 100) largest entries of each row, half to even, and which they are (N, D) bool.
 
-    CannotRun where that is none.
+    Of equal entries at the cut the first are kept, on every device. CannotRun where that is none.
     """
     size = z.shape[1]
     kept = size - round(size * percentile / 100)
     if kept == 0:
         raise CannotRun(f"percentile {percentile} of {size} features leaves none: lower it")
-    values, places = z.topk(kept, dim=1)
-    return values, places
+    values = z.topk(kept, dim=1).values
+    cut = values[:, -1:]
+    above, at = z > cut, z == cut
+    return values, above | (at & (at.cumsum(dim=1) <= kept - above.sum(dim=1, keepdim=True)))
 
 
 def ratio(z: Tensor, kept: Tensor, otherwise: float) -> Tensor:

@@ -89,11 +89,16 @@ def whitening(covariance: Tensor, rounding: float = ROUNDING) -> Tensor:
     CannotRun where no direction is left.
     """
     variances, directions = torch.linalg.eigh(covariance)
-    kept = variances > variances[-1] * len(variances) * rounding
-    if not bool(kept.any()):
+    kept = spanning(variances, rounding)
+    if not len(kept):
         raise CannotRun("the training features do not vary: they have no covariance to measure distances by")
     white: Tensor = directions[:, kept] / variances[kept].sqrt()
     return white.contiguous()
+
+
+def spanning(variances: Tensor, rounding: float = ROUNDING) -> Tensor:
+    """Which eigenvalues of a covariance, ascending, are more than rounding (see `whitening`)."""
+    return (variances > variances[-1] * len(variances) * rounding).nonzero()[:, 0]
 
 
 def _width(values: Tensor, device: str, change: Change | None) -> int:

@@ -8,6 +8,7 @@ import torch
 
 import methods
 from methods import ddu, openmax
+from methods.ash import ASH
 from methods.base import CannotRun, Features, Head
 from methods.vectors.head import probabilities
 from tests.methods.test_posthoc import CLASSES, HEAD, LABELS, TRAIN, TRAIN_Z, WIDTH, same, score
@@ -150,3 +151,19 @@ def test_scale_and_lts_without_a_positive_entry() -> None:
     x = Features(embedding=z, logits=HEAD(z), head=HEAD)
     same(score("scale", x), score("ebo", x))  # as ASH: a factor of 1
     same(score("lts", x), score("ebo", x))
+
+
+@pytest.mark.parametrize("variant", ["s", "b", "p"])
+def test_ash_keeps_the_first_of_equal_activations_at_the_cut(variant: str) -> None:
+    # 4 of 8 are kept: 5, 4 and the first two of the five 2.
+    z = torch.tensor([[2.0, 5, 2, 0, 2, 4, 2, 2]])
+    shaped, _ = ASH(variant=variant, percentile=50).shape(z)
+    assert shaped[0].nonzero()[:, 0].tolist() == [0, 1, 2, 5]
+
+
+def test_ash_and_a_whole_sort_keep_the_same() -> None:
+    z = torch.randint(4, (50, 33), generator=torch.Generator().manual_seed(0)).float()
+    order = z.argsort(dim=1, descending=True, stable=True)
+    kept = 33 - round(33 * 0.9)
+    expected = torch.zeros_like(z).scatter(1, order[:, :kept], z.gather(1, order[:, :kept]))
+    assert torch.equal(ASH(variant="p", percentile=90).shape(z)[0], expected)

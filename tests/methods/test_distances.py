@@ -142,43 +142,19 @@ def test_knn_with_a_zero_feature_is_finite() -> None:
     same(score("knn", x), [1.0] * 3)
 
 
-def test_knn_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_knn_errors() -> None:
     with pytest.raises(CannotRun, match="k is 501 but there are only 500 training images"):
         score("knn", k=501)
     with pytest.raises(ValueError, match="k is 0"):
         methods.create("knn", k=0)
+
+
+@pytest.mark.parametrize("name", ["knn", "layer_knn"])
+def test_knn_needs_no_faiss(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    train, x = (Features(embedding=z, layers=z, layer_sizes=(WIDTH,)) for z in (TRAIN_Z, TEST_Z))
+    found = score(name, x, train)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(CannotRun, match=r'pip install -e "\.\[cpu\]".*"\.\[gpu\]"'):
-        score("knn")
-
-
-def test_knn_on_the_gpu_where_faiss_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    import faiss
-
-    moved: list[int] = []
-
-    def to_gpu(resources: object, number: int, index: Any) -> Any:
-        moved.append(number)
-        return index
-
-    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
-    monkeypatch.setattr(faiss, "index_cpu_to_gpu", to_gpu, raising=False)
-    scores = methods.create("knn").fit(TRAIN, device="cuda:1").score(TEST)
-    assert moved == [1]
-    assert torch.equal(scores, score("knn"))
-
-
-def test_knn_leaves_a_failing_gpu_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    import faiss
-
-    def out_of_memory(*_: object) -> None:
-        raise RuntimeError("Failed to cudaMalloc 1610612736 bytes")
-
-    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
-    monkeypatch.setattr(faiss, "index_cpu_to_gpu", out_of_memory, raising=False)
-    with pytest.warns(UserWarning, match="searching on the CPU: Failed to cudaMalloc"):
-        method = methods.create("knn").fit(TRAIN, device="cuda")
-    assert torch.equal(method.score(TEST), score("knn"))
+    same(score(name, x, train), found, rtol=1e-12)
 
 
 # Low-level statistics

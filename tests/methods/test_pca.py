@@ -8,6 +8,7 @@ import torch
 from sklearn.decomposition import PCA as Reference
 
 from methods.base import CannotRun, Features
+from methods.kpca import KernelPCA
 from methods.pca import PCA
 from methods.vectors.layers import normalise
 
@@ -64,8 +65,19 @@ def test_components_that_the_images_do_not_span() -> None:
     # Five images differ from their mean in four directions.
     few = Features(layers=TRAIN.layers[:5], layer_sizes=TRAIN.layer_sizes)
     assert bool((PCA(components=4, measure="mse").fit(few).score(few) < 1e-9).all())
-    with pytest.raises(CannotRun, match="5 training images span fewer than 5 directions"):
+    with pytest.raises(CannotRun, match="images span 4 directions, not 5: lower components"):
         PCA(components=5).fit(few)
+    copies = Features(layers=few.layers.repeat(100, 1), layer_sizes=TRAIN.layer_sizes)  # are no more directions
+    assert bool((PCA(components=4, measure="mse").fit(copies).score(few) < 1e-9).all())
+    with pytest.raises(CannotRun, match="images span 4 directions, not 5: lower components"):
+        PCA(components=5).fit(copies)
+
+
+def test_kernel_components_that_the_images_do_not_span() -> None:
+    few = Features(embedding=TRAIN.layers[:5].repeat(100, 1))
+    KernelPCA(components=4).fit(few)
+    with pytest.raises(CannotRun, match="images span 4 directions, not 5: lower components"):
+        KernelPCA(components=5).fit(few)
 
 
 def test_other_layers_than_those_of_the_fit() -> None:

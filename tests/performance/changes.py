@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 
 import methods
 from datasets.images import ImageSet
-from methods import knn
 from methods.base import Features
 from methods.device import memory
 from methods.encoders import registry
 from methods.encoders.networks import fusing
+from methods.vectors import neighbours as neighbour_search
 from tests.performance import loaders, paired
 
 LITE0 = "tf_efficientnet_lite0.in1k"
@@ -63,7 +63,9 @@ CHANGES: dict[str, Change] = {
         "waiting threads soon sleep, one core busy", "resnet18", environment=("GOMP_SPINCOUNT", "300000"), busy=True
     ),
     "blas": Change(
-        "kNN as matrix products from 4 images on", "knn", undo=lambda: patch.object(knn, "BLAS_QUERIES", sys.maxsize)
+        "kNN as matrix products from 4 images on",
+        "knn",
+        undo=lambda: patch.object(neighbour_search, "BLAS_QUERIES", sys.maxsize),
     ),
     "recall": Change(
         "pixels of small sets kept in memory",

@@ -23,13 +23,14 @@ SCRIPTS = (
     "memory",
     "startup",
 )
+ON_GPU = "on_gpu"  # has a section a part, and is not among the scripts that are run where there is no GPU
 SPEED = Path(__file__).parents[2] / "results" / "SPEED.md"
 HEAD = """# Speed
 
 Written by `tests/performance/report.py`; each section names the script that measured it. Ratios are medians over pairs
 of runs that followed one another, so that what else a machine does hits both; the seconds themselves are those of one
 machine on one day."""
-_SECTION = re.compile(r"^## [^\n]*\n\n`python -m tests\.performance\.(\w+)( --full)?[^`]*` on (cpu|cuda)")
+_SECTION = re.compile(r"^## [^\n]*\n\n`python -m tests\.performance\.(on_gpu \w+|\w+)( --full)?[^`]*` on (cpu|cuda)")
 Sections = dict[tuple[str, bool, str], str]  # by script, whether whole, and device
 
 
@@ -54,7 +55,7 @@ def section(script: str, result: dict[str, Any]) -> str:
     commit = re.sub(r"^(.{9})[0-9a-f]*", r"\1", str(machine["commit"]))  # a plus behind it: with changes
     about = f"`{command}` on {device}, {result['date'][:10]}, commit {commit}: {where}. {versions}."
     parts = [f"## {result['title']}{', whole' if result['full'] else ''}", about, result["table"]]
-    if script == "whole_table":
+    if script == "whole_table" and "beyond_seconds" not in result:
         parts.append(_whole_table(result))
     return "\n\n".join(parts)
 
@@ -80,7 +81,7 @@ def read(text: str) -> Sections:
 
 def page(sections: Sections) -> str:
     """The report in Markdown."""
-    order = sorted(sections, key=lambda name: (SCRIPTS.index(name[0]), *name[1:]))
+    order = sorted(sections, key=lambda name: ((*SCRIPTS, ON_GPU).index(name[0].split()[0]), *name))
     return "\n\n".join([HEAD, *(sections[name] for name in order)]) + "\n"
 
 

@@ -9,15 +9,23 @@ pytorch-ood: its benchmark over the list of detectors with its cache on. It is s
     its images are decoded, resized, normalised and in memory, its detectors fitted on features extracted once.
 encoder: the forward pass of our encoder over each image once, at 32 pixels and in memory.
 
+On a GPU (--device cuda) a share of a short pass says little: there, with our images in memory as well, what counts is
+what the table takes beyond the pass, on 4,500 images and, with --data, on all; and pytorch-ood is in a process of its
+own, with torch's settings and its best batch size.
+
 Where the AUROC of both differ in the third digit: ViM, because pytorch-ood takes its covariance in float32 (its own
 steps in float64 give our alpha); ASH, because two features of one image tie at the cut, and rounding breaks the tie.
 With fewer training images than features Mahalanobis differs by more: its covariance is then singular, of which we take
 the pseudo-inverse, and pytorch-ood the inverse with 1e-6 added.
 """
 
+import argparse
+import json
+import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,18 +33,15 @@ from unittest.mock import patch
 
 import torch
 import yaml
-from pytorch_ood import detector
-from pytorch_ood.benchmark import Benchmark
-from pytorch_ood.utils import extract_features
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, TensorDataset
 
 from benchmark.jobs.encoding import Encode
 from benchmark.jobs.inputs import Selection
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan, suite
+from benchmark.planning import plan as plans
+from benchmark.planning import suite
 from benchmark.planning.options import Options
 from benchmark.records import records
 from benchmark.running.runner import Runner
@@ -45,49 +50,25 @@ from datasets.loading import batches
 from methods.encoders.classifier import Classifier
 from methods.encoders.images import preprocessing
 from methods.encoders.networks import cifar
-from tests.performance import paired
+from tests.performance import paired, peer
+from tests.performance.peer import ROWS, Figures, Images, Sets
 
-BATCH, K, DIM, DICE, ASH, REACT = 64, 50, 256, 90, 90, 90
-ROWS = {
-    "msp": "MaxSoftmax",
-    "maxlogit": "MaxLogit",
-    "ebo": "EnergyBased",
-    "dice": "DICE",
-    "ash": "ASH",
-    "react": "ReAct",
-    "mahalanobis": "Mahalanobis",
-    "knn": "KNN",
-    "vim": "ViM",
-}
-SETTINGS = {"knn": {"k": K}, "vim": {"dim": DIM}}
+BATCH = 64
+ON_GPU = (64, 256, 1024)  # of which the peer takes the best; this project, and the bare forward, the last
+SETTINGS = {"knn": {"k": peer.K}, "vim": {"dim": peer.DIM}}
 SETS = {
     "cifar10": ("cifar100", "isun", "mnist", "fashion_mnist", "kmnist", "miniplaces_scenes_resize"),
     "digits": ("halves", "letters", "scans", "shuffled", "blurred", "enlarged"),
 }
-Figures = dict[tuple[str, str], float]  # AUROC by method and OOD set
-
-
-@dataclass(frozen=True)
-class Images:
-    """A set as the others read it: uint8 (N, 32, 32, 3), the same normalised (N, 3, 32, 32), and labels (N,)."""
-
-    pixels: Tensor
-    x: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def dataset(self, label: int | None = None) -> Dataset[Any]:
-        """For torch's loader; `label` in the place of all labels."""
-        return TensorDataset(self.x, self.labels if label is None else torch.full_like(self.labels, label))
 
 
 class Table:
     """One table to be made; `folder` is for what is written."""
 
-    def __init__(self, folder: Path, data: Path | None, device: str, limits: dict[str, int | None]) -> None:
-        self.folder, self.data, self.device, self.limits = folder, data, device, limits
+    def __init__(
+        self, folder: Path, data: Path | None, device: str, limits: dict[str, int | None], batch: int = BATCH
+    ) -> None:
+        self.folder, self.data, self.device, self.limits, self.batch = folder, data, device, limits, batch
         self.weights = paired.save_classifier(folder / "resnet18.safetensors")
         self.network = cifar.build("resnet18", 10).eval()
         self.network.load_state_dict(load_file(self.weights))
@@ -102,23 +83,24 @@ class Table:
         self.images = sum(len(images) for images in (self.train, self.id, *self.ood.values()))
         self.encoded = {"ours": 0, "peer": 0}
 
-    def plan(self, where: Path) -> plan.Plan:
+    def plan(self, where: Path) -> plans.Plan:
         options = Options(
             data=self.data or self.folder,
             weights=self.folder,
             results=where / "results",
             cache=where / "cache",
             device=self.device,
-            batch_size=BATCH,
+            batch_size=self.batch,
             speed=False,
             **self.limits,
         )
-        return plan.make(suite.read(str(self.suite)), options, download=False)
+        return plans.make(suite.read(str(self.suite)), options, download=False)
 
-    def ours(self) -> Figures:
+    def ours(self, planned: plans.Plan | None = None) -> Figures:
+        """Of a plan that was carried out before, the images are in memory; its records are gone."""
         where = Path(tempfile.mkdtemp(dir=self.folder))
-        planned = self.plan(where)
-        worker = Worker(Store(where / "cache"), device=self.device, batch_size=BATCH)
+        planned = planned or self.plan(where)
+        worker = Worker(Store(where / "cache"), device=self.device, batch_size=self.batch)
         with patch.object(Classifier, "encode", self._counted):
             outcome = Runner(planned, worker).run()
         assert not outcome.failed, outcome.failed
@@ -142,63 +124,17 @@ class Table:
 
     def encoder(self) -> None:
         """The bare forward pass."""
-        encoder = Classifier("resnet18", checkpoint="resnet18").open(self.weights, device=self.device)
+        encoder = Classifier(architecture="resnet18", checkpoint="resnet18").open(self.weights, device=self.device)
         for images in (self.train, self.id, *self.ood.values()):
-            for batch in torch.split(images.pixels, BATCH):
+            for batch in torch.split(images.pixels, self.batch):
                 encoder.encode(batch.to(self.device))
 
     def peer(self) -> Figures:
-        def embed(x: Tensor) -> Tensor:
-            self.encoded["peer"] += len(x)
-            return self.network.embedding(self.network.stages(x)[-1])
+        return peer.figures(self.sets, self.network, self.device, self.batch, self.encoded)
 
-        def logits(x: Tensor) -> Tensor:
-            return head(embed(x))
-
-        def maps(x: Tensor) -> Tensor:  # its ASH and ReAct take maps: the pooled ones, as the methods' papers do
-            return embed(x)[:, :, None, None]
-
-        def of_maps(x: Tensor) -> Tensor:
-            return head(x.flatten(1))
-
-        head = self.network.head
-        weight, bias = head.weight.detach(), head.bias.detach()
-        detectors = {
-            "msp": detector.MaxSoftmax(logits),
-            "maxlogit": detector.MaxLogit(logits),
-            "ebo": detector.EnergyBased(logits),
-            "dice": detector.DICE(embed, weight, bias, p=DICE / 100),
-            "ash": detector.ASH(maps, of_maps, variant="ash-s", percentile=ASH / 100),
-            "react": detector.ReAct(maps, of_maps, percentile=REACT / 100),
-            "mahalanobis": detector.Mahalanobis(embed),
-            "knn": detector.KNN(embed, k=K),
-            "vim": detector.ViM(embed, d=DIM, w=weight, b=bias),
-        }
-        loader = DataLoader(self.train.dataset(), batch_size=BATCH)
-        with torch.no_grad():
-            z, y = extract_features(model=embed, data_loader=loader, device=self.device)
-            for name in ("dice", "mahalanobis", "knn", "vim"):
-                detectors[name].fit_features(z, y)
-            detectors["react"].fit_feature_maps(z[:, :, None, None], y)
-            results = _Peer(self.id, self.ood).evaluate(
-                list(detectors.values()), loader_kwargs={"batch_size": BATCH}, device=self.device, cache=True
-            )
-        names = {peer: ours for ours, peer in ROWS.items()}
-        return {(names[result["Detector"]], result["Dataset"]): result["AUROC"] for result in results}
-
-
-class _Peer(Benchmark):  # type: ignore[misc]
-    """The same sets, as pytorch-ood takes them: each OOD set with the ID set."""
-
-    def __init__(self, known: Images, unknown: dict[str, Images]) -> None:
-        self.ood_names = list(unknown)
-        self._sets = [ConcatDataset([known.dataset(), images.dataset(-1)]) for images in unknown.values()]
-
-    def train_set(self) -> Dataset[Any]:
-        raise NotImplementedError
-
-    def test_sets(self, known: bool = True, unknown: bool = True) -> list[Dataset[Any]]:
-        return list(self._sets)
+    @property
+    def sets(self) -> Sets:
+        return Sets(self.train, self.id, self.ood)
 
 
 def _prepared(images: Selection) -> Images:
@@ -231,16 +167,84 @@ def _difference(found: dict[str, Figures], method: str) -> float:
     return max(abs(found["ours"][cell] - found["peer"][cell]) for cell in cells)
 
 
+def beyond(made: Table, rounds: int) -> tuple[paired.Seconds, Figures]:
+    """Seconds of the bare forward pass and of our whole table, in turn, with the images of both in memory."""
+    found: Figures = {}
+    planned = made.plan(made.folder / "planned")
+
+    def ours() -> None:
+        shutil.rmtree(made.folder / "planned", ignore_errors=True)
+        found.update(made.ours(planned))
+
+    ours()
+    made.encoder()
+    return paired.interleaved(rounds, {"encoder": made.encoder, "ours": ours}, device=made.device), found
+
+
+def alone(made: Table, batches: Sequence[int]) -> dict[str, Any]:
+    """What pytorch-ood takes in a process of its own, with torch's settings and the best of these batch sizes."""
+    peer.write(made.sets, made.weights, made.folder)
+    command = [sys.executable, "-m", "tests.performance.peer", str(made.folder), made.device, *map(str, batches)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def on_gpu(given: argparse.Namespace, limits: dict[str, int | None], large: bool, rounds: int = 3) -> None:
+    """Seconds beyond the bare forward pass, on some images and on all that there are, and the peer by itself."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Table(Path(folder), given.data, given.device, limits, ON_GPU[-1])
+        seconds, found = beyond(made, rounds)
+        theirs = alone(made, ON_GPU)
+    rows = [
+        (f"bare encoder forward, {made.images:,} images", median(seconds["encoder"]), "-"),
+        (f"this project, {made.images:,} images", median(seconds["ours"]), _beyond(seconds)),
+        (f"pytorch-ood, cached, in its own process, batch {theirs['batch']}", theirs["seconds"], "-"),
+    ]
+    whole: paired.Seconds | None = None
+    if large:
+        with tempfile.TemporaryDirectory() as folder:
+            all_of_it = Table(Path(folder), given.data, given.device, dict.fromkeys(limits), ON_GPU[-1])
+            whole, _ = beyond(all_of_it, rounds)
+        rows.append((f"bare encoder forward, {all_of_it.images:,} images", median(whole["encoder"]), "-"))
+        rows.append((f"this project, {all_of_it.images:,} images", median(whole["ours"]), _beyond(whole)))
+    differences = {
+        method: max(abs(found[cell] - theirs["auroc"][" ".join(cell)]) for cell in found if cell[0] == method)
+        for method in ROWS
+    }
+    paired.finish(
+        f"The whole table beyond the bare forward: {len(ROWS)} methods, {made.name} and {len(made.ood)} OOD sets, "
+        "ResNet-18 at 32, images in memory",
+        ("who", "seconds", "beyond the bare forward"),
+        rows,
+        given.device,
+        full=given.full,
+        images=made.images,
+        beyond_seconds=_beyond(seconds),
+        beyond_seconds_large=None if whole is None else _beyond(whole),
+        peer_ratio_own=theirs["seconds"] / median(seconds["ours"]),
+        auroc_differences=differences,
+        seconds={"some": seconds, "all": whole, "peer": theirs["of"]},
+    )
+
+
+def _beyond(seconds: paired.Seconds) -> float:
+    return median(ours - bare for ours, bare in zip(seconds["ours"], seconds["encoder"], strict=True))
+
+
 def main() -> None:
     given = paired.arguments(__doc__)
     limits = {"limit": None, "limit_train": None} if given.full else {"limit": 500, "limit_train": 1000}
+    if given.device.startswith("cuda"):
+        on_gpu(given, {"limit": 500, "limit_train": 1000}, large=given.data is not None)
+        return
     with tempfile.TemporaryDirectory() as folder:
         made = Table(Path(folder), given.data, given.device, limits)
         found: dict[str, Figures] = {}
-        ours, peer = lambda: found.update(ours=made.ours()), lambda: found.update(peer=made.peer())
+        ours, theirs = lambda: found.update(ours=made.ours()), lambda: found.update(peer=made.peer())
         floor = paired.interleaved(3, {"encoder": made.encoder, "ours": ours}, device=given.device)
         rounds = 3 if given.full else 1  # it takes six times as long
-        against = paired.interleaved(rounds, {"ours": ours, "peer": peer}, device=given.device)
+        against = paired.interleaved(rounds, {"ours": ours, "peer": theirs}, device=given.device)
     passes = made.encoded["ours"] / (3 + rounds) / made.images
     peer_passes = made.encoded["peer"] / rounds / made.images
     floor_ratio = paired.ratio(floor["ours"], floor["encoder"])

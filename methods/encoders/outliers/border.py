@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from methods.vectors.neighbours import neighbours
+
 PER_CLASS = 500  # features of a class that distances are taken to: its first ones
 BOUNDARY = 50  # features of a class, the farthest, that outliers start from
 CANDIDATES = 1500  # a boundary feature, of which the farthest KEPT stay
@@ -18,6 +20,8 @@ _BLOCK = 1 << 24  # distances in hand at a time: 64 MiB
 
 def kth_distance(x: Tensor, bank: Tensor, k: int) -> Tensor:
     """(N,): Euclidean distance of each x (N, D) to its k-th nearest row of `bank` (M, D), k from 1 to M."""
+    if x.is_cuda:
+        return neighbours(bank).kth(x, k).to(x.dtype)
     blocks = torch.split(x, max(1, _BLOCK // len(bank)))
     return torch.cat([torch.cdist(block, bank).kthvalue(k, dim=1).values for block in blocks])
 

@@ -1,0 +1,159 @@
+"""Exact nearest neighbours: candidates from a fast form of the distance, and of these the distance itself.
+
+Fast forms, |a|^2 + |b|^2 - 2ab in float32, are off by rounding, which hides what lies closer together than that. So
+more candidates are taken than asked for, their distances computed from the rows in float64, and the outcome is kept
+only where no row that was left out can be as near; elsewhere more candidates are taken, in the end all rows.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from methods.device.precision import switches
+from methods.vectors.statistics import means
+
+EXTRA = 8  # candidates beyond those asked for
+BLOCK = 64 << 20  # bytes of distances in hand at a time
+CLOSE = 2 << 20  # bytes of rows that distances are computed from: what stays in a core's cache
+BLAS_QUERIES = 4  # from so many images on, faiss is to multiply matrices: 5 times as fast for 64 images of 512 numbers
+FAR = 4  # as many times the rows' own spread, squared: farther from the origin they are searched about their mean
+
+
+def neighbours(bank: Tensor, device: str | torch.device | None = None) -> "Neighbours":
+    """The rows of `bank` (M, D) float32, to be searched on `device` (default: where they are).
+
+    On the CPU faiss finds the candidates where it is installed. On CUDA, and without faiss, they come from a matrix
+    product; a bank of more than half of the GPU's free memory stays where it is and goes there in parts.
+    """
+    return Neighbours(bank, torch.device(bank.device if device is None else device))
+
+
+class Neighbours:
+    """Rows (M, D) and the search for those nearest to an image, Euclidean."""
+
+    def __init__(self, bank: Tensor, device: torch.device) -> None:
+        self._device = device
+        whole = _fits(bank, device)
+        self.rows = (bank.to(device) if whole else bank).float().contiguous()
+        self._part = len(bank) if whole else max(1, BLOCK // (4 * bank.shape[1]))
+        centre = means(self.rows, device=str(device))
+        lengths = self._lengths(self.rows)
+        about = float(centre.square().sum())
+        far = about > FAR * (float(lengths.square().mean()) - about)
+        self._centre = centre.float().to(self.rows.device) if far else None
+        self._near = self.rows - self._centre if self._centre is not None else self.rows
+        lengths = self._lengths(self._near) if far else lengths
+        self._longest = float(lengths.max())
+        self._squares = lengths.square_().float().to(device)
+        self._faiss = _faiss(self.rows.shape[1]) if device.type == "cpu" else None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def search(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Distances (N, k) float64 and index (N, k) int64 of each image's k nearest rows, on the device of `x` (N, D).
+
+        Ascending by (exact distance, index). ValueError where there are no k rows.
+        """
+        return self._places(x, 0, k)
+
+    def kth(self, x: Tensor, k: int) -> Tensor:
+        """The distance (N,) of each image to its k-th nearest row alone: what is surely nearer is not computed."""
+        return self._places(x, k - 1, k)[0][:, 0]
+
+    def _places(self, x: Tensor, first: int, k: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= first < k <= len(self):
+            raise ValueError(f"k is {k}; there are {len(self)} rows to be near to")
+        with torch.no_grad(), switches("32", str(self._device)):
+            distances, index = self._search(x.to(self._device).float(), first, k, EXTRA)
+        return distances.to(x.device), index.to(x.device)
+
+    def _search(self, x: Tensor, first: int, k: int, extra: int) -> tuple[Tensor, Tensor]:
+        """Places `first` to k - 1 of each image, from the candidates around these."""
+        low, high = max(0, first - extra), min(len(self), k + extra)
+        found = []
+        for block in torch.split(x, max(1, BLOCK // (8 * high))):
+            centred = block if self._centre is None else block - self._centre.to(block.device)
+            squares, candidates = self._candidates(centred, high)
+            distances, index = self._exact(block, candidates[:, low:])
+            distances, index = distances[:, first - low : k - low], index[:, first - low : k - low]
+            error = self._error(centred)
+            unsure = torch.zeros(len(block), dtype=torch.bool, device=block.device)
+            if low:
+                unsure |= squares[:, low - 1] + error >= distances[:, 0].square()
+            if high < len(self):
+                unsure |= squares[:, -1] - error <= distances[:, -1].square()
+            again = (unsure & distances.isfinite().all(dim=1)).nonzero()[:, 0]
+            if len(again):
+                distances[again], index[again] = self._search(block[again], first, k, 8 * extra)
+            found.append((distances, index))
+        if not found:
+            return x.new_empty((0, k - first), dtype=torch.float64), x.new_empty((0, k - first), dtype=torch.int64)
+        distances, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return distances, index
+
+    def _error(self, centred: Tensor) -> Tensor:
+        """How far a square of the fast form may be off (N,): D roundings add up as random ones, to 8 deviations."""
+        size = centred.shape[1]
+        lengths = self._lengths(centred) + self._longest
+        return 8 * math.sqrt(size) * torch.finfo(torch.float32).eps / 2 * lengths.square()
+
+    @staticmethod
+    def _lengths(rows: Tensor) -> Tensor:
+        blocks = torch.split(rows, max(1, BLOCK // (8 * rows.shape[1])))
+        return torch.cat([torch.linalg.vector_norm(block, dim=1, dtype=torch.float64) for block in blocks])
+
+    def _candidates(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Squared distances as the fast form has them, ascending, and index (N, count) of so many rows."""
+        if self._faiss is not None:
+            squares, index = self._faiss.knn(x.numpy(), self._near.numpy(), count)
+            # faiss finds no neighbour of NaN
+            return torch.from_numpy(squares).double(), torch.from_numpy(index).clamp_(min=0)
+        found = [self._products(block, count) for block in torch.split(x, max(1, BLOCK // (4 * len(self))))]
+        squares, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return squares.double() + x.double().square().sum(dim=1, keepdim=True), index
+
+    def _products(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """|b|^2 - 2xb and index of the `count` rows b for which it is least: in parts, if they are elsewhere."""
+        best, index = x.new_empty((len(x), 0)), x.new_empty((len(x), 0), dtype=torch.int64)
+        for start in range(0, len(self), self._part):
+            part = self._near[start : start + self._part].to(x.device)
+            squares = torch.addmm(self._squares[start : start + len(part)], x, part.T, alpha=-2)
+            nearest, places = squares.topk(min(count, len(part)), dim=1, largest=False)
+            best, index = torch.cat([best, nearest], dim=1), torch.cat([index, places + start], dim=1)
+            best, order = best.topk(min(count, best.shape[1]), dim=1, largest=False)
+            index = index.gather(1, order)
+        return best, index
+
+    def _exact(self, x: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Distances (N, n) of each image to the rows that `index` (N, n) names, ascending by (distance, index)."""
+        index = index.sort(dim=1).values
+        room = CLOSE if x.device.type == "cpu" else BLOCK
+        columns = max(1, min(index.shape[1], room // (8 * x.shape[1])))
+        rows = max(1, room // (8 * x.shape[1] * columns))
+        distances = torch.empty(index.shape, dtype=torch.float64, device=x.device)
+        for start in range(0, len(x), rows):
+            for place in range(0, index.shape[1], columns):
+                part = slice(start, start + rows), slice(place, place + columns)
+                there = self.rows[index[part].to(self.rows.device)].to(x.device).double()
+                distances[part] = torch.linalg.vector_norm(there.sub_(x[part[0], None]), dim=2)
+        distances, order = distances.sort(dim=1, stable=True)
+        return distances, index.gather(1, order)
+
+
+def _fits(bank: Tensor, device: torch.device) -> bool:
+    """Whether a GPU has room for two of the bank: for the rows, and for these about their mean."""
+    return device.type != "cuda" or 8 * bank.numel() <= torch.cuda.mem_get_info(device)[0]
+
+
+def _faiss(width: int) -> Any:
+    """faiss, set to multiply matrices of this width; None where it is not installed."""
+    try:
+        import faiss
+    except ImportError:
+        return None
+    # its own bound, 250 images of 512 numbers, leaves usual batches to the loop for single queries
+    faiss.cvar.distance_compute_blas_threshold = min(faiss.cvar.distance_compute_blas_threshold, BLAS_QUERIES * width)
+    return faiss

@@ -1,0 +1,104 @@
+"""Everything that is measured on a GPU, in one command: python -m tests.performance.on_gpu
+
+In parts, the most important first, each in a process of its own with a limit of time: what fails or takes too long
+stops no other. A part's result is kept as JSON (--keep) as soon as it is there, and a call goes on where the last one
+stopped; sections of results/SPEED.md are written from it. --dry-run says what each part takes; --device cpu takes tiny
+sizes and shows that all of it runs, and writes no section.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.performance import paired, report
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that is measured, by the function of `gpu_parts` of that name; `limit` in seconds."""
+
+    name: str
+    limit: int
+    about: str
+
+
+PARTS = (
+    Part("encoders", 75, "encoders by precision, beside plain timm with torch's defaults"),
+    Part("table", 60, "the whole table beyond the bare forward pass; pytorch-ood in a process of its own"),
+    Part("training", 40, "LFDN's training: the loop and its captured step, by precision"),
+    Part("search", 20, "exact neighbours on the device, beside the CPU"),
+    Part("end_to_end", 30, "EfficientNet-B4 from PNG files to scores"),
+    Part("loading", 30, "the stages of loading"),
+    Part("auroc", 90, "AUROC by row, TF32 against strict float32"),
+)
+REHEARSAL = 600  # seconds of a part where nothing is measured: whatever else the machine does
+NAMES = [part.name for part in PARTS]
+
+
+def kept(folder: Path, part: Part, device: str) -> Path:
+    """Where a part's result is."""
+    return folder / device.partition(":")[0] / f"{part.name}.json"
+
+
+def carry_out(part: Part, device: str, data: Path | None) -> dict[str, Any]:
+    """The part's last line. RuntimeError, in one line, where it fails or takes longer than its limit."""
+    tiny, limit = ("tiny", REHEARSAL) if device == "cpu" else ("whole", part.limit)
+    command = [sys.executable, "-m", "tests.performance.gpu_parts", part.name, device, tiny]
+    try:
+        done = subprocess.run(
+            [*command, *([str(data)] if data else [])],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"not done after {limit} s") from None
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    parse = paired.parser(__doc__)
+    parse.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(NAMES)} (default: all)")
+    parse.add_argument("--keep", type=Path, default=ROOT / "results" / "on_gpu", help="where results are kept as JSON")
+    parse.add_argument("--dry-run", action="store_true", help="say what each part takes, and measure nothing")
+    given = parse.parse_args()
+    if unknown := set(given.parts) - set(NAMES):
+        parse.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    device = "cuda" if given.device == "auto" else given.device
+    parts = [part for part in PARTS if not given.parts or part.name in given.parts]
+    failed = []
+    for part in parts:
+        path = kept(given.keep, part, device)
+        there = path.exists()
+        if given.dry_run:
+            print(f"{part.name}: {part.about}; at most {part.limit} s{'; there already' if there else ''}")
+        elif not there:
+            try:
+                result = carry_out(part, device, given.data)
+            except RuntimeError as error:
+                failed.append(part.name)
+                print(f"{part.name}: {error}")
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(result) + "\n", encoding="utf-8")
+            if device != "cpu":
+                report.add(f"on_gpu {part.name}", result)
+            print(f"{part.name}\n\n{result['table']}\n")
+    if given.dry_run:
+        print(f"in all at most {sum(part.limit for part in parts)} s on {device}")
+    if failed:
+        sys.exit(f"not measured: {', '.join(failed)}; the same command goes on with these")
+
+
+if __name__ == "__main__":
+    main()
