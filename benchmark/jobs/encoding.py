@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from benchmark.jobs.base import BLOCK_BYTES, Job
@@ -19,7 +18,6 @@ from benchmark.store.entries import Arrays, Store
 from datasets.loading import batches, in_memory
 from methods.base import CannotRun, Features, Head
 from methods.encoders import registry
-from methods.encoders.images import preprocessing
 
 CHUNK_IMAGES = 512  # a kill loses no more encoding than this and the batches at either end
 
@@ -74,15 +72,8 @@ class TrainEncoder(Job):
         """What the encoder learns from these images: the features that it stands on, or the images themselves."""
         if self.use.base is not None:
             return load_features((Encode(self.use.base, images),), worker.store, ("embedding", "labels"))
-        return Features(pixels=self._pixels(images, worker), labels=images.labels, index=images.rows)
-
-    def _pixels(self, images: Selection, worker: Worker) -> Tensor:
-        """The images as `encode` will get them: uint8 (N, H, W, 3) of their own size, or of the ID set's."""
-        size = self.use.match
-        if size is None:
-            return in_memory(images.images, images.rows)
-        found = batches(images.images, images.rows, CHUNK_IMAGES)
-        return torch.cat([preprocessing.to_size(batch.images, size, worker.device).cpu() for batch in found])
+        pixels = in_memory(images.images, images.rows, shrink=self.use.shrink)
+        return Features(pixels=pixels, labels=images.labels, index=images.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +159,9 @@ class Encode(Job):
                 yield _on_cpu(encoder.encode(block.need("embedding").to(worker.device)))
             return
         before: dict[str, Tensor] | None = None
-        for batch in batches(self.images.images, self.images.rows[position:], worker.batch_size, keep=True):
+        for batch in batches(
+            self.images.images, self.images.rows[position:], worker.batch_size, keep=True, shrink=self.use.shrink
+        ):
             if before is not None:  # fetched only now: a GPU was at work on it while this batch was loaded
                 yield _on_cpu(before)
             before = worker.encode(self.use, batch.images)

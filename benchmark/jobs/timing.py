@@ -100,7 +100,7 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
     if key not in _measured:
         rows = images.rows[: min(SPEED_IMAGES, worker.batch_size)]
         chain = use.chain
-        (batch,) = batches(images.images, rows, len(rows))
+        (batch,) = batches(images.images, rows, len(rows), shrink=use.shrink)
 
         def encode(batch: Any) -> None:
             features = worker.encode(chain[0], batch)
@@ -108,7 +108,7 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
                 features = worker.open(link).encode(features["embedding"])
 
         def load() -> None:
-            for _ in batches(images.images, rows, len(rows)):
+            for _ in batches(images.images, rows, len(rows), shrink=use.shrink):
                 pass
 
         timed = functools.partial(throughput.measure, images=len(rows), device=worker.device)

@@ -16,7 +16,6 @@ from benchmark.store.entries import Store
 from methods.base import Method
 from methods.encoders import registry
 from methods.encoders.base import Encoder
-from methods.encoders.images import preprocessing
 
 
 class Worker:
@@ -95,8 +94,6 @@ class Worker:
     def _encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> dict[str, Tensor]:
         encoder = self.open(use)
         on_device = [self._sent(image) for image in images] if isinstance(images, list) else self._sent(images)
-        if use.match is not None:
-            on_device = preprocessing.to_size(on_device, use.match, self.device)
         return encoder.encode(on_device)
 
     def _sent(self, image: Tensor) -> Tensor:
