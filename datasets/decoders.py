@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import PIL
-import torch
 from numpy.typing import NDArray
 
 from datasets import memory
@@ -113,7 +112,7 @@ def _webp(data: bytes) -> Header | None:
 
 
 @cache
-def _torchvision() -> tuple[str, dict[str, Callable[[torch.Tensor], torch.Tensor]]]:
+def _torchvision() -> tuple[str, dict[str, Callable[[Any], Any]]]:
     """Its name and version, and its decoder of each format that it has."""
     try:
         import torchvision
@@ -186,6 +185,8 @@ def _decoded(data: bytes, found: Header, area: int) -> Pixels | None:
     needed = area * (3 + found.beside) + len(data)
     if run is None or not 0 < area <= memory.MAX_PIXELS or needed > memory.ALONE:
         return None
+    import torch  # listing sets needs none of it
+
     memory.admit(needed)
     try:
         pixels: Pixels = run(torch.frombuffer(bytearray(data), dtype=torch.uint8)).permute(1, 2, 0).numpy()

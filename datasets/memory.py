@@ -5,6 +5,7 @@ Whoever decodes says what it takes before it takes it (`admit`). A thread that d
 is thrown away, to be decoded again when its turn comes.
 """
 
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
 from threading import Condition, RLock
@@ -45,6 +46,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._images: dict[int, Pixels] = {}
+        weakref.finalize(self, Kept._gone, self._images).atexit = False
 
     def get(self, row: int) -> Pixels | None:
         return self._images.get(row)
@@ -58,9 +60,10 @@ class Kept:
             pixels.flags.writeable = False
             self._images[row] = pixels
 
-    def __del__(self) -> None:
+    @staticmethod
+    def _gone(images: dict[int, Pixels]) -> None:
         with Kept._lock:
-            Kept._all -= sum(pixels.nbytes for pixels in self._images.values())
+            Kept._all -= sum(pixels.nbytes for pixels in images.values())
 
 
 class Flight:

@@ -29,7 +29,7 @@ class MeasureSpeed(Job):
     row: str
     score: Score
     device: str
-    batch_size: int
+    batch_size: int | None  # as it was asked for; None: auto
 
     @cached_property
     def key(self) -> str:
@@ -37,7 +37,7 @@ class MeasureSpeed(Job):
             what="speed of open encoders",
             score=self.score.key,
             device=throughput.describe_device(self.device),
-            batch_size=self.batch_size,
+            batch_size="auto" if self.batch_size is None else self.batch_size,
             source=keys.source("benchmark.records.throughput"),
         )
 
@@ -84,6 +84,7 @@ class MeasureSpeed(Job):
                 "encoder": use.name,
                 "depends": {"encoder": depending.of_encoder(use)},
                 "seed": self.score.seed,
+                "batch_size": worker.batch_size_of(use.chain[0]),
                 "device": throughput.describe_device(worker.device),
                 "speeds": {name: asdict(speed) for name, speed in speeds.items()},
                 "provenance": records.provenance(device=worker.device),
@@ -98,7 +99,7 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
     """From stored bytes to images in memory, and from there to features; once for each encoder."""
     key = encode_key(use, images)
     if key not in _measured:
-        rows = images.rows[: min(SPEED_IMAGES, worker.batch_size)]
+        rows = images.rows[: min(SPEED_IMAGES, worker.batch_size_of(use.chain[0]))]
         chain = use.chain
         (batch,) = batches(images.images, rows, len(rows), shrink=use.shrink)
 

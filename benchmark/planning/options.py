@@ -15,7 +15,7 @@ class Options:
     results: Path
     cache: Path
     device: str = "cpu"
-    batch_size: int = 64
+    batch_size: int | None = None  # None: auto, by the device and the size of the images
     precision: str = "32"
     pretrained: str | None = None
     limit: int | None = None
