@@ -44,7 +44,7 @@ class Gpu:
     """A stream of its own for the copies of one direction."""
 
     def __init__(self, device: str) -> None:
-        self._device, self._stream = torch.device(device), torch.cuda.Stream(device)
+        self._device, self._stream = torch.device(device), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def buffer(self, size: int) -> Tensor:
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
@@ -52,7 +52,7 @@ class Gpu:
     def send(self, source: Tensor) -> tuple[Tensor, Mark]:
         with torch.cuda.stream(self._stream):
             there = source.to(self._device, non_blocking=True)
-            mark = self._stream.record_event()
+            mark: Mark = self._stream.record_event()
         computing = torch.cuda.current_stream(self._device)
         computing.wait_event(mark)
         there.record_stream(computing)
@@ -62,7 +62,7 @@ class Gpu:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             out.copy_(source, non_blocking=True)
-            mark = self._stream.record_event()
+            mark: Mark = self._stream.record_event()
         if source.is_cuda:
             source.record_stream(self._stream)
         return mark
