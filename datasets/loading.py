@@ -59,7 +59,7 @@ def batches(
     start, size = 0, 0
     waiting: list[Pixels] = []
     reading = _Reading(images.recall if keep else images.read, shrink)
-    for image in _decoded(reading, rows, workers or min(16, len(os.sched_getaffinity(0)))):
+    for image in _decoded(reading, rows, workers or min(16, os.cpu_count() or 1)):
         if waiting and size + image.nbytes > BATCH_BYTES:
             yield Batch(rows[start : start + len(waiting)], _together(waiting))
             start, size = start + len(waiting), 0
