@@ -47,6 +47,10 @@ def _count(text: str) -> int:
     return _whole(text, 1, 10**9)
 
 
+def _batch_size(text: str) -> int | None:
+    return None if text == "auto" else _count(text)
+
+
 def _seed(text: str) -> int:
     return _whole(text, 0, 2**63 - 1)
 
@@ -199,9 +203,9 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="default: auto")
     how.add_argument(
         "--batch-size",
-        type=_count,
-        metavar="N",
-        help="images a batch (default: 64 on the CPU, 256 on a GPU); changes no score",
+        type=_batch_size,
+        metavar="auto|N",
+        help="images a batch (default: auto, by the size of the images and the device); changes no score",
     )
     how.add_argument("--pdf", action="store_true", help="figures as PDF as well")
     how.add_argument("--no-speed", action="store_true", help="do not measure images per second")
@@ -288,7 +292,7 @@ def _status(given: argparse.Namespace) -> int:
             results=given.results,
             cache=given.cache or given.results / ".cache",
             device=device,
-            batch_size=given.batch_size or (64 if device == "cpu" else 256),
+            batch_size=given.batch_size,
             asked=asked,
             precision=resolved(asked, device, runs=not (given.redraw or given.paper)),
             pretrained=given.pretrained,

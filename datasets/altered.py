@@ -31,9 +31,10 @@ class AlteredSet(ImageSet):
             metadata=images.metadata,
             notes=(f"the ID test set itself, each image brought {self._what}", *images.notes),
         )
+        self.decoders = images.decoders
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
-        return [self._altered(image) for image in self._images.read(rows)]
+        return [self._altered(image) for image in self._images.recall(rows)]
 
     def _altered(self, pixels: Pixels) -> Pixels:
         image = Image.fromarray(pixels)

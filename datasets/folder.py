@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.images import IMAGE_BYTES, Digests, ImageSet, Pixels, decode, file_sha256
+from datasets.images import IMAGE_BYTES, Digests, ImageSet, Pixels, file_sha256
 from datasets.walking import SUFFIXES, Listing, listed, printable
 
 
@@ -73,7 +73,7 @@ class FolderSet(ImageSet):
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         return [
-            decode(self._root / self._files[row], f"{self.name} ({self.split}): {printable(self._files[row])}")
+            self.decode(self._root / self._files[row], f"{self.name} ({self.split}): {printable(self._files[row])}")
             for row in rows
         ]
 

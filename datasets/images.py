@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from datasets import memory
+from datasets.decoders import Decoders
 from datasets.files import open_regular
+from datasets.memory import MAX_PIXELS
 
 if TYPE_CHECKING:
     from datasets.features import FeatureFile
@@ -25,8 +27,6 @@ Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 Digests = NDArray[np.bytes_]
 
-MAX_PIXELS = 64_000_000
-KEPT_BYTES = 256 << 20
 # Raster formats only: Pillow would hand others (EPS) to a program outside.
 _AVIF = ("AVIF",) if find_spec("PIL.AvifImagePlugin") else ()
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", *_AVIF)
@@ -86,7 +86,8 @@ class ImageSet(ABC):
         self.classes = classes or tuple(str(label) for label in range(int(labels.max(initial=-1)) + 1))
         self.metadata: dict[str, Any] = dict(metadata or {})
         self.notes = notes
-        self._kept: dict[int, Pixels] = {}
+        self.decoders = Decoders()
+        self._kept = memory.Kept()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -99,14 +100,20 @@ class ImageSet(ABC):
         """
 
     def recall(self, rows: Sequence[int]) -> list[Pixels]:
-        """As `read`, but a set of at most 256 MiB of pixels is decoded once and stays in memory, read-only."""
-        missing = [row for row in map(int, rows) if row not in self._kept]
-        found = dict(zip(missing, self.read(missing), strict=True)) if missing else {}
-        for row, pixels in found.items():
-            if pixels.nbytes * len(self) <= KEPT_BYTES:
-                pixels.flags.writeable = False
-                self._kept[row] = pixels
-        return [found[row] if row in found else self._kept[row] for row in map(int, rows)]
+        """As `read`, but a set of at most 256 MiB of pixels is decoded once and stays in memory, read-only.
+
+        All sets together keep at most 2 GiB.
+        """
+        found = {row: pixels for row in map(int, rows) if (pixels := self._kept.get(row)) is not None}
+        missing = [row for row in map(int, rows) if row not in found]
+        for row, pixels in zip(missing, self.read(missing) if missing else [], strict=True):
+            self._kept.keep(row, pixels, len(self))
+            found[row] = pixels
+        return [found[row] for row in map(int, rows)]
+
+    def decode(self, source: bytes | Path, where: str) -> Pixels:
+        """One image of the set, as the function `decode` gives it, by whichever decoder is faster."""
+        return self.decoders.decode(source, lambda data: decode(data, where))
 
     @cached_property
     def digests(self) -> Digests:

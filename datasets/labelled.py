@@ -26,7 +26,7 @@ class _Labelled(ImageSet):
             metadata=images.metadata,
             notes=(*images.notes, f"{without:,} of its {len(images):,} images without a label: left out"),
         )
-        self.named = images.named
+        self.named, self.decoders = images.named, images.decoders
         self.digests = images.digests[rows]
         self.features = images.features and images.features.taken(rows)
 

@@ -1,6 +1,7 @@
 """From a set of images to uint8 batches, which rows of it, and at which size."""
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,16 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datasets import memory
 from datasets.images import ImageSet, Labels, Pixels
 from datasets.memory import Flight
 
 Rows = NDArray[np.int64]
 Images = Tensor | list[Tensor]
+Shrink = Callable[[Tensor], Tensor]
 
 BATCH_BYTES = 64 << 20
 _TASK_BYTES = 4 << 20
 _TASK_IMAGES = 256
-_SMALL_BYTES = 8 << 10  # below 53 x 53 threads lose more time over Python's lock than they win
+
+# of images that a set keeps, which are copied before anyone may write to them
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 
 @dataclass(frozen=True)
@@ -33,21 +38,28 @@ class Batch:
 
 
 def batches(
-    images: ImageSet, rows: NDArray[Any], batch_size: int, *, keep: bool = False, workers: int | None = None
+    images: ImageSet,
+    rows: NDArray[Any],
+    batch_size: int,
+    *,
+    keep: bool = False,
+    shrink: Shrink | None = None,
+    workers: int | None = None,
 ) -> Iterator[Batch]:
     """The images `rows`, in that order, in batches of at most `batch_size` images and 64 MiB of pixels.
 
-    Decoded by at most `workers` threads (default: one a core, at most 8), large ones a little ahead of what is asked
-    for. `keep`: the pixels of a small set stay in memory for the next pass (`ImageSet.recall`). ValueError naming the
-    image where one cannot be decoded.
+    Decoded by at most `workers` threads (default: one a core, at most 16), a little ahead of what is asked for.
+    `shrink`: what each image goes through where it is decoded; uint8 (H, W, 3), which it does not change. `keep`: the
+    pixels of a small set, as they were before, stay in memory for the next pass (`ImageSet.recall`). ValueError naming
+    the image where one cannot be decoded.
     """
     if batch_size < 1:
         raise ValueError(f"the batch size is {batch_size}; it must be at least 1")
     rows = np.asarray(rows, dtype=np.int64)
     start, size = 0, 0
     waiting: list[Pixels] = []
-    read = images.recall if keep else images.read
-    for image in _decoded(read, rows, workers or min(8, os.cpu_count() or 1)):
+    reading = _Reading(images.recall if keep else images.read, shrink)
+    for image in _decoded(reading, rows, workers or min(16, os.cpu_count() or 1)):
         if waiting and size + image.nbytes > BATCH_BYTES:
             yield Batch(rows[start : start + len(waiting)], _together(waiting))
             start, size = start + len(waiting), 0
@@ -63,23 +75,49 @@ def batches(
         yield Batch(rows[start:], _together(waiting))
 
 
-def _decoded(read: Callable[[list[int]], list[Pixels]], rows: Rows, workers: int) -> Iterator[Pixels]:
+class _Reading:
+    """Images read and shrunk, and how large they were in the mean before that."""
+
+    def __init__(self, read: Callable[[list[int]], list[Pixels]], shrink: Shrink | None) -> None:
+        self._read, self._shrink = read, shrink
+        self._images, self._bytes = 0, 0
+
+    def __call__(self, rows: list[int]) -> list[Pixels]:
+        images = self._read(rows)
+        self._images, self._bytes = self._images + len(images), self._bytes + sum(image.nbytes for image in images)
+        return images if self._shrink is None else [self._shrunk(images.pop(0)) for _ in rows]
+
+    def _shrunk(self, image: Pixels) -> Pixels:
+        assert self._shrink is not None
+        before = torch.from_numpy(image)
+        after = self._shrink(before)
+        if after is before:
+            return image
+        memory.admit(after.nbytes - image.nbytes)
+        return after.numpy()
+
+    @property
+    def mean_bytes(self) -> int:
+        return max(1, self._bytes // max(1, self._images))
+
+
+def _decoded(reading: _Reading, rows: Rows, workers: int) -> Iterator[Pixels]:
     """The images one by one.
 
-    A task is about 4 MiB of pixels, so that large photographs do not fill the memory. Small images are decoded one task
-    at a time. `Flight` bounds what is decoded at once, whatever the images are.
+    A task is about 4 MiB of pixels as they are decoded, so that large photographs do not fill the memory, and all
+    threads have some. `Flight` bounds what is decoded at once, whatever the images are.
     """
     pool = ThreadPoolExecutor(workers)
-    flight = Flight(read)
+    flight = Flight(reading)
     tasks: deque[tuple[int, int, Future[None]]] = deque()  # first and last place, and its work
-    position, per_task, ahead = 0, 1, workers + 1
+    position, per_task = 0, 1
 
     def task(start: int, end: int) -> tuple[int, int, Future[None]]:
         return start, end, pool.submit(flight.ahead, start, rows[start:end].tolist())
 
     try:
         while tasks or position < len(rows):
-            while len(tasks) < ahead and position < len(rows):
+            while len(tasks) <= workers and position < len(rows):
                 tasks.append(task(position, min(position + per_task, len(rows))))
                 position = tasks[-1][1]
             start, end, work = tasks.popleft()
@@ -87,9 +125,7 @@ def _decoded(read: Callable[[list[int]], list[Pixels]], rows: Rows, workers: int
             done = flight.wanted(start, rows[start:end].tolist())
             if start + len(done) < end:
                 tasks.appendleft(task(start + len(done), end))
-            mean = max(1, sum(image.nbytes for image in done) // len(done))
-            per_task = max(1, min(_TASK_IMAGES, _TASK_BYTES // mean))
-            ahead = 1 if mean < _SMALL_BYTES else workers + 1
+            per_task = max(1, min(_TASK_IMAGES, _TASK_BYTES // reading.mean_bytes))
             done.reverse()
             while done:
                 yield done.pop()
@@ -103,14 +139,14 @@ def _together(images: list[Pixels]) -> Images:
         return torch.from_numpy(images[0][None])
     if len({image.shape for image in images}) == 1:
         return torch.from_numpy(np.stack(images))
-    return [torch.from_numpy(np.array(image)) for image in images]  # copies: a set may keep its own
+    return [torch.from_numpy(image if image.flags.writeable else image.copy()) for image in images]
 
 
-def in_memory(images: ImageSet, rows: NDArray[Any]) -> Tensor:
-    """The images `rows` as one tensor, uint8 (N, H, W, 3). ValueError where they differ in size."""
+def in_memory(images: ImageSet, rows: NDArray[Any], *, shrink: Shrink | None = None) -> Tensor:
+    """The images `rows`, shrunk, as one tensor, uint8 (N, H, W, 3). ValueError where they differ in size."""
     whole: Tensor | None = None
     start = 0
-    for batch in batches(images, rows, 1024):
+    for batch in batches(images, rows, 1024, shrink=shrink):
         if whole is None:
             whole = torch.empty((len(rows), *batch.images[0].shape), dtype=torch.uint8)
         for row, image in zip(batch.rows, batch.images, strict=True):

@@ -5,16 +5,21 @@ Whoever decodes says what it takes before it takes it (`admit`). A thread that d
 is thrown away, to be decoded again when its turn comes.
 """
 
+import weakref
 from collections.abc import Callable
 from contextvars import ContextVar
-from threading import Condition
+from threading import Condition, RLock
 
 import numpy as np
 from numpy.typing import NDArray
 
 BYTES = 384 << 20  # of all images in flight; a batch and its copy take at most 128 MiB beside them
 ALONE = 448 << 20  # of one image, where it is alone
+MAX_PIXELS = 64_000_000  # of one image
 TASK_BYTES = 16 << 20  # a task ends early where its images are this large together
+
+KEPT_BYTES = 2 << 30  # of decoded images that sets keep for the next pass, in all
+SET_BYTES = 256 << 20  # of one set
 
 Pixels = NDArray[np.uint8]
 _task: ContextVar["tuple[Flight, int] | None"] = ContextVar("task", default=None)
@@ -28,6 +33,37 @@ def admit(size: int) -> None:
     """Take `size` bytes (give them back, where it is negative) for the images that this thread decodes."""
     if (task := _task.get()) is not None:
         task[0].take(task[1], size)
+
+
+class Kept:
+    """The decoded images of one set that stay in memory, where the set is small and there is room beside the others'.
+
+    Read-only, each once. Several threads may look and keep at once.
+    """
+
+    _all = 0
+    _lock = RLock()  # a set may be collected while another keeps an image
+
+    def __init__(self) -> None:
+        self._images: dict[int, Pixels] = {}
+        weakref.finalize(self, Kept._gone, self._images).atexit = False
+
+    def get(self, row: int) -> Pixels | None:
+        return self._images.get(row)
+
+    def keep(self, row: int, pixels: Pixels, count: int) -> None:
+        """`count`: the images of the set; one that is larger than its share of the set's room is not kept."""
+        with Kept._lock:
+            if row in self._images or pixels.nbytes * count > SET_BYTES or Kept._all + pixels.nbytes > KEPT_BYTES:
+                return
+            Kept._all += pixels.nbytes
+            pixels.flags.writeable = False
+            self._images[row] = pixels
+
+    @staticmethod
+    def _gone(images: dict[int, Pixels]) -> None:
+        with Kept._lock:
+            Kept._all -= sum(pixels.nbytes for pixels in images.values())
 
 
 class Flight:

@@ -15,7 +15,7 @@ from datasets import provenance
 from datasets.catalogue import Entry
 from datasets.classes import spelled
 from datasets.files import open_regular
-from datasets.images import Digests, ImageSet, Pixels, content_digests, decode, file_sha256
+from datasets.images import Digests, ImageSet, Pixels, content_digests, file_sha256
 from datasets.labels import from_column
 from datasets.pages import Pages, pages
 
@@ -115,7 +115,7 @@ class ParquetSet(ImageSet):
             data = self._block(number, block)[within].as_py()
             if data is None:
                 raise ValueError(f"{where} has no bytes; embed the images in the parquet file")
-            images.append(decode(data, where))
+            images.append(self.decode(data, where))
         return images
 
     def _block(self, number: int, block: int) -> Any:

@@ -31,7 +31,14 @@ FLOORS = (
     ("benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
     ("run_all",),
 )
-JOBS = ("inputs", "worker", "base")  # inside benchmark.jobs: these first, then the rest
+JOBS = (
+    "batching",
+    "transfer",
+    "inputs",
+    "worker",
+    "base",
+    "writing",
+)  # inside benchmark.jobs: these first, then the rest
 METHODS = (
     ("methods.base",),
     ("methods.device",),

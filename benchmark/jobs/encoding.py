@@ -1,18 +1,17 @@
 """From images to features: train an encoder, encode, and read what was encoded."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from benchmark.jobs.base import BLOCK_BYTES, Job
+from benchmark.jobs.base import Job
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
 from benchmark.jobs.worker import Worker
+from benchmark.jobs.writing import Coming, WritingThread
 from benchmark.records.provenance import training
 from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Arrays, Store
@@ -20,9 +19,6 @@ from datasets.loading import batches, in_memory
 from methods.base import CannotRun, Features, Head
 from methods.encoders import registry
 from methods.encoders.features import FeatureReader
-from methods.encoders.images import preprocessing
-
-CHUNK_IMAGES = 512  # a kill loses no more encoding than this and the batches at either end
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +71,8 @@ class TrainEncoder(Job):
         """What the encoder learns from these images: the features that it stands on, or the images themselves."""
         if self.use.base is not None:
             return load_features((Encode(self.use.base, images),), worker.store, ("embedding", "labels"))
-        return Features(pixels=self._pixels(images, worker), labels=images.labels, index=images.rows)
-
-    def _pixels(self, images: Selection, worker: Worker) -> Tensor:
-        """The images as `encode` will get them: uint8 (N, H, W, 3) of their own size, or of the ID set's."""
-        size = self.use.match
-        if size is None:
-            return in_memory(images.images, images.rows)
-        found = batches(images.images, images.rows, CHUNK_IMAGES)
-        return torch.cat([preprocessing.to_size(batch.images, size, worker.device).cpu() for batch in found])
+        pixels = in_memory(images.images, images.rows, shrink=self.use.shrink)
+        return Features(pixels=pixels, labels=images.labels, index=images.rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,19 +102,13 @@ class Encode(Job):
         started = time.perf_counter()
         rows = self.images.rows
         writer = ChunkWriter(worker.store, "encode", self.key, len(rows))
-        waiting: list[Arrays] = []
-        with worker.progress(self.title, len(rows), writer.position) as bar:
-            for encoded in self._batches(worker, writer.position):
-                waiting.append(encoded)
-                count = len(next(iter(encoded.values())))
+        with (
+            worker.progress(self.title, len(rows), writer.position) as bar,
+            WritingThread(writer) as thread,
+        ):
+            for count, features in self._batches(worker, writer.position):
+                thread.put(features)
                 bar.update(count)
-                size = sum(values.nbytes for part in waiting for values in part.values())
-                images = sum(len(next(iter(part.values()))) for part in waiting)
-                if images >= CHUNK_IMAGES or size >= BLOCK_BYTES:
-                    writer.append(_joined(waiting))
-                    waiting = []
-        if waiting:
-            writer.append(_joined(waiting))
         encoder = worker.open(self.use)
         head = encoder.head
         writer.finish(
@@ -136,6 +119,7 @@ class Encode(Job):
                 "seconds": time.perf_counter() - started,
                 "images": len(rows),
                 "layer_sizes": list(encoder.layer_sizes),
+                "decoders": self.images.images.decoders.used,
                 "training": self._training(worker.store),
             },
         )
@@ -161,36 +145,28 @@ class Encode(Job):
         below: dict[str, Any] | None = store.meta("encode", Encode(self.use.base, self.images).key)["training"]
         return below
 
-    def _batches(self, worker: Worker, position: int) -> Iterator[Arrays]:
+    def _batches(self, worker: Worker, position: int) -> Iterator[tuple[int, Coming]]:
+        """How many images a batch has, and their features on the way."""
+        fetch = worker.transfer.fetch
         if self.use.base is not None:  # it reads features: no image is touched again
             base = load_features((Encode(self.use.base, self.images),), worker.store, ("embedding",))
             encoder = worker.open(self.use)
             for block in base[position:].blocks(4096):
-                yield _on_cpu(encoder.encode(block.need("embedding").to(worker.device)))
+                yield len(block), fetch(encoder.encode(block.need("embedding").to(worker.device)))
             return
         if self.images.images.features is not None:
             reader = worker.open(self.use)
             assert isinstance(reader, FeatureReader)  # planning lets no other read them
             for features in self.images.images.features.blocks(self.images.rows[position:]):
-                yield _on_cpu(reader.given(features))
+                given = fetch(reader.given(features))
+                yield len(next(iter(features.values()))), given
             return
-        before: dict[str, Tensor] | None = None
-        for batch in batches(self.images.images, self.images.rows[position:], worker.batch_size, keep=True):
-            if before is not None:  # fetched only now: a GPU was at work on it while this batch was loaded
-                yield _on_cpu(before)
-            before = worker.encode(self.use, batch.images)
+        rows, size = self.images.rows[position:], worker.batch_size_of(self.use)
+        for batch in batches(self.images.images, rows, size, keep=True, shrink=self.use.shrink):
+            features = worker.encode(self.use, batch.images)
             worker.passes[self.use.name] = worker.passes.get(self.use.name, 0) + len(batch.rows)
-            del batch  # its images go before the next are decoded
-        if before is not None:
-            yield _on_cpu(before)
-
-
-def _on_cpu(features: Mapping[str, Tensor]) -> Arrays:
-    return {name: values.cpu().numpy() for name, values in features.items()}
-
-
-def _joined(parts: list[Arrays]) -> Arrays:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            yield len(batch.rows), fetch(features)
+            del batch, features  # they go before the next are decoded
 
 
 def encodes(use: EncoderUse, images: Selection) -> tuple[Encode, ...]:

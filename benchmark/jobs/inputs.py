@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from torch import Tensor
 
 from benchmark.store import keys
 from datasets import catalogue
@@ -17,6 +18,7 @@ from methods.base import hold_out
 from methods.device import tensors
 from methods.encoders import registry
 from methods.encoders.base import Encoder, settings
+from methods.encoders.images import preprocessing
 
 WITHOUT = "calibration images"  # what the header of a network's file says where it was trained without them
 
@@ -98,6 +100,26 @@ class EncoderUse:
         """Not open: its settings, checked."""
         return registry.create(self.kind, **self.settings)
 
+    @cached_property
+    def shrinking(self) -> tuple[preprocessing.Shrinking, ...]:
+        """What every image goes through where it is decoded, one after the other."""
+        if self.base is not None:
+            return self.base.shrinking
+        own = self.encoder.shrinking
+        first = () if self.match is None else (preprocessing.to_id_size(self.match),)
+        return first if own is None else (*first, own)
+
+    def shrink(self, image: Tensor) -> Tensor:
+        """An image as `encode` gets it; uint8 (H, W, 3), on the CPU."""
+        for shrinking in self.shrinking:
+            image = shrinking(image)
+        return image
+
+    @property
+    def transform(self) -> list[dict[str, Any]]:
+        """The same in words, for keys and records; records without it are of images that were resized in float."""
+        return [shrinking.described() for shrinking in self.shrinking]
+
     @property
     def trained_here(self) -> bool:
         """Whether its weights come out of a training on the ID set, not out of a file."""
@@ -175,6 +197,7 @@ class EncoderUse:
             "weights": None if self.weights is None else _file_digest(self.weights),
             "precision": self.precision,
             "match": self.match,
+            "transform": self.transform,
             "source": keys.source(type(self.encoder).__module__),
         }
 

@@ -100,10 +100,11 @@ class Measure(Job):
             quantiles={"id": score_files.quantiles(id_scores), "ood": score_files.quantiles(ood_scores)},
             scores=saved,
             depends=self.depends,
+            transform=self.id.images[0].use.transform,
             training={"encoder": made["encode"]["training"], "fit": made["fit"] and made["fit"]["training"]},
             provenance=provenance.provenance(
                 device=worker.device,
-                batch_size=worker.batch_size,
+                batch_size=worker.batch_size_of(self.id.images[0].use),
                 data={
                     "id": self.id.images[-1].images.identity,
                     "ood": self.ood.images[-1].images.identity,

@@ -35,7 +35,7 @@ class MeasureSpeed(Job):
     row: str
     score: Score
     device: str
-    batch_size: int
+    batch_size: int | None  # as it was asked for; None: auto
 
     @cached_property
     def key(self) -> str:
@@ -43,7 +43,7 @@ class MeasureSpeed(Job):
             what="speed of open encoders",
             score=self.score.key,
             device=throughput.describe_device(self.device),
-            batch_size=self.batch_size,
+            batch_size="auto" if self.batch_size is None else self.batch_size,
             source=keys.source("benchmark.records.throughput"),
         )
 
@@ -93,6 +93,7 @@ class MeasureSpeed(Job):
                 "encoder": use.name,
                 "depends": {"encoder": depending.of_encoder(use)},
                 "seed": self.score.seed,
+                "batch_size": worker.batch_size_of(use.chain[0]),
                 "device": throughput.describe_device(worker.device),
                 "overlap": on_gpu,  # of decoding with the rest, in end_to_end
                 "speeds": {name: asdict(speed) for name, speed in speeds.items()},
@@ -109,10 +110,11 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
     key = encode_key(use, images)
     if key not in _measured:
         on_gpu = worker.device.startswith("cuda")
-        size = worker.batch_size if on_gpu else min(SPEED_IMAGES, worker.batch_size)
+        asked = worker.batch_size_of(use.chain[0])
+        size = asked if on_gpu else min(SPEED_IMAGES, asked)
         rows = np.resize(images.rows, size) if on_gpu else images.rows[:size]  # round the set, where it is smaller
         chain = use.chain
-        batch = next(batches(images.images, rows, len(rows)))  # fewer where they are large
+        batch = next(batches(images.images, rows, len(rows), shrink=use.shrink))  # fewer where they are large
         rows = batch.rows
 
         def encode(times: int) -> None:
@@ -122,7 +124,7 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
                     features = worker.open(link).encode(features["embedding"])
 
         def load(times: int) -> None:
-            for _ in batches(images.images, np.resize(images.rows, times * len(rows)), len(rows)):
+            for _ in batches(images.images, np.resize(images.rows, times * len(rows)), len(rows), shrink=use.shrink):
                 pass
 
         def timed(work: Callable[[int], None], size: int) -> throughput.Speed:

@@ -10,23 +10,26 @@ from torch import Tensor
 from tqdm import tqdm
 
 import methods
+from benchmark.jobs.batching import batch_size
 from benchmark.jobs.inputs import EncoderUse
+from benchmark.jobs.transfer import Transfer
 from benchmark.store import keys
 from benchmark.store.entries import Store
 from methods.base import Method
 from methods.encoders import registry
 from methods.encoders.base import Encoder
-from methods.encoders.images import preprocessing
 
 
 class Worker:
     """The resources of one process. No job knows more of who runs it."""
 
-    def __init__(self, store: Store, *, device: str, batch_size: int) -> None:
+    def __init__(self, store: Store, *, device: str, batch_size: int | None = None) -> None:
         self.store, self.device, self.batch_size = store, device, batch_size
+        self.transfer = Transfer(device)
         torch.backends.cudnn.allow_tf32 = False  # precision 32 means 32, in convolutions too
         self.passes: dict[str, int] = {}
         """Images that went through each encoder in this process."""
+        self._batch_sizes: dict[EncoderUse, int] = {}  # where halves went on
         self._encoders: dict[EncoderUse, Encoder] = {}
         self._method: tuple[str, Method] | None = None
 
@@ -74,35 +77,26 @@ class Worker:
             self._method = (key, method)
         return self._method[1]
 
+    def batch_size_of(self, use: EncoderUse) -> int:
+        """How many images go through this encoder at once."""
+        return self._batch_sizes.get(use) or batch_size(self.batch_size, self.device, use.encoder.resolution)
+
     def encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> dict[str, Tensor]:
         """Features of one batch, on the device, which may still be at work on them.
 
-        Out of GPU memory: half the batch, from then on.
+        Out of GPU memory: half the batch, for this encoder from then on.
         """
-        if len(images) <= self.batch_size:
+        if len(images) <= self.batch_size_of(use):
             try:
-                return self._encode(use, images)
+                return self.open(use).encode(self.transfer.send(images))
             except torch.OutOfMemoryError:
                 if len(images) == 1:
                     raise RuntimeError(
                         f"{use.name}: not enough memory on {self.device} for one image: --device cpu"
                     ) from None
             torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
-            self.batch_size = len(images) // 2
-            self.say(f"note: out of memory on {self.device}: going on with a batch size of {self.batch_size}")
-        size = self.batch_size
+            self._batch_sizes[use] = len(images) // 2
+            self.say(f"note: out of memory on {self.device}: going on with a batch size of {len(images) // 2}")
+        size = self.batch_size_of(use)
         parts = [self.encode(use, images[start : start + size]) for start in range(0, len(images), size)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-    def _encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> dict[str, Tensor]:
-        encoder = self.open(use)
-        on_device = [self._sent(image) for image in images] if isinstance(images, list) else self._sent(images)
-        if use.match is not None:
-            on_device = preprocessing.to_size(on_device, use.match, self.device)
-        return encoder.encode(on_device)
-
-    def _sent(self, image: Tensor) -> Tensor:
-        """On the device. To a GPU from pinned memory, so that this process need not wait for it."""
-        if self.device.startswith("cuda"):
-            return image.pin_memory().to(self.device, non_blocking=True)
-        return image.to(self.device)

@@ -106,7 +106,8 @@ class EncoderLookup:
         try:
             use = self._in_order(use, below) if below is not None else self._matched(use)
             if weights is not None:
-                use = replace(use, note=" ".join(filter(None, (use.note, use.encoder.about(weights)))))
+                note = " ".join(filter(None, (use.note, use.encoder.about(weights))))
+                use = replace(use, note=note, settings={**use.settings, **use.encoder.settled(weights)})
             if seeds and shipped is not None:
                 use = replace(use, shipped=self._matched(replace(use, weights=shipped, train=None, start=None)))
         except UsageError:  # the suite's own fault, and no file's

@@ -20,7 +20,7 @@ class Options:
     results: Path
     cache: Path
     device: str = "cpu"
-    batch_size: int = 64
+    batch_size: int | None = None  # None: auto, by the device and the size of the images
     asked: str | None = None  # the precision that was typed; None: what the device has
     precision: str = "32"  # what that comes to
     pretrained: str | None = None

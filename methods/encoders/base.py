@@ -4,11 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
 from methods.base import Features, Head, check_settings, nearest
+
+if TYPE_CHECKING:  # it stands on this file
+    from methods.encoders.images.preprocessing import Shrinking
 
 Images = Tensor | Sequence[Tensor]  # uint8 (N, H, W, 3), or N images (H, W, 3) of their own sizes
 
@@ -64,6 +67,11 @@ class Encoder(ABC):
     def resolution(self) -> int:
         """Height and width, in pixels, at which the network sees an image."""
 
+    @property
+    def shrinking(self) -> "Shrinking | None":
+        """How images that are larger than `encode` needs are shrunk where they are decoded; None: it reads none."""
+        return None
+
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The file that holds the trained network; None where there is none to look for, or it is to be trained.
 
@@ -92,6 +100,10 @@ class Encoder(ABC):
         """The classes of the head in a file that was found; None without a head. ValueError where it does not fit."""
         return None
 
+    def settled(self, weights: Path) -> Mapping[str, Any]:
+        """Settings that were left open, as a file that was found completes them."""
+        return {}
+
     def about(self, weights: Path) -> str:
         """What was read of a file that was found, and how its images are prepared, where settings leave it open."""
         return ""
@@ -117,7 +129,10 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, images: Images) -> dict[str, Tensor]:
-        """Features of a batch on the encoder's device: resize and normalise happen in here. float32 out."""
+        """Features of a batch on the encoder's device: resize and normalise happen in here. float32 out.
+
+        Images that were not shrunk yet are, on the CPU; the features are the same.
+        """
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:

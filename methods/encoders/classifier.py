@@ -73,6 +73,10 @@ class Classifier(Trainable[cifar.Network]):
         return ("embedding", "logits", "layers")
 
     @property
+    def shrinking(self) -> preprocessing.Shrinking:
+        return preprocessing.Shrinking(self.resolution, crop=True)
+
+    @property
     def layer_sizes(self) -> tuple[int, ...]:
         return cifar.architecture(self.architecture).stage_channels
 

@@ -69,6 +69,10 @@ class Finetuned(Trainable[nn.Module]):
         return ("embedding", "logits", "layers")
 
     @property
+    def shrinking(self) -> preprocessing.Shrinking:
+        return preprocessing.Shrinking(self.resolution)
+
+    @property
     def layer_sizes(self) -> tuple[int, ...]:
         return self._layer_sizes
 

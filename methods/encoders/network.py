@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ Share = Annotated[float, Range(0, 1, "(]")]
 class Network(Encoder):
     """`embedding` (what the last linear layer reads), `logits`, `layers` (pooled maps) and the head, in one pass.
 
-    network: a name of timm, or of torchvision; where both have it, the one that the file fits. checkpoint: a file, by
+    network: a name of timm, or of torchvision; where both have it and `library` names neither, the one that the file
+    fits. checkpoint: a file, by
     its path or by its name in the weights folder. layers: names of modules, None = the library's feature maps. classes:
     names in the order of the outputs, for a file that does not say them. Mean and std (of pixels from 0 to 1), size
     (pixels) and crop (the share that is kept, timm's crop_pct): as given, else as the file's header says, else as the
@@ -40,10 +41,12 @@ class Network(Encoder):
     std: tuple[Share, ...] | None = None
     size: Annotated[int, Range(8, 4096)] | None = None
     crop: Share | None = None
+    library: named.Library | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        named.libraries(self.network)
+        if self.library not in (None, *(there := named.libraries(self.network))):
+            raise ValueError(f"network: {self.network} is a network of {' and '.join(there)}, not of {self.library}")
         for name in ("mean", "std"):
             if (value := getattr(self, name)) is not None and len(value) != 3:
                 raise ValueError(f"network: {name} is three numbers, red, green, blue, not {len(value)}")
@@ -59,7 +62,21 @@ class Network(Encoder):
 
     @property
     def resolution(self) -> int:
-        return self.size or named.reading(named.libraries(self.network)[0], self.network).size
+        return self._read_at.size
+
+    @property
+    def shrinking(self) -> preprocessing.Shrinking:
+        reading = self._read_at
+        short = math.floor(reading.size / reading.crop)
+        return preprocessing.Shrinking(short, reading.mode, crop=True, centre=reading.size)
+
+    @property
+    def _libraries(self) -> tuple[named.Library, ...]:
+        return named.libraries(self.network) if self.library is None else (self.library,)
+
+    @property
+    def _read_at(self) -> named.Reading:
+        return self._reading(self._libraries[0], {}, Path())[0]
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -95,15 +112,21 @@ class Network(Encoder):
         )
         return (
             f"{weights.name}: read as {library}'s {self.network}, {header.get('read', 'the whole file')}{unread}; its "
-            f"images: short side to {round(reading.size / reading.crop)} pixels ({reading.mode}), the centre "
+            f"images: short side to {math.floor(reading.size / reading.crop)} pixels ({reading.mode}), the centre "
             f"{reading.size} x {reading.size}, mean {mean}, std {std} ({whose})."
         )
+
+    def settled(self, weights: Path) -> dict[str, Any]:
+        library, _, header, _ = self._read(weights)
+        reading, _ = self._reading(library, header, weights)
+        found = {name: getattr(reading, name) for name in ("mean", "std", "size", "crop")}
+        return {"library": library, **found}
 
     def _read(self, weights: Path) -> tuple[named.Library, dict[str, Tensor], dict[str, str], nn.Module]:
         """The library whose network the file is of, its tensors and its header, and that network without weights."""
         found: dict[named.Library, tuple[dict[str, Tensor], nn.Module]] = {}
         headers: dict[named.Library, dict[str, str]] = {}
-        for library in named.libraries(self.network):
+        for library in self._libraries:
             with torch.device("meta"):  # its sizes alone
                 like = named.build(library, self.network, 2, self.size)
             state, headers[library] = checkpoints.read(weights, like)
@@ -135,18 +158,19 @@ class Network(Encoder):
             raise ValueError(f"network: {self.network} needs a file of weights")
         self._device = device
         library, state, header, like = self._read(weights)
-        self._prepared, _ = self._reading(library, header, weights)
+        for name, value in self.settled(weights).items():
+            setattr(self, name, value)
         head = named.head_name(library, self.network)
         classes = checkpoints.head_classes(state, header, (f"{head}.weight",), like, weights).count
         network = named.build(library, self.network, classes, self.size)
         checkpoints.load(network, state, name=f"{library}'s {self.network}", path=weights)
         network.eval()
-        self._head = _take_head(network, head, self.network, self._prepared.size)
+        self._head = _take_head(network, head, self.network, self.resolution)
         read = timm_models.map_names(network, self.network, self.layers or named.map_names(library, self.network))
         self._placed = Placed(network, self.network, device=device, exactness=precision, read=read)
         self._device_head = self._head.to(device)
         self._maps = timm_models.PooledMaps(self._placed.network, self.network, read)
-        self._run(torch.zeros((1, self._prepared.size, self._prepared.size, 3), dtype=torch.uint8))
+        self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))
         self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
         return self
 
@@ -168,12 +192,9 @@ class Network(Encoder):
         """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
         if self._placed is None:
             raise RuntimeError("open the encoder before encode")
-        reading = self._prepared
-        pixels = preprocessing.resize_and_crop(
-            images, reading.size, self._device, mode=reading.mode, short=math.floor(reading.size / reading.crop)
-        )
+        pixels = preprocessing.prepared(images, self.shrinking, self._device)
         with self._placed.running():
-            x = preprocessing.normalise(pixels.clamp_(0, 255), reading.mean, reading.std)
+            x = preprocessing.normalise(pixels, self._read_at.mean, self._read_at.std)
             embedding: Tensor = self._placed.network(self._placed.fed(x))
             return embedding.float()
 

@@ -32,6 +32,10 @@ class Pixels(Encoder):
     def offers(self) -> tuple[str, ...]:
         return ("pixels",)
 
+    @property
+    def shrinking(self) -> preprocessing.Shrinking:
+        return preprocessing.to_id_size(self.resolution)
+
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         self._device = device
         return self

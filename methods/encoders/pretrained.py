@@ -46,6 +46,10 @@ class Pretrained(Encoder):
         return ("embedding", "layers")
 
     @property
+    def shrinking(self) -> preprocessing.Shrinking:
+        return preprocessing.Shrinking(self.resolution)
+
+    @property
     def layer_sizes(self) -> tuple[int, ...]:
         return self._layer_sizes
 

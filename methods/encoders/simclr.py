@@ -77,6 +77,10 @@ class SimCLR(Trainable[cifar.Network]):
         return ("embedding", "layers")
 
     @property
+    def shrinking(self) -> preprocessing.Shrinking:
+        return preprocessing.Shrinking(self.resolution, crop=True)
+
+    @property
     def layer_sizes(self) -> tuple[int, ...]:
         return cifar.architecture(self.architecture).stage_channels
 

@@ -1,3 +1,4 @@
+import gc
 import threading
 import time
 
@@ -7,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import images as dataset_images
-from datasets import loading
+from datasets import loading, memory
+from datasets.altered import AlteredSet
 from datasets.images import ImageSet
 from datasets.loading import batches, in_memory, select, select_balanced
 
@@ -35,11 +36,9 @@ class Drawn(ImageSet):
         return []
 
 
-@pytest.mark.parametrize("small", [0, 1 << 20])
 @pytest.mark.parametrize("workers", [None, 1, 5])
 @pytest.mark.parametrize("batch_size", [1, 7, 64, 1000])
-def test_batches_keep_the_order_and_leave_nothing_out(monkeypatch, workers, batch_size, small):
-    monkeypatch.setattr(loading, "_SMALL_BYTES", small)
+def test_batches_keep_the_order_and_leave_nothing_out(workers, batch_size):
     images = Drawn(300)
     rows = np.random.default_rng(0).permutation(300)[:201]
     got = list(batches(images, rows, batch_size, workers=workers))
@@ -66,12 +65,66 @@ def test_kept_images_are_decoded_once_and_stay_as_they_were(sizes):
 
 
 def test_only_small_sets_are_kept(monkeypatch):
-    monkeypatch.setattr(dataset_images, "KEPT_BYTES", 20 * 4 * 3 * 3)
+    monkeypatch.setattr(memory, "SET_BYTES", 20 * 4 * 3 * 3)
     for n, passes in ((20, 1), (21, 2)):
         images = Drawn(n)
         for _ in range(2):
             list(batches(images, np.arange(n), 6, keep=True))
         assert len(images.seen) == n * passes
+
+
+def test_all_sets_together_keep_no_more_than_there_is_room_for(monkeypatch):
+    gc.collect()
+    monkeypatch.setattr(memory, "KEPT_BYTES", memory.Kept._all + 30 * 4 * 3 * 3)
+    sets = [Drawn(20), Drawn(20)]
+    for _ in range(2):
+        for images in sets:
+            list(batches(images, np.arange(20), 6, keep=True))
+    assert [len(images.seen) for images in sets] == [20, 20 + 10]  # of the second, ten images had room
+    del sets, images
+    gc.collect()
+    after = Drawn(20)  # what is gone leaves its room to others
+    for _ in range(2):
+        list(batches(after, np.arange(20), 6, keep=True))
+    assert len(after.seen) == 20
+
+
+def test_an_altered_set_reads_the_id_set_through_its_memory():
+    images = Drawn(20)
+    list(batches(images, np.arange(20), 6, keep=True))
+    for how in ("blurred", "enlarged"):
+        list(batches(AlteredSet(images, how), np.arange(20), 6))
+    assert len(images.seen) == 20
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_images_are_shrunk_where_they_are_decoded_and_kept_as_they_were(keep):
+    images = Drawn(12, (40, 30), (8, 4))
+    threads = set()
+
+    def half(image):
+        threads.add(threading.get_ident())
+        return image if image.shape[0] < 10 else image[::2, ::2].contiguous()
+
+    for shrink, sizes in ((half, [(20, 15), (8, 4)]), (None, [(40, 30), (8, 4)])):  # two encoders, one after the other
+        for batch in batches(images, np.arange(12), 6, keep=keep, shrink=shrink):
+            for row, image in zip(batch.rows, batch.images, strict=True):
+                assert tuple(image.shape[:2]) == sizes[row % 2]
+                assert bool((image == row).all())
+                image += 1
+    assert len(images.seen) == (12 if keep else 24)
+    assert in_memory(Drawn(4, (40, 30)), np.arange(4), shrink=half).shape == (4, 20, 15, 3)
+
+
+def test_photographs_that_become_small_still_make_small_tasks(monkeypatch):
+    """As many at once as their decoded size allows, not that of what is left of them: all threads have some."""
+    monkeypatch.setattr(loading, "_TASK_BYTES", 2 * 100 * 100 * 3)
+    images = Drawn(64, (100, 100))
+    stream = batches(images, np.arange(64), 4, workers=1, shrink=lambda image: image[:2, :2].contiguous())
+    next(stream)
+    time.sleep(0.05)
+    assert len(images.seen) <= 4 + 1 + 2 * 2
+    stream.close()
 
 
 def test_images_of_several_sizes_stay_apart():
@@ -94,7 +147,6 @@ def test_large_photographs_make_small_batches(monkeypatch):
 
 def test_little_is_decoded_ahead(monkeypatch):
     monkeypatch.setattr(loading, "_TASK_BYTES", 5 * 36)  # five images of 4 x 3
-    monkeypatch.setattr(loading, "_SMALL_BYTES", 0)
     images = Drawn(1000)
     stream = batches(images, np.arange(1000), 10, workers=2)
     next(stream)
@@ -104,15 +156,6 @@ def test_little_is_decoded_ahead(monkeypatch):
     there = len(images.seen)
     time.sleep(0.05)
     assert len(images.seen) == there
-
-
-def test_of_small_images_nothing_is_decoded_ahead():
-    images = Drawn(1000)
-    stream = batches(images, np.arange(1000), 10, workers=2)
-    for _ in range(20):
-        rows = next(stream).rows
-    time.sleep(0.05)
-    assert len(images.seen) <= rows[-1] + 1 + loading._TASK_IMAGES  # the rest of the task of its last image
 
 
 def test_a_broken_image_ends_the_batches():

@@ -39,7 +39,6 @@ class Counted(ImageSet):
 @pytest.mark.parametrize(("room", "at_once"), [(10, 1), (25, 2), (1000, 5)])
 def test_no_more_is_decoded_at_once_than_there_is_room_for(monkeypatch, room, at_once):
     monkeypatch.setattr(memory, "BYTES", room * SIZE)
-    monkeypatch.setattr("datasets.loading._SMALL_BYTES", 0)
     monkeypatch.setattr("datasets.loading._TASK_BYTES", 1)
     images = Counted(60, threading.Event())
     rows = [row for batch in batches(images, np.arange(60), 7, workers=4) for row in batch.images[:, 0, 0, 0].tolist()]

@@ -20,6 +20,7 @@ SCRIPTS = (
     "lfdn_training",
     "neighbours",
     "loaders",
+    "stages",
     "memory",
     "startup",
 )

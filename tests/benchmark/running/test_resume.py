@@ -30,8 +30,8 @@ def counted(*args, **more):
     return before(*args, **more)
 
 setattr(holder, last, counted)
-from benchmark.jobs import encoding
-encoding.CHUNK_IMAGES = 10
+from benchmark.jobs import writing
+writing.CHUNK_IMAGES = 10
 from benchmark.reporting import drawing
 drawing.draw = lambda *what, **how: None
 import run_all
@@ -69,8 +69,8 @@ def test_a_killed_run_goes_on_to_the_same_records(trial, undisturbed, capsys, mo
     assert process.returncode == -signal.SIGKILL
     assert trial.run("--batch-size", "10") == 0
     assert trial.records() == undisturbed
-    if name == "ChunkWriter.append":  # two chunks of ten were safe: net saw 20 images less than in a whole run
-        assert encoded(capsys.readouterr().err)["net"] == 60 + 3 * 30 - 20
+    if name == "ChunkWriter.append":  # two chunks of ten or more were safe: net saw that many images less than in all
+        assert encoded(capsys.readouterr().err)["net"] <= 60 + 3 * 30 - 20
 
 
 def encoded(error):

@@ -166,7 +166,7 @@ def test_images_are_prepared_as_the_library_does_it(tmp_path: Path, network: nn.
     pixels = steps(Image.fromarray(image.numpy())).permute(1, 2, 0)[None]
     config = timm.get_pretrained_cfg("resnet18")
     wanted = own_logits(network, pixels, config.mean, config.std)
-    # PIL rounds to grey levels: at most one of 255 in each pixel
+    # as Pillow rounds, but for a grey level here and there
     torch.testing.assert_close(encoder.encode([image])["logits"], wanted, rtol=0.02, atol=0.02 * float(wanted.std()))
 
 

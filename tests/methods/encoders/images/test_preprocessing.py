@@ -1,7 +1,15 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_sample_image
 from torchvision import transforms
 
 from methods.encoders.images import preprocessing
@@ -132,15 +140,16 @@ def test_to_size_does_not_depend_on_the_batch():
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(37, 53), (300, 41), (41, 300), (5, 90), (90, 5), (32, 32), (64, 64), (1, 50)])
+@pytest.mark.parametrize("crop", [False, True])
 def test_a_large_image_gives_the_same_pixels_from_its_centre_alone(
-    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], mode: str
+    size: tuple[int, int], mode: Literal["bilinear", "bicubic"], crop: bool
 ) -> None:
     """The bound is what float32 rounds: sums of at most 60 products of 255, so 60 x 255 x 2^-24 a pass."""
-    image = torch.from_numpy(noise(*size))[None]
-    whole = preprocessing.resize_and_crop(image, 32, "cpu", mode=mode), preprocessing.stretch(image, 32, "cpu")
-    monkeypatch.setattr(preprocessing, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(preprocessing, "_resize", None)  # nothing is resized whole
-    alone = preprocessing.resize_and_crop(image, 32, "cpu", mode=mode), preprocessing.stretch(image, 32, "cpu")
+    pixels = torch.from_numpy(noise(*size)).permute(2, 0, 1)[None]
+    height, width = preprocessing.Shrinking(32, mode, crop=crop).whole(*size)
+    top, left = round((height - 32) / 2), round((width - 32) / 2)
+    whole = preprocessing._resize(pixels.float(), (height, width), mode)[:, :, top : top + 32, left : left + 32]
+    alone = preprocessing._window(pixels, (height, width), (top, left), 32, mode)
     torch.testing.assert_close(alone, whole, rtol=0, atol=2 * 60 * 255 * 2**-24)
 
 
@@ -151,3 +160,104 @@ def test_a_very_long_image_is_its_middle(size: tuple[int, int]) -> None:
     rows, columns = (slice(max(0, length // 2 - 100), length // 2 + 100) for length in size)
     image[:, rows, columns] = 77
     assert (preprocessing.to_size(image, 32, "cpu") == 77).all()
+
+
+def passes(image: np.ndarray, size: tuple[int, int], mode: str) -> np.ndarray:
+    """Pillow's two passes, in the order that Pillow 13 chooses (older ones always go along the rows first)."""
+    (height, width), picture = image.shape[:2], Image.fromarray(image)
+    tall = height - size[0] > 2 * max(width - size[1], 0)
+    for between in ((width, size[0]) if tall else (size[1], height), (size[1], size[0])):
+        picture = picture.resize(between, Image.Resampling[mode.upper()])
+    return np.asarray(picture).astype(int)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("target", [32, 224])
+@pytest.mark.parametrize("size", [(300, 400), (400, 300), (900, 250), (225, 230), (1000, 700), (600, 600), (250, 900)])
+def test_shrunk_in_uint8_as_pillow_does(
+    size: tuple[int, int], target: int, crop: bool, mode: Literal["bilinear", "bicubic"]
+) -> None:
+    """At most 2 grey levels apart anywhere, at all on at most .5 % of the values of a photograph."""
+    photograph = np.array(Image.fromarray(load_sample_image("china.jpg")).resize(size[::-1], Image.Resampling.BICUBIC))
+    shrinking = preprocessing.Shrinking(target, mode, crop=crop)
+    for image, share in ((noise(*size), 0.01), (photograph, 0.005)):
+        whole = passes(image, shrinking.whole(*size), mode)
+        top, left = (round((length - target) / 2) for length in whole.shape[:2])
+        ours = shrinking(torch.from_numpy(image)).numpy().astype(int)
+        apart = np.abs(ours - whole[top : top + target, left : left + target])
+        assert apart.max() <= 2
+        assert (apart > 0).mean() <= share
+
+
+def test_what_is_smaller_is_left_to_the_device_and_what_ends_as_uint8_is_not() -> None:
+    small, wide = torch.from_numpy(noise(20, 30)), torch.from_numpy(noise(10, 90))
+    assert preprocessing.Shrinking(32)(small) is small
+    assert preprocessing.Shrinking(32)(wide).shape == (32, 32, 3)  # larger on one side: whole, there
+    assert preprocessing.Shrinking(32, crop=True)(wide) is wide  # its short side is to grow, and so the other
+    for image in (small, wide):
+        there = preprocessing.to_id_size(32)(image)
+        assert there.dtype == torch.uint8
+        assert there.shape == (32, 32, 3)
+        assert torch.equal(preprocessing.to_size([image], 32, "cpu")[0], there)
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_an_image_gives_the_same_whether_it_was_shrunk_before_or_not(crop: bool) -> None:
+    resize = preprocessing.resize_and_crop if crop else preprocessing.stretch
+    shrinking = preprocessing.Shrinking(32, crop=crop)
+    images = [torch.from_numpy(noise(*size, seed)) for seed, size in enumerate([(90, 70), (20, 30), (32, 32), (8, 99)])]
+    before = resize([shrinking(image) for image in images], 32, "cpu")
+    assert torch.equal(resize(images, 32, "cpu"), before)
+    assert torch.equal(resize(images[0][None], 32, "cpu"), before[:1])
+    assert torch.equal(resize(images[0].flip(0)[None].flip(1), 32, "cpu"), before[:1])  # not contiguous
+
+
+PRINT = """
+import hashlib, torch
+from methods.encoders.images.preprocessing import Shrinking
+image = torch.randint(0, 256, (397, 603, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+digest = hashlib.sha256()
+for mode in ("bilinear", "bicubic"):
+    for size in (32, 224, 500):
+        digest.update(Shrinking(size, mode, always=True)(image).numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_the_same_pixels_on_every_processor() -> None:
+    """Whole numbers all the way: what the machine can do with vectors changes nothing."""
+    root = str(Path(__file__).parents[4])
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", PRINT],
+            env={**os.environ, "PYTHONPATH": root, **more},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for more in ({}, {"ATEN_CPU_CAPABILITY": "default"})
+    }
+    assert len(found) == 1
+
+
+def test_training_images_stay_where_a_tenth_of_the_memory_does_not_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=10 * 2**20))
+    assert preprocessing._room("cuda:0") == 2**20
+    images = torch.zeros((2**10, 20, 20, 3), dtype=torch.uint8)
+    assert preprocessing.to_train_on(images, "cuda:0") is images
+
+
+@pytest.mark.parametrize(("height", "width"), [(301, 299), (300, 512), (64, 63), (235, 236), (48, 47), (500, 235)])
+def test_the_centre_of_what_is_shrunk_is_that_of_the_whole(height: int, width: int) -> None:
+    """torchvision's Resize(47), CenterCrop(40), where the two crops' halves round in opposite ways."""
+    from torchvision.transforms import v2
+
+    shrinking = preprocessing.Shrinking(47, "bicubic", crop=True, centre=40)
+    image = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    resize = v2.Resize(47, interpolation=v2.InterpolationMode.BICUBIC)
+    wanted = v2.CenterCrop(40)(resize(image.permute(2, 0, 1))).float()
+    once = preprocessing.prepared([image], shrinking, "cpu")[0]
+    twice = preprocessing.prepared([shrinking(image)], shrinking, "cpu")[0]
+    assert torch.equal(once, twice)
+    assert (once - wanted).abs().max() <= 2

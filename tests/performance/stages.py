@@ -1,0 +1,135 @@
+"""From the disk to features and back, each stage apart, and the whole job: images/s.
+
+read: encoded bytes from parquet, hashed. decode: to pixels, by Pillow alone and the set's own way, by 1, 2, 8 and 16
+threads. shrink: pixels to the encoder's size. send, encode, fetch: one batch after the other, each waited for. write:
+features in chunks, journal and fsync. job: all of it as `Encode` does it; its share of the slower of decoding (by all
+threads, shrunk) and encoding is the last line. The images: CIFAR-10's as released, or ImageNet's photographs with
+--photographs (both need --data), else PNG of noise.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from benchmark.jobs.encoding import Encode
+from benchmark.jobs.inputs import EncoderUse, Selection
+from benchmark.jobs.transfer import Transfer
+from benchmark.jobs.worker import Worker
+from benchmark.store.chunks import ChunkWriter
+from benchmark.store.entries import Store
+from datasets.images import ImageSet, decode
+from datasets.loading import Shrink, batches
+from datasets.parquet import ParquetSet
+from methods.encoders.networks import cifar
+from tests.performance import paired
+
+THREADS = (1, 2, 8, 16)
+
+
+def encoded(data: Path | None, name: str, count: int) -> list[bytes]:
+    """Files as bytes."""
+    if data is None:
+        random, made = np.random.default_rng(0), []
+        for _ in range(count):
+            file = BytesIO()
+            Image.fromarray(random.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(file, "PNG")
+            made.append(file.getvalue())
+        return made
+    columns = (pq.read_table(path).column(0) for path in sorted((data / name).glob("t*-*.parquet")))
+    return [row["bytes"] for column in columns for row in column.to_pylist()][:count]
+
+
+def checkpoint(path: Path, architecture: str) -> Path:
+    """One of the project's networks with random weights."""
+    torch.manual_seed(0)
+    header = {"mean": str(paired.MEAN), "std": str(paired.STD)}
+    save_file(cifar.build(architecture, 10).state_dict(), path, metadata=header)
+    return path
+
+
+def decoded(images: Callable[[], ImageSet], workers: int | None = None, shrink: Shrink | None = None) -> list[Any]:
+    """Every image, in batches."""
+    found = images()
+    return list(batches(found, np.arange(len(found)), 64, workers=workers, shrink=shrink))
+
+
+def main() -> None:
+    parse = paired.parser(__doc__)
+    parse.add_argument("--photographs", action="store_true", help="ImageNet's, not CIFAR-10's")
+    given = parse.parse_args()
+    device = given.device if given.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    files = encoded(given.data, "imagenet" if given.photographs else "cifar10", 50_000 if given.full else 2_000)
+    rows: list[tuple[str, float]] = []
+
+    def timed(name: str, work: Callable[[], object]) -> float:
+        start = time.perf_counter()
+        work()
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        rows.append((name, len(files) / (time.perf_counter() - start)))
+        return rows[-1][1]
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shard = folder / "test-00000-of-00001.parquet"
+        pq.write_table(pa.table({"image": pa.array([{"bytes": file, "path": ""} for file in files])}), shard)
+
+        def images() -> ImageSet:
+            return ParquetSet("images", "test", [shard], title="images", entry=None)
+
+        network = "resnet18" if device.startswith("cuda") else "resnet8"
+        weights = checkpoint(folder / "net.safetensors", network)
+        settings = {"architecture": network, "checkpoint": "net"}
+        use = EncoderUse("net", "classifier", settings, title=network, weights=weights)
+        store = Store(folder / "cache")
+        worker = Worker(store, device=device)
+        every, size = np.arange(len(files)), worker.batch_size_of(use)
+        fresh = images()
+        timed("read", lambda: fresh.digests)
+        timed("decode, Pillow alone", lambda: [decode(file, "") for file in files])
+        list(batches(images(), every[:50], size))  # the decoder's import is no part of it
+        for threads in THREADS:
+            timed(
+                f"decode, {threads} threads",
+                lambda threads=threads: list(batches(images(), every, size, workers=threads)),
+            )
+        pixels = [torch.from_numpy(image) for image in images().read(every.tolist())]
+        timed("shrink", lambda: [use.shrink(image) for image in pixels])
+        decoding = timed("decode and shrink", partial(decoded, images, shrink=use.shrink))
+        there: list[Any] = [batch.images for batch in batches(images(), every, size, shrink=use.shrink)]
+        transfer = Transfer(device)
+        timed("send", lambda: [transfer.send(batch) for batch in there])
+        worker.encode(use, there[0])
+        features: list[dict[str, torch.Tensor]] = []
+        encoding = timed("encode", lambda: features.extend(worker.encode(use, batch) for batch in there))
+        arrays: list[Any] = []
+        timed("fetch", lambda: arrays.extend(transfer.fetch(batch).arrays() for batch in features))
+
+        def write() -> None:
+            writer = ChunkWriter(store, "encode", "0" * 64, len(files))
+            for start in range(0, len(arrays), max(1, 512 // size)):
+                part = arrays[start : start + max(1, 512 // size)]
+                writer.append({name: np.concatenate([batch[name] for batch in part]) for name in part[0]})
+
+        timed("write", write)
+        whole = timed("job", lambda: Encode(use, Selection(images())).run(worker))
+    share = whole / min(decoding, encoding)
+    rows.append(("job, of the slower of decoding and encoding", share))
+    source = "PNG of noise" if given.data is None else "ImageNet" if given.photographs else "CIFAR-10"
+    title = f"From the disk to features, {len(files):,} images ({source}), {network} at 32 px, batches of {size}"
+    paired.finish(title, ("stage", "images/s"), rows, device, full=given.full, share=share, rates=dict(rows))
+
+
+if __name__ == "__main__":
+    main()
