@@ -8,7 +8,7 @@ import functools
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -245,7 +245,8 @@ M = TypeVar("M", bound="Method")
 class Method(ABC):
     """One OOD detector. Its dataclass fields are its hyper-parameters; what `fit` learns are plain attributes.
 
-    `reads`: the features it needs ("embedding", "logits", "layers", "pixels", "head", "labels").
+    `reads`: the features it needs ("embedding", "logits", "layers", "pixels", "head", "labels"); `reads_any`: one of
+    them is enough.
     `score_only`: fields that a fit does not depend on. `inert`: fields that change no score (speed, memory).
     `fitted`: attributes that hold what `fit` learned (tensors, ints, floats): what `state` saves.
     `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything.
@@ -255,6 +256,7 @@ class Method(ABC):
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
+    reads_any: ClassVar[bool] = False
     score_only: ClassVar[tuple[str, ...]] = ()
     inert: ClassVar[tuple[str, ...]] = ()
     fitted: ClassVar[tuple[str, ...]] = ()
@@ -265,6 +267,12 @@ class Method(ABC):
         """No fit of any method sees training features that are not finite, or none at all."""
         if "fit" in vars(cls):
             cls.fit = _checked(cls.fit)  # type: ignore[method-assign]
+
+    @classmethod
+    def lacking(cls, offered: Collection[str]) -> set[str]:
+        """The features that it needs and an encoder that offers these has not; labels are the set's."""
+        needs = set(cls.reads) - {"labels"}
+        return set() if cls.reads_any and needs.intersection(offered) else needs.difference(offered)
 
     def __post_init__(self) -> None:
         """Every hyper-parameter is what its annotation says. A method that has more to say calls this first."""

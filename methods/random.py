@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import torch
 from torch import Tensor
 
 from methods.base import Features, Method, register
@@ -13,15 +14,16 @@ from methods.vectors.noise import hashed, uniform
 @register("random")
 @dataclass
 class Random(Method):
-    """Uniform in (0, 1), a function of the seed and of the image's pixels alone.
+    """Uniform in (0, 1), a function of the seed and of the image's pixels alone; of its features where there are none.
 
     Not of its index: two sets of one size would get the same scores, and an AUROC of exactly .5 whatever the harness
-    did with them. Images that are the same, pixel for pixel, get one score.
+    did with them. Images that are the same, bit for bit, get one score.
     """
 
     title = "Random"
     paper = "control: AUROC .5 up to noise"
-    reads = ("pixels",)
+    reads = ("pixels", "embedding", "logits", "layers")
+    reads_any = True
     fitted = ("seed",)
     random_fit = True
 
@@ -30,4 +32,5 @@ class Random(Method):
         return self
 
     def score(self, x: Features) -> Tensor:
-        return uniform(hashed(x.need("pixels")), seed=int(self.seed))
+        name = next((name for name in self.reads if getattr(x, name) is not None), self.reads[0])
+        return uniform(hashed(x.need(name).contiguous().view(torch.uint8)), seed=int(self.seed))

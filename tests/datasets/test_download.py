@@ -324,7 +324,7 @@ def test_what_torchvision_opens_is_looked_at_before(tmp_path, downloaded, name, 
 def test_a_copy_that_an_old_torchvision_would_unpickle_is_refused(tmp_path, downloaded):
     (downloaded / "processed").mkdir()
     (downloaded / "processed" / "test.pt").write_bytes(b"x")
-    with pytest.raises(ValueError, match="MNIST/processed/test.pt is of an old version"):
+    with pytest.raises(ValueError, match=r"MNIST/processed/test.pt is of an old version"):
         find("toy", "test", tmp_path)
 
 
