@@ -123,6 +123,7 @@ class Plan:
         ]
         lines += [f"skipped  {row.spec.label}: {row.reason}" for row in self.rows if row.selected and row.reason]
         lines += [f"absent   {title}: {how}" for title, how in self.absent]
+        lines += [f"broken   {title}: {why}" for title, why in self.broken]
         lines.append(f"{len(jobs)} jobs, {sum(done)} done; results in {self.folder}")
         return "\n".join(lines)
 
