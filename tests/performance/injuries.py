@@ -2,9 +2,10 @@
 
 python -m tests.performance.injuries RESULTS/SUITE CACHE [STEP]: markers, records and score files, and the journal of
 an entry that grows; each file also cut short and swapped with the next of its kind. Works on a copy. An injury that
-changes nothing of what is read (a space that becomes a tab) is counted apart.
+changes nothing of what is read (a space that becomes a tab, 1e-5 that becomes 1E-5) is counted apart.
 """
 
+import json
 import shutil
 import sys
 import tempfile
@@ -78,7 +79,7 @@ def main(folder, cache, step=1):
                     except Exception as error:
                         counts[kind][type(error).__name__] += 1
                         continue
-                    same = kind == "records" or damaged.split() == content.split()
+                    same = kind == "records" or json.loads(damaged) == json.loads(content)
                     counts[kind]["found" if found is None else "harmless" if found == good and same else "passed"] += 1
                 path.write_bytes(content)
         counts["journals"] = journals(Path(work), step)
