@@ -27,7 +27,7 @@ def listing(data: Path, weights: Path) -> str:
     lines += ["", "METHODS (--methods)"]
     for name in methods.names():
         method = methods.get(name)
-        reads = ", ".join(methods.create(name).reads) or "nothing"
+        reads = (" or " if method.reads_any else ", ").join(method.reads) or "nothing"
         lines.append(f"  {name:16}{method.title}; reads {reads}")
         if method.paper:
             lines.append(f"  {'':16}{method.paper}")

@@ -1,19 +1,17 @@
 """Sets of images in a folder: flat, or with a sub-folder for each class."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
 
-from datasets.images import IMAGE_BYTES, Digests, ImageSet, Pixels, file_sha256
+from datasets.images import IMAGE_BYTES, ImageSet, Pixels, counted_once, hashed_files
 from datasets.walking import SUFFIXES, Listing, listed, printable
 
 
 class FolderSet(ImageSet):
-    """The images of a folder, in the order of their sorted names; a file that stands twice counts once.
+    """The images of a folder, in the order of their sorted names; one that stands twice counts once.
 
     A class is a sub-folder (the first `class_depth` levels name it), its label the rank of its name. Without
     sub-folders, or with only one, there are no labels; images beside the class folders have none. `official`: a set of
@@ -41,14 +39,13 @@ class FolderSet(ImageSet):
         self._root = root.joinpath(*listing.images[0].split("/")[:depth])
         self._files = ["/".join(path.split("/")[depth:]) for path in listing.images]
         tops = {path.split("/")[0] for path in self._files if "/" in path}
-        self._hashes = self._hashed(name)
-        if len(self._files) != official:
-            first = {digest: row for row, (_, digest) in reversed(list(enumerate(self._hashes)))}
-            kept = sorted(first.values())
-            if twice := len(self._files) - len(kept):
-                notes = (*notes, f"{_files(twice, 'stands twice in it counts', 'stand twice in it count')} once")
-                self._files = [self._files[row] for row in kept]
-                self._hashes = [self._hashes[row] for row in kept]
+        hashes = hashed_files(name, [self._root / path for path in self._files], IMAGE_BYTES)
+        digests = np.array([bytes.fromhex(digest)[:16] for _, digest in hashes], dtype="S16")
+        rows, told = counted_once(digests, official)
+        notes = (*notes, *told)
+        self._files = [self._files[row] for row in rows]
+        self._hashes = [hashes[row] for row in rows]
+        self.digests = digests[rows]
         of_images = [tuple(path.split("/")[:-1][:class_depth]) for path in self._files]
         classes = sorted({folders for folders in of_images if len(folders) == class_depth})
         beside = sum(len(folders) < class_depth for folders in of_images)
@@ -79,18 +76,6 @@ class FolderSet(ImageSet):
 
     def content(self) -> list[tuple[str, int, str]]:
         return [(path, size, digest) for path, (size, digest) in zip(self._files, self._hashes, strict=True)]
-
-    @cached_property
-    def digests(self) -> Digests:
-        return np.array([bytes.fromhex(digest)[:16] for _, digest in self._hashes], dtype="S16")
-
-    def _hashed(self, name: str) -> list[tuple[int, str]]:
-        """Size and SHA-256 of every file."""
-        from tqdm import tqdm
-
-        with ThreadPoolExecutor(8) as pool:
-            hashes = pool.map(lambda path: file_sha256(self._root / path, IMAGE_BYTES), self._files)
-            return list(tqdm(hashes, f"checking {name}", len(self._files), delay=2, leave=False))
 
 
 def _shared_depth(images: list[str]) -> int:

@@ -5,6 +5,7 @@ import json
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.util import find_spec
 from io import BytesIO
@@ -155,6 +156,30 @@ def file_sha256(path: Path, limit: int | None = None) -> tuple[int, str]:
         while block := file.read(1 << 20):
             digest.update(block)
         return file.tell(), digest.hexdigest()
+
+
+def hashed_files(name: str, paths: Sequence[Path], limit: int) -> list[tuple[int, str]]:
+    """`file_sha256` of each file of the set `name`, several at a time."""
+    from tqdm import tqdm
+
+    with ThreadPoolExecutor(8) as pool:
+        hashes = pool.map(lambda path: file_sha256(path, limit), paths)
+        return list(tqdm(hashes, f"checking {name}", len(paths), delay=2, leave=False))
+
+
+def counted_once(digests: Digests, official: int | None) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The rows that count, ascending: the first of each content; and what is told of the others.
+
+    A set of `official` images is taken as it was released, with what stands twice in it. What has no content (b"")
+    stays.
+    """
+    _, first = np.unique(digests, return_index=True)
+    rows = np.union1d(first, np.flatnonzero(digests == b""))
+    twice = len(digests) - len(rows)
+    if not twice or len(digests) == official:
+        return np.arange(len(digests)), ()
+    files = "1 image that stands twice in it counts" if twice == 1 else f"{twice:,} images that stand twice in it count"
+    return rows, (f"{files} once",)
 
 
 def content_digests(contents: Iterable[bytes | memoryview | None]) -> Digests:

@@ -10,17 +10,24 @@ from typing import Any, BinaryIO
 _HEADER_BYTES = 2048
 _MOST_HEADER_BYTES = 64 << 20
 _DICTIONARY = 2
-_ABOUT: dict[Any, int] = {0: 5, 3: 8}  # kinds of data pages -> the field with what is said of their values
+# Kinds of data pages -> the field with what is said of their values, and in it that of their encoding.
+_ABOUT: dict[Any, tuple[int, int]] = {0: (5, 2), 3: (8, 4)}
+_IN_DICTIONARY = (2, 8)  # encodings: places in the dictionary
 _DEPTH = 8
 
 
 @dataclass(frozen=True)
 class Pages:
-    """`values`: in all data pages. Bytes once unpacked: `unpacked` of all pages, `dictionary` of the dictionary's."""
+    """`values`: in all data pages. Bytes once unpacked: `unpacked` of all pages, `dictionary` of the dictionary's.
+
+    `largest`: of one page, stored and unpacked. `repeats`: whether all values are places in the dictionary.
+    """
 
     values: int
     unpacked: int
     dictionary: int
+    largest: int
+    repeats: bool
 
 
 def pages(file: BinaryIO, chunk: Any) -> Pages:
@@ -29,18 +36,22 @@ def pages(file: BinaryIO, chunk: Any) -> Pages:
     if chunk.has_dictionary_page:
         at = min(at, chunk.dictionary_page_offset)
     end = at + chunk.total_compressed_size
-    values = unpacked = dictionary = 0
+    values = unpacked = dictionary = largest = 0
+    repeats = True
     while at < end:
         header, length = _header(file, at)
         kind, size, packed = (header.get(field) for field in (1, 2, 3))
         if not (isinstance(size, int) and isinstance(packed, int)) or size < 0 or packed < 0:
             raise ValueError("a page without its size")
-        about = header.get(_ABOUT.get(kind, 0), {})
-        values += about.get(1, 0) if isinstance(about, dict) else 0
+        field, encoding = _ABOUT.get(kind, (0, 0))
+        if isinstance(about := header.get(field), dict):
+            values += count if isinstance(count := about.get(1), int) else 0
+            repeats = repeats and about.get(encoding) in _IN_DICTIONARY
         unpacked += size
+        largest = max(largest, size + packed)
         dictionary += size if kind == _DICTIONARY else 0
         at += length + packed
-    return Pages(values, unpacked, dictionary)
+    return Pages(values, unpacked, dictionary, largest, repeats and dictionary > 0)
 
 
 def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:

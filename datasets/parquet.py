@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, TypeVar
@@ -15,7 +15,7 @@ from datasets import provenance
 from datasets.catalogue import Entry
 from datasets.classes import spelled
 from datasets.files import open_regular
-from datasets.images import Digests, ImageSet, Pixels, content_digests, file_sha256
+from datasets.images import Digests, ImageSet, Pixels, content_digests, counted_once, file_sha256
 from datasets.labels import from_column
 from datasets.pages import Pages, pages
 
@@ -23,8 +23,10 @@ IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class")
 CACHE_BYTES = 128 << 20
 BLOCK_BYTES = 32 << 20  # of encoded images that are read at once
+PAGE_BYTES = 320 << 20  # of one page, stored and unpacked: pyarrow reads it whole
 LABEL_ROWS = 1 << 16
 FILE_BYTES = 64 << 30
+_BUFFER_BYTES = 1 << 20  # of a column that are read ahead; else pyarrow reads a row group's at once
 _UNPACKED = 100  # times the bytes that are stored, where they are more than a block: encoded images hardly shrink
 
 T = TypeVar("T")
@@ -43,21 +45,27 @@ def _reading(path: Path, read: Callable[[], T]) -> T:
 
 @dataclass
 class _Group:
-    """A row group: where it is, its first row in the set, and how many of its rows are read at once."""
+    """A row group: where it is, its first row in the files, and how many of its rows are read at once.
+
+    `repeats`: whether all of its images are in its dictionary, to be read as places in it.
+    """
 
     path: Path
+    footer: Any
     number: int
     column: str
     start: int
     rows: int
     block: int
+    repeats: bool
     reader: tuple[Any, int] | None = None  # an open pass, and the block that comes next
 
 
 class ParquetSet(ImageSet):
     """Images in parquet: a column `image` or `img` (struct of bytes and path, or plain bytes), and maybe `label`.
 
-    Read in blocks of about 32 MiB of encoded images as they are needed; at most 128 MiB (or one block) stay in memory.
+    One that stands twice counts once, but in a set of the official number of images (`counted_once`). Read in blocks of
+    about 32 MiB of encoded images as they are needed; at most 128 MiB (or one block) stay in memory.
     """
 
     def __init__(
@@ -91,26 +99,29 @@ class ParquetSet(ImageSet):
         metadata = provenance.merged(said, column)
         names = provenance.class_names(metadata)
         numbers, classes, fault = from_column(labels, names)
+        digests = self._digests()
+        self._rows, told = counted_once(digests, None if entry is None else entry.splits.get(split))
         if entry is not None and (numbers >= 0).any():
             classes = spelled(classes, entry.class_names, numbered=True)
         super().__init__(
             name,
             split,
             title=title,
-            labels=numbers,
+            labels=numbers[self._rows],
             classes=classes,
             fault=f"of the column {column!r}: {fault}" if fault else "",
             metadata=metadata,
-            notes=(*provenance.phrases(metadata, rows, entry, split), *notes),
+            notes=(*provenance.phrases(metadata, rows, entry, split), *told, *notes),
         )
+        self.digests = digests[self._rows]
         self._starts = [group.start for group in self._groups]
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         images = []
-        for row in rows:
+        for row in self._rows[np.asarray(rows, dtype=np.int64)].tolist():
             number = bisect_right(self._starts, row) - 1
             group = self._groups[number]
-            block, within = divmod(int(row) - group.start, group.block)
+            block, within = divmod(row - group.start, group.block)
             where = f"{self.name} ({self.split}): image {row} ({group.path.name})"
             data = self._block(number, block)[within].as_py()
             if data is None:
@@ -136,15 +147,24 @@ class ParquetSet(ImageSet):
     def content(self) -> list[tuple[str, int, str]]:
         return [(path.name, *hashed) for path, hashed in zip(self._files, self._hashes, strict=True)]
 
-    @cached_property
-    def digests(self) -> Digests:
-        return np.concatenate(
-            [
-                content_digests(self._block(number, block).to_pylist())
-                for number, group in enumerate(self._groups)
-                for block in range(-(-group.rows // group.block))
-            ]
+    def _digests(self) -> Digests:
+        """Of every row of the files: each is read here once, whole."""
+        blocks = (
+            _reading(group.path, lambda: _read_block(group, block))  # noqa: B023 it is called at once
+            for group in self._groups
+            for block in range(-(-group.rows // group.block))
         )
+        return np.concatenate([_digests_of(block) for block in blocks])
+
+
+def _digests_of(images: Any) -> Digests:
+    """Of the encoded images in an arrow array; one that is repeated in it is hashed once."""
+    import pyarrow.types as kinds
+
+    if not kinds.is_dictionary(images.type):
+        return content_digests(image.as_py() for image in images)
+    known = content_digests(image.as_py() for image in images.dictionary)
+    return np.append(known, b"")[images.indices.fill_null(-1).to_numpy()]
 
 
 def _once(files: Sequence[Path]) -> tuple[list[Path], list[tuple[int, str]], int]:
@@ -188,7 +208,7 @@ def _looked_at(path: Path, start: int) -> _File:
             if label in chunks:  # labels of structs or lists have other columns, and are not read
                 _checked(path, str(label), group.num_rows, chunks[label], source)
             block = _rows_a_block(of_image, group.num_rows)
-            found.groups.append(_Group(path, number, column, start, group.num_rows, block))
+            found.groups.append(_Group(path, footer, number, column, start, group.num_rows, block, of_image.repeats))
             start += group.num_rows
     if label is not None:
         found.labels = _labels(path, label, schema.field(label).type, there)
@@ -210,12 +230,16 @@ def _checked(path: Path, name: str, rows: int, chunk: Any, source: BinaryIO) -> 
     if found.unpacked > max(BLOCK_BYTES, _UNPACKED * chunk.total_compressed_size):
         sizes = f"{chunk.total_compressed_size:,} bytes to {found.unpacked >> 20:,} MiB"
         raise ValueError(f"{path}: {name!r} unpacks from {sizes}, as no images do; write it without compression")
+    if found.largest > PAGE_BYTES:
+        sizes = f"{found.largest >> 20:,} MiB, more than {PAGE_BYTES >> 20}"
+        raise ValueError(f"{path}: {name!r} has a page of {sizes}; write the file with smaller row groups")
     return found
 
 
 def _rows_a_block(of_column: Pages, rows: int) -> int:
     """How many rows are read at once: they take about a block, even where every row is the same large image."""
-    longest = max(of_column.unpacked / rows, of_column.dictionary / 2, 1)  # the first is usual, the second the worst
+    worst = 0 if of_column.repeats else of_column.dictionary / 2
+    longest = max(of_column.unpacked / rows, worst, 1)
     return max(1, min(rows, int(BLOCK_BYTES // longest)))
 
 
@@ -250,7 +274,8 @@ def _blocks(group: _Group) -> Iterator[Any]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with open_regular(group.path) as source, pq.ParquetFile(source) as file:
+    how = {"buffer_size": _BUFFER_BYTES, "read_dictionary": [group.column] if group.repeats else None}
+    with open_regular(group.path) as source, pq.ParquetFile(source, metadata=group.footer, **how) as file:
         for batch in file.iter_batches(group.block, row_groups=[group.number], columns=[group.column]):
             values = batch.column(0)
             yield pc.struct_field(values, "bytes") if "." in group.column else values

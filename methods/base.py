@@ -8,7 +8,7 @@ import functools
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -246,7 +246,8 @@ M = TypeVar("M", bound="Method")
 class Method(ABC):
     """One OOD detector. Its dataclass fields are its hyper-parameters; what `fit` learns are plain attributes.
 
-    `reads`: the features it needs ("embedding", "logits", "layers", "pixels", "head", "labels").
+    `reads`: the features it needs ("embedding", "logits", "layers", "pixels", "head", "labels"); `reads_any`: one of
+    them is enough.
     `score_only`: fields that a fit does not depend on. `inert`: fields that change no score (speed, memory).
     `fitted`: attributes that hold what `fit` learned (tensors, ints, floats): what `state` saves.
     `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything.
@@ -257,6 +258,7 @@ class Method(ABC):
     title: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     reads: ClassVar[tuple[str, ...]] = ()
+    reads_any: ClassVar[bool] = False
     score_only: ClassVar[tuple[str, ...]] = ()
     inert: ClassVar[tuple[str, ...]] = ()
     fitted: ClassVar[tuple[str, ...]] = ()
@@ -272,6 +274,12 @@ class Method(ABC):
             cls.load_state = _placed(cls.load_state)  # type: ignore[method-assign]
         if "score" in vars(cls):
             cls.score = _moved(cls.score)  # type: ignore[method-assign]
+
+    @classmethod
+    def lacking(cls, offered: Collection[str]) -> set[str]:
+        """The features that it needs and an encoder that offers these has not; labels are the set's."""
+        needs = set(cls.reads) - {"labels"}
+        return set() if cls.reads_any and needs.intersection(offered) else needs.difference(offered)
 
     def __post_init__(self) -> None:
         """Every hyper-parameter is what its annotation says. A method that has more to say calls this first."""

@@ -71,8 +71,9 @@ def _changed(row: RowSpec, told: str, token: str) -> RowSpec:
 
 
 def _fitting_encoders(suite: Suite, method: str) -> list[str]:
-    needs = set(methods.create(method).reads) - {"labels"}
-    fitting = [name for name in suite.encoders if needs <= offered(suite, name)]
+    reader = methods.create(method)
+    fitting = [name for name in suite.encoders if not reader.lacking(offered(suite, name))]
+    needs = reader.lacking(())
     if not needs:
         return fitting[:1]
     if not fitting:

@@ -156,7 +156,7 @@ def _of_features(file: Path) -> tuple[dict[str, EncoderSpec], list[RowSpec]]:
         settings["logits"] = read_head(head)[0].weight.shape[0]
     rows = [row for method in methods.names() if method not in frames.SANITY for row in _rows(method, "features")]
     rows = [row for row in rows if "pixels" not in _reads(row)]
-    rows.append(RowSpec(method="random", encoder="features", settings={"feature": next(iter(form.widths))}))
+    rows.append(RowSpec(method="random", encoder="features"))
     rows.append(RowSpec(method="constant", encoder="features"))
     return {"features": EncoderSpec(kind="features", settings=settings)}, rows
 

@@ -103,6 +103,7 @@ class Plan:
         ]
         lines += [f"skipped  {row.spec.label}: {row.reason}" for row in self.rows if row.selected and row.reason]
         lines += [f"absent   {title}: {how}" for title, how in self.absent]
+        lines += [f"broken   {title}: {why}" for title, why in self.broken]
         lines.append(f"{len(jobs)} jobs, {sum(done)} done; results in {self.folder}")
         return "\n".join(lines)
 
@@ -192,9 +193,10 @@ class _Planner:
         selected = spec.label in self._chosen
         no_head = "" if isinstance(use, str) else use.no_head
         offered = self._offered[spec.encoder]
-        lacking = set(method.reads) - {"labels"} - (offered - {"logits", "head"} if no_head else offered)
+        lacking = method.lacking(offered - {"logits", "head"} if no_head else offered)
         if lacking or isinstance(use, str):
-            offers = f"{spec.method} reads {', '.join(sorted(lacking))}, which {spec.encoder} does not offer"
+            names = (" or " if method.reads_any else ", ").join(sorted(lacking))
+            offers = f"{spec.method} reads {names}, which {spec.encoder} does not offer"
             offers += f": {no_head}" if no_head else ""
             reason = self._portable(use if isinstance(use, str) else offers)
             return Row(spec, about, reason, selected)

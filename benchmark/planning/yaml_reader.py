@@ -105,7 +105,7 @@ class _Document:
                 continue
             key = self._build(event, depth + 1)
             if isinstance(key, bool) or not isinstance(key, str | int):
-                written = event.value if isinstance(event, yaml.ScalarEvent) else "that"
+                written = event.value if isinstance(event, yaml.ScalarEvent) and event.value else "it"
                 raise _fault(event, f"a key is a name: quote {written:.60}")
             if key in values:
                 raise _fault(event, f"the key {key!r:.60} stands there twice")

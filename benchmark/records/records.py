@@ -23,6 +23,8 @@ __all__ = ["machine", "path_of", "provenance", "safe_name", "scores_path", "spee
 SCHEMA = 1
 PACKED = "records.jsonl.gz"
 PACKED_BYTES = 64 << 20  # of a packed file's lines, unpacked
+SHORTEST = 512  # bytes of a record: a shorter line takes as much, so that there are not millions of them
+TOLD = 20  # damaged lines of it that are named; others are counted
 Record = dict[str, Any]
 
 
@@ -121,17 +123,21 @@ def load(folder: Path) -> tuple[list[Record], list[str]]:
             found.append(_read(path))
         except (OSError, ValueError) as why:
             left_out.append(f"{path.relative_to(folder)}: {why}")
-    number = 0
+    number = damaged = 0
     try:
         for number, line in enumerate(_lines(folder / PACKED), start=1):
             try:
                 found.append(_checked(files.parse(line)))
             except ValueError as why:
-                left_out.append(f"{PACKED}, line {number}: {why}")
+                damaged += 1
+                if damaged <= TOLD:
+                    left_out.append(f"{PACKED}, line {number}: {why}")
     except FileNotFoundError:
         pass
     except (OSError, ValueError, EOFError, zlib.error) as why:
         left_out.append(f"{PACKED}, after line {number}: {' '.join(str(why).split())}")
+    if damaged > TOLD:
+        left_out.append(f"{PACKED}: {damaged - TOLD:,} other lines")
     return found, left_out
 
 
@@ -140,7 +146,7 @@ def _lines(path: Path) -> Iterator[bytes]:
     left = PACKED_BYTES
     with open_regular(path, PACKED_BYTES) as packed, gzip.open(packed) as file:
         while line := file.readline(files.SMALL + 1):
-            left -= len(line)
+            left -= max(len(line), SHORTEST)
             if len(line) > files.SMALL or left < 0:
                 raise ValueError("it is too long")
             yield line

@@ -45,17 +45,32 @@ def test_what_is_left_out_is_counted(tmp_path, fill, png, noise, monkeypatch):
     assert found.notes == (
         "left out: .heic files (2), files without an ending (1), hidden files (1), images in #recycle (1), "
         "images in @eaDir (2), images in hidden folders (1), links that lead nowhere (2), no regular files (3)",
-        "2 files that stand twice in it count once",
+        "2 images that stand twice in it count once",
     )
 
 
 def test_a_file_that_stands_twice_counts_once_but_not_in_a_release_of_the_official_number(tmp_path, fill, entry):
     root = fill(tmp_path / "toy" / "test", "a/1.png", "a/2.png", "b/3.png")
     shutil.copy(root / "a" / "1.png", root / "b" / "copy.png")
-    assert of(root).notes == ("1 file that stands twice in it counts once",)
+    assert of(root).notes == ("1 image that stands twice in it counts once",)
     assert of(root).labels.tolist() == [0, 0, 1]
     entry(splits={"test": 4})
     assert len(find("toy", "test", tmp_path)) == 4
+    assert find("toy", "test", tmp_path).notes == ()
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False}, {"row_group_size": 2}])
+def test_a_row_that_stands_twice_counts_once_as_a_file_does(tmp_path, png, noise, write_parquet, entry, options):
+    images = [png(noise(seed)) for seed in (0, 1, 0, 2, 1)]
+    write_parquet(tmp_path / "toy" / "test-0.parquet", images, [0, 1, 2, 3, 1], **options)
+    found = of(tmp_path / "toy")
+    assert found.notes == ("2 images that stand twice in it count once",)
+    assert found.labels.tolist() == [0, 1, 3]
+    assert len(np.unique(found.digests)) == 3
+    assert all(np.array_equal(image, noise(seed)) for seed, image in enumerate(found.read(range(3))))
+    assert [name for name, *_ in found.content()] == ["test-0.parquet"]
+    entry(splits={"test": 5})
+    assert len(find("toy", "test", tmp_path)) == 5
     assert find("toy", "test", tmp_path).notes == ()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.catalogue import Archive, Torchvision
 from datasets.download import extract
@@ -280,6 +281,82 @@ def test_torchvisions_own_download(tmp_path, entry, fake_mnist):
     assert find("toy", "test", tmp_path).fingerprint != found.fingerprint
     raw.write_bytes(content[:100])
     with pytest.raises(ValueError, match=rf"{tmp_path}/toy/downloaded is damaged .*; delete it and download again"):
+        find("toy", "test", tmp_path)
+
+
+@pytest.fixture
+def downloaded(tmp_path, entry, fake_mnist):
+    """torchvision's files of the set `toy`."""
+    entry(torchvision=Torchvision("MNIST", {"train": {"train": True}, "test": {"train": False}}, "targets"), size=28)
+    find("toy", "test", tmp_path, download=True)
+    return tmp_path / "toy" / "downloaded" / "MNIST"
+
+
+def spoiled(path, what):
+    path.unlink()
+    if isinstance(what, np.ndarray):
+        path.write_bytes(idx(what))
+    elif what == "fifo":
+        os.mkfifo(path)
+    elif what == "link":
+        path.symlink_to("/dev/zero")
+    else:
+        path.touch()
+        os.truncate(path, (512 << 20) + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "message"),
+    [
+        ("images-idx3", "fifo", "t10k-images-idx3-ubyte is a fifo, not a regular file"),
+        ("images-idx3", "link", "t10k-images-idx3-ubyte is a device, not a regular file"),
+        ("labels-idx1", "large", "t10k-labels-idx1-ubyte has 536,870,913 bytes; at most 536,870,912 are read"),
+        ("labels-idx1", np.zeros(9, dtype=np.uint8), r"is damaged \(labels of shape \(9,\) for 4 images\)"),
+        ("images-idx3", np.zeros((4, 28, 9), dtype=np.uint8), r"is damaged \(images of 9 x 28 pixels\)"),
+    ],
+)
+def test_what_torchvision_opens_is_looked_at_before(tmp_path, downloaded, name, what, message):
+    spoiled(downloaded / "raw" / f"t10k-{name}-ubyte", what)
+    with pytest.raises(ValueError, match=message):
+        find("toy", "test", tmp_path)
+
+
+def test_a_copy_that_an_old_torchvision_would_unpickle_is_refused(tmp_path, downloaded):
+    (downloaded / "processed").mkdir()
+    (downloaded / "processed" / "test.pt").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"MNIST/processed/test.pt is of an old version"):
+        find("toy", "test", tmp_path)
+
+
+class Places:
+    """As torchvision's Places365: a list of files, which it would open itself."""
+
+    def __init__(self, root, download=False):
+        self.imgs = [(f"{root}/val/{name}.png", label) for label, name in enumerate("ab")]
+        self.targets, self.classes = [0, 1], ["field", "forest"]
+        if download:
+            Path(root, "val").mkdir(parents=True)
+            for path, label in self.imgs:
+                Image.new("RGB", (4, 3), (label, 0, 0)).save(path)
+
+    def __len__(self):
+        return 2
+
+
+def test_images_that_torchvision_lists_are_read_as_those_of_a_folder(tmp_path, entry, monkeypatch):
+    import torchvision
+
+    monkeypatch.setattr(torchvision.datasets, "Places", Places, raising=False)
+    entry(torchvision=Torchvision("Places", {"test": {}}, "targets"))
+    found = find("toy", "test", tmp_path, download=True)
+    assert [image[0, 0, 0] for image in found.read([1, 0])] == [1, 0]
+    files = sorted((tmp_path / "toy" / "downloaded" / "val").iterdir())
+    assert found.digests.tolist() == [hashlib.sha256(path.read_bytes()).digest()[:16] for path in files]
+    Image.new("1", (9_000, 9_000)).save(files[0])
+    with pytest.raises(ValueError, match=r"toy \(test\): a.png has 9,000 x 9,000 pixels, more than 64 megapixels"):
+        find("toy", "test", tmp_path).read([0])
+    files[1].unlink()
+    with pytest.raises(ValueError, match=r"is damaged \(b.png is not there\); delete it and download again"):
         find("toy", "test", tmp_path)
 
 

@@ -66,11 +66,12 @@ def test_a_split_may_have_another_name(tmp_path, noise, png, write_parquet, entr
 def test_labels_that_are_not_there(tmp_path, noise, png, write_parquet, entry):
     entry()
     path = tmp_path / "toy" / "test-00000-of-00001.parquet"
-    write_parquet(path, [png(noise(0))] * 3)
+    images = [png(noise(seed)) for seed in range(3)]
+    write_parquet(path, images)
     found = find("toy", "test", tmp_path)
     assert found.labels.tolist() == [-1, -1, -1]
     assert found.classes == ()
-    write_parquet(path, [png(noise(0))] * 3, pa.array([1, None, 0]))
+    write_parquet(path, images, pa.array([1, None, 0]))
     assert find("toy", "test", tmp_path).labels.tolist() == [1, -1, 0]
 
 
@@ -82,7 +83,7 @@ def test_what_files_say_of_themselves(tmp_path, noise, png, write_parquet, entry
     ]
     for number, metadata in enumerate(shards):
         path = tmp_path / "toy" / f"test-0000{number}-of-00002.parquet"
-        write_parquet(path, [png(noise(0))] * 2, [0, 1], metadata=metadata)
+        write_parquet(path, [png(noise(2 * number)), png(noise(2 * number + 1))], [0, 1], metadata=metadata)
     found = find("toy", "test", tmp_path)
     assert found.classes == ("a", "b")
     assert found.metadata["lossy_rows"] == [1, 2]  # rows of the whole split, not of a shard
@@ -115,7 +116,7 @@ def test_what_files_say_of_themselves(tmp_path, noise, png, write_parquet, entry
 )
 def test_notes(tmp_path, noise, png, write_parquet, entry, metadata, notes):
     entry()
-    write_parquet(tmp_path / "toy" / "test-00000-of-00001.parquet", [png(noise(0))] * 2, metadata=metadata)
+    write_parquet(tmp_path / "toy" / "test-00000-of-00001.parquet", [png(noise(0)), png(noise(1))], metadata=metadata)
     assert find("toy", "test", tmp_path).notes == notes
 
 
@@ -337,10 +338,23 @@ def test_a_footer_that_says_another_number_of_rows_is_refused(tmp_path, everywhe
 def test_large_row_groups_are_read_in_blocks(tmp_path, noise, png, write_parquet, monkeypatch):
     monkeypatch.setattr(parquet, "BLOCK_BYTES", 700)
     images = [png(noise(seed)) for seed in range(40)]
-    for options in ({}, {"use_dictionary": False}, {"compression": "zstd", "data_page_version": "2.0"}):
+    mixed = {"dictionary_pagesize_limit": 300, "write_batch_size": 3}  # a dictionary of the first, the others plain
+    for options in ({}, mixed, {"use_dictionary": False}, {"compression": "zstd", "data_page_version": "2.0"}):
         write_parquet(tmp_path / "a.parquet", images, row_group_size=25, **options)
         found = find(str(tmp_path), "test", None)
         assert all(group.block < 7 for group in found._groups)
         for rows in (range(40), [39, 0, 24, 25, 3, 38], range(40)[::-1]):
             assert all(np.array_equal(image, noise(row)) for row, image in zip(rows, found.read(rows), strict=True))
         assert len(set(found.digests.tolist())) == 40
+
+
+def test_one_page_that_is_too_large_is_refused_by_name(tmp_path, noise, png, write_parquet, monkeypatch):
+    """pyarrow reads a page whole: 300 images of 1 MiB, which it writes as one page, took 828 MiB."""
+    monkeypatch.setattr(parquet, "PAGE_BYTES", 4_000)
+    images = [png(noise(seed)) for seed in range(40)]
+    write_parquet(tmp_path / "a.parquet", images, row_group_size=10)
+    assert len(find(str(tmp_path), "test", None)) == 40
+    write_parquet(tmp_path / "a.parquet", images)
+    message = r"'image.bytes' has a page of 0 MiB, more than 0; write the file with smaller row groups"
+    with pytest.raises(ValueError, match=message):
+        find(str(tmp_path), "test", None)

@@ -252,7 +252,7 @@ def test_reads_names_all_that_is_needed(name: str) -> None:
 
 def test_reads_names_nothing_else(name: str) -> None:
     reads = fitted(name).reads
-    for missing in reads:
+    for missing in () if methods.get(name).reads_any else reads:
         rest = tuple(feature for feature in reads if feature != missing)
         with pytest.raises(CannotRun, match=missing):
             fit(name, only(TRAIN, rest)).score(only(ID, rest))
@@ -369,3 +369,21 @@ def test_random_tells_two_sets_of_one_size_apart() -> None:
     method = fitted("random")
     assert not torch.equal(method.score(replace(OOD, index=ID.index)), method.score(ID))
     assert torch.equal(method.score(replace(ID, index=OOD.index)), method.score(ID))
+
+
+@pytest.mark.parametrize("feature", methods.get("random").reads)
+def test_random_draws_from_whatever_the_encoder_offers(feature: str) -> None:
+    assert not methods.get("random").lacking({feature})
+    given = only(ID, (feature,))
+    method = fit("random", only(TRAIN, (feature,)))
+    scores = method.score(given)
+    assert len(torch.unique(scores)) == len(ID)
+    assert torch.equal(method.score(given[3:9]), scores[3:9])
+    assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_random_reads_something() -> None:
+    assert methods.get("random").lacking({"labels"}) == set(methods.get("random").reads)
+    assert methods.get("knn").lacking(("logits",)) == {"embedding"}
+    with pytest.raises(CannotRun, match="needs pixels; there is only labels"):
+        fitted("random").score(only(ID, ("labels",)))

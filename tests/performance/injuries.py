@@ -1,18 +1,24 @@
 """Every byte of the small files of a results folder and its cache, one bit flipped: how many injuries are found.
 
-python -m tests.performance.injuries RESULTS/SUITE CACHE [STEP]: markers, records and score files; each file also cut
-short and swapped with the next of its kind. Works on a copy. An injury that changes nothing of what is read (a space
-that becomes a tab) is counted apart.
+python -m tests.performance.injuries RESULTS/SUITE CACHE [STEP]: markers, records and score files, and the journal of
+an entry that grows; each file also cut short and swapped with the next of its kind. Works on a copy. An injury that
+changes nothing of what is read (a space that becomes a tab, 1e-5 that becomes 1E-5) is counted apart.
 """
 
+import json
 import shutil
 import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from benchmark.records import records, score_files
+from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Store
+
+ROWS, KEY = 30, "0" * 64
 
 
 def injuries(content, other, step):
@@ -22,6 +28,29 @@ def injuries(content, other, step):
     yield from (content[: len(content) * part // 8] for part in range(8))
     if other != content:
         yield other
+
+
+def grown(store, key):
+    """An entry of three chunks, all of them in its journal."""
+    writer = ChunkWriter(store, "encode", key, ROWS)
+    for start in range(0, ROWS, 10):
+        writer.append({"embedding": np.arange(start, start + 10, dtype=np.float32)[:, None]})
+    return store.partial("encode", key)
+
+
+def journals(work, step):
+    """How a run goes on whose journal was damaged: with fewer chunks, or with all; never past what is there."""
+    store, counts = Store(work / "growing"), Counter()
+    content = (grown(store, KEY) / "journal").read_bytes()
+    other = (grown(store, KEY.replace("0", "1")) / "journal").read_bytes()
+    for damaged in injuries(content, other, step):
+        store.partial("encode", KEY).joinpath("journal").write_bytes(damaged)
+        position = ChunkWriter(store, "encode", KEY, ROWS).position
+        same = damaged.split() == content.split()
+        counts["found" if position < ROWS else "harmless" if same else "passed"] += 1
+        shutil.rmtree(store.partial("encode", KEY))
+        grown(store, KEY)
+    return counts
 
 
 def main(folder, cache, step=1):
@@ -50,9 +79,10 @@ def main(folder, cache, step=1):
                     except Exception as error:
                         counts[kind][type(error).__name__] += 1
                         continue
-                    same = kind == "records" or damaged.split() == content.split()
+                    same = kind == "records" or json.loads(damaged) == json.loads(content)
                     counts[kind]["found" if found is None else "harmless" if found == good and same else "passed"] += 1
                 path.write_bytes(content)
+        counts["journals"] = journals(Path(work), step)
     for kind, of_kind in counts.items():
         print(f"{kind}: {sum(of_kind.values()):,} injuries: {dict(of_kind)}")
 

@@ -10,6 +10,7 @@ from PIL import Image
 from benchmark.planning import plan, suite
 from benchmark.planning.options import Options
 from benchmark.planning.suite import UsageError
+from benchmark.store.entries import Store
 
 SUITE = """
 title: Mine
@@ -71,6 +72,10 @@ def test_a_broken_set_is_left_out_alone(made, fill, tmp_path):
     assert "is a fifo, not a regular file" in why[str(empty)]
     assert "1.png cannot be decoded" in why[str(tmp_path / "near")]
     assert not any("\n" in line for line in why.values())
+    told = planned.describe(Store(tmp_path / "cache"))  # what `--plan` shows
+    assert [line.split(":")[0] for line in told.splitlines() if line.startswith("broken")] == [
+        f"broken   {name}" for name in why
+    ]
 
 
 def test_an_id_set_that_cannot_be_right_is_one_line(made, fill, tmp_path):

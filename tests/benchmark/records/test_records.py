@@ -99,6 +99,13 @@ def test_a_packed_file_that_unpacks_without_end_is_bounded(folder):
         (folder / records.PACKED).write_bytes(gzip.compress(content))
         found, left_out = records.load(folder)
         assert (found, len(left_out)) == ([], 1)
+    (folder / records.PACKED).write_bytes(gzip.compress(b"\n" * (8 << 20)))  # took minutes, and a note of gigabytes
+    found, left_out = records.load(folder)
+    assert (found, len(left_out)) == ([], records.TOLD + 2)
+    assert left_out[-2:] == [
+        f"{records.PACKED}, after line 131072: it is too long",
+        f"{records.PACKED}: 131,052 other lines",
+    ]
     write(folder, record())
     records.pack(folder, folder / records.PACKED)
     whole = (folder / records.PACKED).read_bytes()

@@ -172,3 +172,17 @@ def test_a_terminal_without_the_tables_characters_gets_a_table(copied):
     )
     assert done.returncode == 0
     assert "AUROC" in done.stdout
+
+
+def test_what_cannot_be_written_is_one_line_and_loses_nothing(copied):
+    for kind in ("encode", "score"):
+        shutil.rmtree(copied.results / ".cache" / kind)
+    shutil.rmtree(copied.results / FOLDER)
+    done = shell(copied, "ulimit -f 8; {}")  # no file above 8 kB
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    done = shell(copied, "{}", "--results", "/proc/sys/nowhere")  # nothing can be made there, by root neither
+    assert done.returncode == 1
+    assert [line.startswith("error: [Errno") for line in done.stderr.splitlines()] == [True]
+    assert copied.run(*ROWS) == 0
+    assert copied.records() == copied.before
