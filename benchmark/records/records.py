@@ -12,13 +12,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmark.records import fitting, form
-from benchmark.records.names import path_of, safe_name, scores_path, speed_path
-from benchmark.records.provenance import machine, provenance
+from benchmark.records.names import path_of, speed_path
 from benchmark.store import files
 from benchmark.store.files import write_atomically
 from datasets.files import open_regular
-
-__all__ = ["machine", "path_of", "provenance", "safe_name", "scores_path", "speed_path"]
 
 SCHEMA = 1
 PACKED = "records.jsonl.gz"

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmark.records import records, scores
+from benchmark.records import names, scores
 from benchmark.records.frames import ALL, COUNTED, View, frame
 from benchmark.records.ranking import Ranking
 from benchmark.records.records import Record
@@ -114,7 +114,7 @@ class _Results:
         seen = {name: [self.rows[name], self._sources(name)] for name in self.rows}
         seen = {name: about for name, about in seen.items() if about[1]}
         for name in seen:
-            path = f"figures/histograms/{records.safe_name(name)}"
+            path = f"figures/histograms/{names.safe_name(name)}"
             yield Figure(path, self._key(seen[name]), partial(self._histograms, name))
         counted = {name for name, _, group in self.shown.ood if group in COUNTED}
         if any(name in counted for _, sources in seen.values() for name, *_ in sources):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmark.records import fitting, records, score_files
-from benchmark.records.names import folder_name, safe_name
+from benchmark.records.names import folder_name, safe_name, scores_path
 
 SET = {"name": "birds", "title": "Birds", "split": "test", "n": 4, "of": 4, "notes": []}
 NUMBERS = dict.fromkeys(("auroc", "fpr95", "fpr95_ood", "aupr_ood", "aupr_id"), 0.5)
@@ -131,7 +131,7 @@ def test_a_suites_name_leads_nowhere_else():
 
 def test_scores_are_held_against_their_record(folder):
     scores = np.array([0.1, 0.2, 0.3, 0.4])
-    paths = {side: records.scores_path(folder, "knn@net", name, 0) for side, name in (("id", "dogs"), ("ood", "birds"))}
+    paths = {side: scores_path(folder, "knn@net", name, 0) for side, name in (("id", "dogs"), ("ood", "birds"))}
     hashes = {side: score_files.save(path, scores) for side, path in paths.items()}
     about = record(scores=hashes)
     np.testing.assert_array_equal(score_files.read(folder, about, "ood"), scores)
@@ -146,7 +146,7 @@ def test_scores_are_held_against_their_record(folder):
 
 @pytest.mark.parametrize("values", [np.zeros(3), np.zeros((4, 1)), np.array([1, 2, 3, np.nan]), np.zeros(4, dtype=int)])
 def test_other_shapes_and_kinds_are_no_scores(folder, values):
-    path = records.scores_path(folder, "knn@net", "birds", 0)
+    path = scores_path(folder, "knn@net", "birds", 0)
     path.parent.mkdir(parents=True)
     np.save(path, values)
     with pytest.raises(ValueError, match=r"birds\.seed0\.npy"):
@@ -154,7 +154,7 @@ def test_other_shapes_and_kinds_are_no_scores(folder, values):
 
 
 def test_pickled_and_structured_scores_are_not_loaded(folder):
-    path = records.scores_path(folder, "knn@net", "birds", 0)
+    path = scores_path(folder, "knn@net", "birds", 0)
     path.parent.mkdir(parents=True)
     for values in (np.array([{}] * 4, dtype=object), np.zeros(4, dtype=[("a", "f8")])):
         np.save(path, values, allow_pickle=True)
