@@ -248,7 +248,8 @@ class Method(ABC):
     `reads`: the features it needs ("embedding", "logits", "layers", "pixels", "head", "labels").
     `score_only`: fields that a fit does not depend on. `inert`: fields that change no score (speed, memory).
     `fitted`: attributes that hold what `fit` learned (tensors, ints, floats): what `state` saves.
-    `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything.
+    `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything. `calibrates`: whether
+    `fit` takes `train.validation` where that is there. `remark`: what tables say beside every row of the method.
     A training's mean loss of each epoch is kept as `losses`, in `state` too: its curve is drawn.
     """
 
@@ -260,6 +261,8 @@ class Method(ABC):
     fitted: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     random_fit: ClassVar[bool] = False
+    calibrates: ClassVar[bool] = False
+    remark: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
         """No fit of any method sees training features that are not finite, or none at all."""

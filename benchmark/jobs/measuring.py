@@ -97,7 +97,10 @@ class Measure(Job):
             quantiles={"id": score_files.quantiles(id_scores), "ood": score_files.quantiles(ood_scores)},
             scores=saved,
             depends=self.depends,
-            training={"encoder": made["encode"]["training"], "fit": made["fit"] and made["fit"]["training"]},
+            training={
+                "encoder": made["encode"]["training"] or depending.made(self.id.images[-1].use),
+                "fit": made["fit"] and made["fit"]["training"],
+            },
             provenance=provenance.provenance(
                 device=worker.device,
                 batch_size=worker.batch_size,

@@ -15,7 +15,7 @@ from benchmark.jobs.inputs import EncoderUse, Selection, calibrated
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.timing import MeasureSpeed
-from benchmark.planning import choosing, departures
+from benchmark.planning import choosing, classes, departures
 from benchmark.planning import suite as suites
 from benchmark.planning.encoders import EncoderLookup
 from benchmark.planning.options import Options, results_folder
@@ -160,7 +160,8 @@ class _Planner:
             self.overlaps = Overlaps(self.train, self.test)
         except (ValueError, OSError) as error:
             raise BadData(str(error)) from None
-        test.notes = (*test.notes, *self.overlaps.notes(self.test, "training"))
+        told = (*self.overlaps.notes(self.test, "training"), *classes.differing(self.train, self.test))
+        test.notes = (*test.notes, *told)
         if options.resolution == "id":
             self.footnotes.append(
                 f"--resolution id: every image was first brought to {self.size} x {self.size} pixels "
@@ -310,6 +311,9 @@ class _Planner:
         use = use if isinstance(use, str) else self.encoders.of_seed(use, seed)
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
         of_encoder = [] if isinstance(use, str) else [*departures.of_encoder(use), *([use.note] if use.note else [])]
+        of_method = departures.of_method(
+            spec.method, spec.preset, method, calibrated=self.train.calibration is not None
+        )
         about = {
             "suite": self.suite.name,
             "row": spec.label,
@@ -323,7 +327,7 @@ class _Planner:
             "resolution": self.options.resolution,
             "id": _about_images(self.test),
             "train": _about_images(self.train),
-            "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
+            "footnotes": [*self.footnotes, *of_method, *of_encoder],
         }
         selected = spec.label in self._chosen
         no_head = "" if isinstance(use, str) else use.no_head

@@ -65,6 +65,7 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
             f"Resolution {name}: {RESOLUTIONS.get(name, 'of images')}."
             for name in dict.fromkeys(record["resolution"] for record in done)
         ),
+        *_transforms(done, view),
         *_seeds(cells, view),
         *map(_sentence, view.footnotes),
         *_of_rows(done, view),
@@ -124,6 +125,14 @@ def _knn_accuracies(done: Sequence[Record]) -> list[str]:
         f"kNN accuracy of the embedding of {encoder} on the ID test set (k = 20, cosine): {100 * share:.1f} %."
         for encoder, share in of_encoder.items()
     ]
+
+
+def _transforms(done: Sequence[Record], view: View) -> list[str]:
+    """How images were brought to the encoder's size, where rows differ in that; older records do not say it."""
+    rows: dict[str, dict[str, None]] = {}
+    for record in done:
+        rows.setdefault(record.get("transform") or "resized in float", {})[record["row"]] = None
+    return [f"Images {how}: {_who(of, view)}." for how, of in rows.items()] if len(rows) > 1 else []
 
 
 def _seeds(cells: Mapping[tuple[str, str], Sequence[Record]], view: View) -> list[str]:
