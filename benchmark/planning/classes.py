@@ -111,7 +111,8 @@ def differing(train: Selection, test: Selection) -> tuple[str, ...]:
     if not more:
         return ()
     named = [f"{name} ({count:,})" for name, count in list(more.items())[:_SHOWN]] + ["..."] * (len(more) > _SHOWN)
-    of = f"{sum(more.values()):,} of its {len(test.rows):,} images are of {len(more)} classes"
+    kinds = f"{len(more)} class{'es' if len(more) > 1 else ''}"
+    of = f"{sum(more.values()):,} of its {len(test.rows):,} images are of {kinds}"
     return (f"{of} that the ID training set lacks: {', '.join(named)}",)
 
 

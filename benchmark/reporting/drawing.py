@@ -48,7 +48,7 @@ def draw(
     drawn = {} if redraw else _read(folder / DRAWN)
     todo = [
         replace(figure, path=f"{figure.path}.{extension}")
-        for figure in (*_Results(folder, found, shown).figures(), *comparing(Ranking(found, shown), compared, both))
+        for figure in (*measured(folder, found, shown), *comparing(Ranking(found, shown), compared, both))
         for extension in (("png", "pdf") if pdf else ("png",))
     ]
     todo = [one for one in todo if drawn.get(one.path) != one.key or not (folder / one.path).is_file()]
@@ -64,6 +64,11 @@ def _read(path: Path) -> dict[str, str]:
         return files.read_sealed(path)
     except (OSError, ValueError):
         return {}
+
+
+def measured(folder: Path, found: list[Record], shown: View) -> Iterator[Figure]:
+    """The figures of what was measured: they need scores, or the quantiles that records hold of them, or speeds."""
+    return _Results(folder, found, shown).figures()
 
 
 def comparing(rows: Ranking, compared: Significance | None, both: Pairs) -> Iterator[Figure]:

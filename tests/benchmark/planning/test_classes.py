@@ -134,7 +134,7 @@ def test_test_classes_that_train_lacks_are_named_and_counted():
     (note,) = told(train, labelled([0, 0, 1, 2, 2, 2], ("bee", "cat", "dog")))
     assert note == "5 of its 6 images are of 2 classes that the ID training set lacks: bee (2), dog (3)"
     assert told(labelled([0, 1], split="train"), labelled([0, 1, 2, 2])) == (
-        "2 of its 4 images are of 1 classes that the ID training set lacks: 2 (2)",
+        "2 of its 4 images are of 1 class that the ID training set lacks: 2 (2)",
     )
     (note,) = told(train, labelled(range(30), tuple(f"c{n:02}" for n in range(30))))
     assert note.endswith("c08 (1), c09 (1), ...")

@@ -11,7 +11,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from benchmark.records import fitting, records, score_files
+from benchmark.records import fitting, provenance, records, score_files
 from benchmark.records.names import folder_name, safe_name, scores_path
 
 SET = {"name": "birds", "title": "Birds", "split": "test", "n": 4, "of": 4, "notes": []}
@@ -207,3 +207,20 @@ def test_seeds_of_a_trained_encoder_stand_beside_each_other_and_older_records_te
     older = record(provenance={"date": "2026-10-01", "encoder": {"kind": "net"}, "data": {"id": "i", "ood": "o"}})
     found = [trained(0), trained(1), older]
     assert fitting.split(found, {}) == (found, [])
+
+
+def test_a_command_and_a_packed_reason_keep_no_folder_of_the_machine(folder):
+    words = ["run_all.py", "--data", "/home/me/data", "--results=/tmp/r", "--ood", "/my photos/cats", "../x", "a=b"]
+    told = "run_all.py --data .../data --results=.../r --ood .../cats ../x a=b"
+    assert provenance.portable(words) == told
+    for text, kept in {
+        "fit knn: /tmp/x/y.npy: no space": "fit knn: .../y.npy: no space",
+        "no images/s of b/images: see https://a.b/c/d": "no images/s of b/images: see https://a.b/c/d",
+        "(/data/a) and '/data/b'": "(.../a) and '.../b'",
+    }.items():
+        assert provenance.without_folders(text) == kept
+    write(folder, {**record(), "status": "failed", "reason": "fit knn: /tmp/x/y.npy: no space"})
+    (folder / "packed").mkdir()
+    records.pack(folder, folder / "packed" / records.PACKED)
+    (found,), left_out = records.load(folder / "packed")
+    assert (found["reason"], left_out) == ("fit knn: .../y.npy: no space", [])
