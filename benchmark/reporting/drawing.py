@@ -76,7 +76,7 @@ def comparing(rows: Ranking, compared: Significance | None, both: Pairs) -> Iter
     from benchmark.reporting import comparisons
 
     source = keys.source("benchmark.reporting.comparisons")
-    if compared is not None:
+    if compared is not None and len(compared.means) > 1:  # of two, one may be the other with its sign changed
         means = [(_label(rows.view)[row], 100 * mean) for row, mean in compared.means.items()]
         place = {row: at for at, row in enumerate(compared.means)}
         groups = [(place[group[0]], place[group[-1]]) for group in compared.groups()]

@@ -97,6 +97,12 @@ def test_pdf_beside_png_where_it_is_asked_for(draw, drawn, tmp_path):
     assert [name for name, *_ in drawn] == ["critical_difference.png", "critical_difference.pdf"]  # the PNG is there
 
 
+def test_one_row_and_itself_with_the_other_sign_are_no_comparison_to_draw(draw, drawn):
+    draw(Significance({"knn": 0.9}, (), mirrored={"msp": "knn"}))
+    draw(Significance({}, ()))
+    assert drawn == []
+
+
 def test_titles_that_stand_twice_are_told_apart():
     assert drawing._distinct({"a": "Photos", "b": "Photos", "c": "Birds"}) == {
         "a": "Photos (a)",
