@@ -1,6 +1,7 @@
 """From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
 
 import os
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -224,8 +225,9 @@ class _Planner:
 
     def _portable(self, words: str) -> str:
         """Without the folders of this machine: what is told also stands in tables that are committed."""
-        options = self.options
-        return words.replace(f"{options.data}", "DATA").replace(f"{options.weights}", "WEIGHTS")
+        for path, name in ((self.options.data, "DATA"), (self.options.weights, "WEIGHTS")):
+            words = re.sub(rf"(?<![\w./-]){re.escape(str(path))}(?![\w.-])", name, words)
+        return words
 
     def _ood(self) -> list[OODSet]:
         """The suite's OOD sets, and those that --ood names beside them."""
