@@ -63,7 +63,7 @@ def _name(text: str) -> str:
 
 def _folder(text: str) -> Path:
     """A folder that is there, or could be made."""
-    path = Path(_name(text)).expanduser()
+    path = Path(_name(text)).expanduser().absolute()  # so that no word of a message can be taken for it
     for each in (path, *path.parents):
         if os.path.lexists(each):
             if not each.is_dir():

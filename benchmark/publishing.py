@@ -39,7 +39,10 @@ _TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def redraw(folder: Path) -> None:
-    """Tables and findings of a committed folder, and the figures that need no scores."""
+    """Tables and findings of a committed folder, its figures that compare rows, and what else it has of figures.
+
+    Of scores there are the quantiles in newer records: figures from older ones stay as they were drawn.
+    """
     found = list(records.read_all(folder))
     shown = view(found)
     compared = significance.of_folder(folder, found, shown)
@@ -50,7 +53,8 @@ def redraw(folder: Path) -> None:
     write_atomically(folder / "findings.md", findings(found, shown, compared, both))
     if compared is not None:
         write_atomically(folder / significance.TESTS, compared.csv())
-    for figure in drawing.comparing(Ranking(found, shown), compared, both):
+    kept = [figure for figure in drawing.measured(folder, found, shown) if (folder / f"{figure.path}.png").is_file()]
+    for figure in (*kept, *drawing.comparing(Ranking(found, shown), compared, both)):
         path = folder / f"{figure.path}.png"
         path.parent.mkdir(exist_ok=True)
         figure.draw(path)

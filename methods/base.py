@@ -250,7 +250,8 @@ class Method(ABC):
     them is enough.
     `score_only`: fields that a fit does not depend on. `inert`: fields that change no score (speed, memory).
     `fitted`: attributes that hold what `fit` learned (tensors, ints, floats): what `state` saves.
-    `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything.
+    `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything. `calibrates`: whether
+    `fit` takes `train.validation` where that is there. `remark`: what tables say beside every row of the method.
     `trains`: whether `fit` trains a network: it then takes `precision` ("32", "tf32" or "bf16") as well.
     A training's mean loss of each epoch is kept as `losses`, in `state` too: its curve is drawn.
     """
@@ -265,6 +266,8 @@ class Method(ABC):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     random_fit: ClassVar[bool] = False
     trains: ClassVar[bool] = False
+    calibrates: ClassVar[bool] = False
+    remark: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
         """No fit sees training features that are not finite, or none at all; no score those of another device."""

@@ -38,6 +38,7 @@ class NNGuide(Method):
     fitted: ClassVar[tuple[str, ...]] = ("bank",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"openood": {"k": 100}}
     random_fit: ClassVar[bool] = True
+    remark: ClassVar[str] = "its bank is drawn: another draw of 50 images moves an AUROC by .7, so take several seeds"
 
     k: Count = 10
     share: Share = 0.01

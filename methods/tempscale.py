@@ -27,6 +27,7 @@ class TempScale(Method):
     paper = "Guo et al., On Calibration of Modern Neural Networks, ICML 2017, https://arxiv.org/abs/1706.04599"
     reads = ("logits", "labels")
     fitted = ("temperature",)
+    calibrates = True
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         from scipy.optimize import minimize_scalar

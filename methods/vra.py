@@ -31,6 +31,7 @@ class VRA(Method):
     reads: ClassVar[tuple[str, ...]] = ("embedding", "head")
     score_only: ClassVar[tuple[str, ...]] = ("below",)
     fitted: ClassVar[tuple[str, ...]] = ("low", "high")
+    calibrates: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "openood": {"per_channel": False, "below": "clip"},
         "pytorch-ood": {"lower": 1.0, "upper": 99.0, "below": "clip"},

@@ -25,7 +25,7 @@ class WeiPer(Method):
     the mean over copies of max softmax. KL(v): between the histogram of an image's entries of v, smoothed by a box of
     `smooth_z` or `smooth_f` bins, and the mean histogram of the training images. `bins` between the smallest and
     the largest of all training entries; entries outside are in no bin, but in the divisor. The seven values were
-    searched by the authors on OOD validation sets: say so beside the row. Presets: for other ID sets.
+    searched by the authors on OOD validation sets. Presets: for other ID sets.
     """
 
     title: ClassVar[str] = "WeiPer+KLD"
@@ -42,6 +42,7 @@ class WeiPer(Method):
         "imagenet_vit": {"delta": 2.0, "bins": 80, "smooth_z": 40},
     }
     random_fit: ClassVar[bool] = True
+    remark: ClassVar[str] = "its seven hyper-parameters were searched by its authors on OOD validation sets"
 
     delta: NotNegative = 1.8
     copies: Count = 100

@@ -1,10 +1,13 @@
 """Arguments that cannot be: one line, status 2, before anything is loaded."""
 
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import run_all
+from benchmark.planning import plan
 
 
 @pytest.mark.parametrize(
@@ -61,3 +64,12 @@ def test_a_folder_from_the_environment_is_held_to_the_same(tmp_path, monkeypatch
         run_all.main(["--plan"])
     assert end.value.code == 2
     assert "file is no folder" in capsys.readouterr().err
+
+
+def test_folders_are_absolute_and_no_word_of_a_message_is_taken_for_one():
+    """`--weights w` made "no netWEIGHTSork" of "no network"."""
+    given = run_all.parser().parse_args(["--weights", "w", "--data", "data"])
+    assert (given.weights, given.data) == (Path.cwd() / "w", Path.cwd() / "data")
+    planner = SimpleNamespace(options=SimpleNamespace(data=Path("/d"), weights=Path("/w")))
+    told = plan._Planner._portable(planner, "no word in /w: put /w/a there, or /d/w/b, not /data/w or /w.old")
+    assert told == "no word in WEIGHTS: put WEIGHTS/a there, or DATA/w/b, not /data/w or /w.old"

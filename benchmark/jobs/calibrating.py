@@ -11,7 +11,7 @@ from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.base import Job
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
-from benchmark.records import provenance, records, thresholds
+from benchmark.records import names, provenance, records, thresholds
 from benchmark.store import keys
 from benchmark.store.entries import Store
 
@@ -50,7 +50,7 @@ class Calibrate(Job):
 
     @property
     def path(self) -> Path:
-        return records.thresholds_path(self.folder, self.about["row"], self.about["seed"])
+        return names.thresholds_path(self.folder, self.about["row"], self.about["seed"])
 
     def done(self, store: Store) -> bool:
         return records.done(self.path, self.key) is not None

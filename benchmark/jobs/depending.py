@@ -1,9 +1,15 @@
-"""What a record depends on, in words that outlive an edit of the source: networks, training, settings."""
+"""What a record depends on, in words that outlive an edit of the source, and where a network in a file was made."""
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from benchmark.jobs.inputs import EncoderUse
 from benchmark.store import keys
+from methods.device import tensors
+
+_MACHINE = ("cpu", "threads", "commit", "versions")  # of a header: what a training here keeps as well
 
 
 def of_encoder(use: EncoderUse) -> dict[str, Any]:
@@ -18,3 +24,17 @@ def of_encoder(use: EncoderUse) -> dict[str, Any]:
     if use.base is not None:
         about["base"] = of_encoder(use.base)
     return about
+
+
+def made(use: EncoderUse) -> dict[str, Any] | None:
+    """Where and with what the file that an encoder comes from was trained, as its header says; None where none does."""
+    file = use.weights or use.start
+    if isinstance(file, Path):
+        said = tensors.header(file).get("machine", "null")
+        try:
+            machine = json.loads(said) if len(said) < 10_000 else None
+        except (ValueError, RecursionError):
+            return None
+        return {name: machine[name] for name in _MACHINE if name in machine} if isinstance(machine, Mapping) else None
+    below = file or use.base
+    return None if below is None else made(below)

@@ -157,9 +157,8 @@ class Encode(Job):
         if self.images.images.features is not None:
             reader = worker.open(self.use)
             assert isinstance(reader, FeatureReader)  # planning lets no other read them
-            for features in self.images.images.features.blocks(self.images.rows[position:]):
-                given = fetch(reader.given(features))
-                yield len(next(iter(features.values()))), given
+            for arrays in self.images.images.features.blocks(self.images.rows[position:]):
+                yield len(next(iter(arrays.values()))), fetch(reader.given(arrays))
             return
         rows, size = self.images.rows[position:], worker.batch_size_of(self.use)
         for batch in batches(self.images.images, rows, size, keep=True, shrink=self.use.shrink):

@@ -15,7 +15,7 @@ from benchmark.jobs.encoding import TrainEncoder, load_features
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
-from benchmark.records import records
+from benchmark.records import names
 from benchmark.store import files, keys
 from benchmark.store.entries import Store
 
@@ -58,7 +58,7 @@ class Illustrate(Job):
 
     @property
     def _marker(self) -> Path:
-        return self.folder / "figures" / "drawn" / f"{records.safe_name(self.name)}.json"
+        return self.folder / "figures" / "drawn" / f"{names.safe_name(self.name)}.json"
 
     @property
     def _endings(self) -> tuple[str, ...]:
@@ -85,10 +85,10 @@ class Illustrate(Job):
             if name.endswith("losses") and len(losses) > 1:
                 stage = name.removesuffix("losses").rstrip("_")  # of trainings one after another; "": the last
                 heading = f"{self.heading}: {stage}" if stage else self.heading
-                path = f"figures/losses/{records.safe_name(self.name)}{f'.{stage}' if stage else ''}"
+                path = f"figures/losses/{names.safe_name(self.name)}{f'.{stage}' if stage else ''}"
                 yield path, partial(loss_curve, heading, losses.tolist())
         for title, images in self._pictures(worker).items():
-            path = f"figures/pictures/{records.safe_name(self.name)}.{records.safe_name(title)}"
+            path = f"figures/pictures/{names.safe_name(self.name)}.{names.safe_name(title)}"
             heading, note = f"{self.heading}: {title}", _NOTES.get(title, "")
             yield path, partial(image_grid, heading, images.cpu().numpy(), note=note)
 

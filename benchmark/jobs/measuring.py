@@ -15,7 +15,7 @@ from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.base import Job
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
-from benchmark.records import provenance, records, score_files, thresholds
+from benchmark.records import names, provenance, records, score_files, thresholds
 from benchmark.store import keys
 from benchmark.store.entries import Store
 
@@ -56,7 +56,7 @@ class Measure(Job):
 
     @property
     def path(self) -> Path:
-        return records.path_of(self.folder, self.about["row"], self.about["ood"]["name"], self.about["seed"])
+        return names.path_of(self.folder, self.about["row"], self.about["ood"]["name"], self.about["seed"])
 
     def done(self, store: Store) -> bool:
         """Whether the record is there; where its scores are not, they are not in the store either."""
@@ -70,7 +70,7 @@ class Measure(Job):
         ordered = self.id.ordered(worker.store), np.sort(ood_scores)
         seed, row = self.about["seed"], self.about["row"]
         saved = {
-            side: score_files.save(records.scores_path(self.folder, row, self.about[side]["name"], seed), values)
+            side: score_files.save(names.scores_path(self.folder, row, self.about[side]["name"], seed), values)
             for side, values in (("id", id_scores), ("ood", ood_scores))
         }
         method = methods.create(self.id.method, **self.id.settings)
@@ -101,7 +101,10 @@ class Measure(Job):
             scores=saved,
             depends=self.depends,
             transform=self.id.images[0].use.transform,
-            training={"encoder": made["encode"]["training"], "fit": made["fit"] and made["fit"]["training"]},
+            training={
+                "encoder": made["encode"]["training"] or depending.made(self.id.images[-1].use),
+                "fit": made["fit"] and made["fit"]["training"],
+            },
             provenance=provenance.provenance(
                 device=worker.device,
                 batch_size=worker.batch_size_of(self.id.images[0].use),

@@ -15,7 +15,7 @@ from benchmark.jobs.encoding import TrainEncoder, load_features
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
 from benchmark.jobs.scoring import Score, block_rows
 from benchmark.jobs.worker import Worker
-from benchmark.records import records, throughput
+from benchmark.records import names, provenance, records, throughput
 from benchmark.store import keys
 from benchmark.store.entries import Store
 from datasets.loading import batches
@@ -59,7 +59,7 @@ class MeasureSpeed(Job):
 
     @property
     def path(self) -> Path:
-        return records.speed_path(self.folder, self.row)
+        return names.speed_path(self.folder, self.row)
 
     def done(self, store: Store) -> bool:
         return records.done(self.path, self.key) is not None
@@ -97,7 +97,7 @@ class MeasureSpeed(Job):
                 "device": throughput.describe_device(worker.device),
                 "overlap": on_gpu,  # of decoding with the rest, in end_to_end
                 "speeds": {name: asdict(speed) for name, speed in speeds.items()},
-                "provenance": records.provenance(device=worker.device),
+                "provenance": provenance.provenance(device=worker.device),
             },
         )
 

@@ -1,6 +1,6 @@
 """Images that a row errs on, each with its score and the ID training images nearest to it: figures of a paper."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import normalize
 
 from benchmark.canvas import MARGIN, SMALL, TINY, Box, add, canvas, height, wrap
-from benchmark.jobs.encoding import encodes, load_features
+from benchmark.jobs.encoding import Encode, encodes, load_features
 from benchmark.jobs.inputs import Selection
 from benchmark.jobs.scoring import Score
 from benchmark.metrics import threshold_at_tpr
@@ -63,20 +63,29 @@ def gallery(view: Gallery, options: Options) -> Callable[[Path], None]:
     accepted = next(iter(measures.values())).id
     if accepted.fit is None:
         raise NotMeasured(f"{view.row} is fitted on no images that could be near")
+    fitted = encodes(accepted.images[-1].use, accepted.fit.train[-1].images)
+    kept = {name: job for name, job in jobs.items() if _there(job.images, store)}
+    if not kept or not _there(fitted, store):
+        anew = f"{command}, with an empty --cache and --results, and then this with the same"
+        raise NotMeasured(f"the features that its scores came from are no longer in {options.cache}: {anew}")
     threshold = threshold_at_tpr(store.arrays("score", accepted.key)["scores"])
     train = accepted.fit.train[-1].images
-    bank = neighbours(_vectors(load_features(encodes(accepted.images[-1].use, train), store, ("layers", "embedding"))))
-    found = {name: _errors(job, store, view.show == "id", threshold, bank, train) for name, job in jobs.items()}
+    bank = neighbours(_vectors(load_features(fitted, store, ("layers", "embedding"))))
+    found = {name: _errors(job, store, view.show == "id", threshold, bank, train) for name, job in kept.items()}
     shown = sorted((one for of_set in found.values() for one in of_set), key=lambda one: one.score)
     if view.show == "id":
         shown.reverse()
     if not shown:
         raise NotMeasured(f"{view.row} errs on none of the images at its threshold, {threshold:.4g}")
     heading = f"{view.title}\n{row.about['title']} on {row.about['encoder_title']}"
-    return partial(_draw, heading, shown[: 2 * SHOWN], _note(view, found, threshold))
+    return partial(_draw, heading, shown[: 2 * SHOWN], _note(view, found, set(jobs) - set(kept), threshold))
 
 
-def _note(view: Gallery, found: Mapping[str, Sequence[Shown]], threshold: float) -> str:
+def _there(passes: Iterable[Encode], store: Store) -> bool:
+    return all(job.done(store) for job in passes)
+
+
+def _note(view: Gallery, found: Mapping[str, Sequence[Shown]], gone: set[str], threshold: float) -> str:
     """What the pictures are, and which sets have none."""
     side = "above" if view.show == "id" else "at or below"
     lines = [
@@ -87,7 +96,8 @@ def _note(view: Gallery, found: Mapping[str, Sequence[Shown]], threshold: float)
         titles = {name: catalogue.get(name).title for name in view.show}
         for what, names in (
             ("No such image in", [name for name in view.show if name in found and not found[name]]),
-            ("Not measured", [name for name in view.show if name not in found]),
+            ("Features no longer in the cache", [name for name in view.show if name in gone]),
+            ("Not measured", [name for name in view.show if name not in {*found, *gone}]),
         ):
             lines += [f"{what}: {', '.join(titles[name] for name in names)}."] if names else []
     return " ".join(lines)

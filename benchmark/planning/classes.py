@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.jobs.inputs import catalogued
+from benchmark.jobs.inputs import Selection, catalogued
 from datasets import catalogue
 from datasets.sources import ImageSet
 from methods.encoders.base import HeadClasses
@@ -92,6 +92,25 @@ def places_or_none(images: ImageSet, order: Order) -> Places:
         return places(images, order)
     except Differ:
         return (-1,) * len(images.classes)
+
+
+def differing(train: Selection, test: Selection) -> tuple[str, ...]:
+    """What is told of an ID test set: labels that are not those of the training set, and classes that it lacks."""
+    known, counts = np.unique(train.labels), np.bincount(test.labels[test.labels >= 0])
+    if not len(counts) or (known < 0).all():
+        return ()
+    order = together(train.images, test.images)
+    try:
+        found = places(test.images, order) or range(len(order.names))
+    except Differ as error:
+        return (f"its labels cannot be matched to those of the ID training set, so there is no ID accuracy: {error}",)
+    more = {order.names[found[label]]: int(counts[label]) for label in counts.nonzero()[0] if found[label] not in known}
+    if not more:
+        return ()
+    named = [f"{name} ({count:,})" for name, count in list(more.items())[:_SHOWN]] + ["..."] * (len(more) > _SHOWN)
+    kinds = f"{len(more)} class{'es' if len(more) > 1 else ''}"
+    of = f"{sum(more.values()):,} of its {len(test.rows):,} images are of {kinds}"
+    return (f"{of} that the ID training set lacks: {', '.join(named)}",)
 
 
 def together(train: ImageSet, test: ImageSet) -> Order:

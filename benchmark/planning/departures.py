@@ -29,11 +29,17 @@ _IDENTITY = {"measure", "network", "layers", "lr_sign", "complexity", "variant",
 _IDENTITY |= {"architecture", "model", "resolution", "checkpoint", "shipped", "base", "pooling", "latents", "augment"}
 _IDENTITY |= {"outliers", "distil", "club", "loss", "backbone", "guidance"}
 
+_CALIBRATED = {
+    True: "calibration images, which are kept out of every fit",
+    False: "training images, as none are kept out to calibrate on",
+}
 
-def of_method(name: str, preset: str | None, method: Method) -> list[str]:
+
+def of_method(name: str, preset: str | None, method: Method, *, calibrated: bool) -> list[str]:
     """A method's settings that are not its published ones (the defaults, or the preset's), in training and scoring.
 
-    Of a method whose defaults are not published: what a training has in the place of its defaults.
+    Of a method whose defaults are not published: what a training has in the place of its defaults. Behind them what the
+    method itself has told, and what it is calibrated on. `calibrated`: whether images are held out for that.
     """
     usual = methods.create(name, preset=preset)
     fields = [field for field in hyperparameters(method) if field not in {*method.inert, *_IDENTITY}]
@@ -42,7 +48,10 @@ def of_method(name: str, preset: str | None, method: Method) -> list[str]:
     parts = [_changed("trained with", name, method, usual, training)]
     if name in _PUBLISHED:
         parts.append(_changed("scored with", name, method, usual, scoring))
-    return _note(name, parts)
+    told = [method.remark] if method.remark else []
+    if method.calibrates:
+        told.append(f"calibrated on the ID {_CALIBRATED[calibrated]}")
+    return [*_note(name, parts), *told]
 
 
 def of_encoder(use: EncoderUse) -> list[str]:

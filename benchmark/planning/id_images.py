@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from benchmark.jobs.inputs import Selection, calibrated
+from benchmark.planning import classes
 from benchmark.planning.forms import Forms
 from benchmark.planning.options import Options
 from benchmark.planning.overlaps import Overlaps
@@ -67,6 +68,7 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
     for part in found.selections[1:]:
         if part.images is not train:
             part.images.notes = (*part.images.notes, *found.overlaps.notes(part, "training"))
+    test.notes = (*test.notes, *classes.differing(fitted, tested))
     return found
 
 

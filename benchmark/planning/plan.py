@@ -1,5 +1,6 @@
 """From a suite to jobs with keys: what would be done, as data. Nothing is encoded, fitted or scored in here."""
 
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -165,8 +166,9 @@ class _Planner:
 
     def _portable(self, words: str) -> str:
         """Without the folders of this machine: what is told also stands in tables that are committed."""
-        options = self.options
-        return words.replace(f"{options.data}", "DATA").replace(f"{options.weights}", "WEIGHTS")
+        for path, name in ((self.options.data, "DATA"), (self.options.weights, "WEIGHTS")):
+            words = re.sub(rf"(?<![\w./-]){re.escape(str(path))}(?![\w.-])", name, words)
+        return words
 
     def _row(self, spec: RowSpec, method: Method, seed: int, random: bool) -> Row:
         """The jobs of one row with one seed; `random`: whether another seed would give other scores."""
@@ -174,6 +176,9 @@ class _Planner:
         use = use if isinstance(use, str) else self.encoders.of_seed(use, seed)
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
         of_encoder = [] if isinstance(use, str) else [*departures.of_encoder(use), *([use.note] if use.note else [])]
+        of_method = departures.of_method(
+            spec.method, spec.preset, method, calibrated=self.train.calibration is not None
+        )
         about = {
             "suite": self.suite.name,
             "row": spec.label,
@@ -188,7 +193,7 @@ class _Planner:
             "precision": self._precision(use, method),
             "id": about_images(self.test),
             "train": about_images(self.train),
-            "footnotes": [*self.footnotes, *departures.of_method(spec.method, spec.preset, method), *of_encoder],
+            "footnotes": [*self.footnotes, *of_method, *of_encoder],
         }
         selected = spec.label in self._chosen
         no_head = "" if isinstance(use, str) else use.no_head

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -12,6 +13,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from benchmark.records import throughput
+
+_ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[^\s/:;,'\"()]+/)+(?=[^\s/])")
 
 
 @cache
@@ -77,4 +80,13 @@ def training(device: str) -> dict[str, Any]:
 
 def portable(words: Iterable[str]) -> str:
     """A command without the folders of this machine, of which only the last name stays: records are committed."""
-    return " ".join(f".../{PurePath(word).name}" if PurePath(word).is_absolute() else word for word in words)
+    return " ".join("".join(map(_last_name, re.split("(=)", word))) for word in words)
+
+
+def _last_name(part: str) -> str:
+    return f".../{PurePath(part).name}" if PurePath(part).is_absolute() else part
+
+
+def without_folders(text: str) -> str:
+    """Words without absolute paths, of which only the last name stays."""
+    return _ABSOLUTE.sub(".../", text)

@@ -12,13 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from benchmark.records import fitting, form
-from benchmark.records.names import path_of, safe_name, scores_path, speed_path, thresholds_path
-from benchmark.records.provenance import machine, provenance
+from benchmark.records.names import path_of, speed_path, thresholds_path
+from benchmark.records.provenance import without_folders
 from benchmark.store import files
 from benchmark.store.files import write_atomically
 from datasets.files import open_regular
-
-__all__ = ["machine", "path_of", "provenance", "safe_name", "scores_path", "speed_path", "thresholds_path"]
 
 SCHEMA = 1
 PACKED = "records.jsonl.gz"
@@ -153,7 +151,10 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def pack(folder: Path, path: Path) -> None:
-    """All records of a results folder as one compressed file, a line each: what is committed of them."""
-    lines = "".join(map(files.text, load(folder)[0]))
+    """All records of a results folder as one compressed file, a line each: what is committed, without this machine."""
+    found = load(folder)[0]
+    for record in found:
+        record |= {"reason": without_folders(record["reason"])} if "reason" in record else {}
+    lines = "".join(files.text(files.sealed(record)) for record in found)
     with files.replacing(path) as file:
         file.write(gzip.compress(lines.encode(), mtime=0))

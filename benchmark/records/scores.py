@@ -31,9 +31,10 @@ class Cell:
 
 
 def source(folder: Path, record: Record) -> str | None:
-    """Whether a `done` record has `scores` here, `quantiles`, or neither."""
-    paths = (score_files.path_of(folder, record, side) for side in score_files.SIDES)
-    return "scores" if all(path.is_file() for path in paths) else "quantiles" if record.get("quantiles") else None
+    """What there is to draw a `done` record from: its `scores`, `quantiles`, or nothing."""
+    if score_files.fit(folder, record):
+        return "scores"
+    return "quantiles" if record.get("quantiles") else None
 
 
 def read(folder: Path, record: Record) -> Cell | None:

@@ -148,7 +148,7 @@ def of_folder(folder: Path, found: Sequence[Record], view: View) -> Significance
                 }
             except (OSError, ValueError, EOFError):  # committed folders have records alone; a file may be cut short
                 continue
-    if rows or not (folder / TESTS).is_file():
+    if rows or not complete or not (folder / TESTS).is_file():
         return compare(rows, view.tests) if len(rows) > 1 else None
     return _as_tested(folder / TESTS, complete, view.tests)
 

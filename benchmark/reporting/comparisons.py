@@ -22,6 +22,7 @@ from benchmark.canvas import (
 )
 
 _BAR = 0.09  # inches: from bar to bar
+_MOST = 20  # rows that a comparison can show legibly
 _LABEL = 2.4  # inches: the widest column of labels
 
 _SIZES = ("at the size of the ID images", "native")
@@ -33,10 +34,17 @@ def critical_difference(rows: Sequence[tuple[str, float]], groups: Sequence[tupl
     """Rows on an axis of mean AUROC, the best to the right; a thick bar joins rows that do not differ significantly.
 
     rows: (title, mean AUROC in percent), best first. groups: first and last place in `rows` of each bar. After Demsar
-    2006, with AUROC in the place of ranks. ValueError for fewer than two rows.
+    2006, with AUROC in the place of ranks. Of many rows the best, which is said. ValueError for fewer than two rows.
     """
     if len(rows) < 2:
         raise ValueError("a comparison needs two rows at least")
+    axis = "mean AUROC over OOD sets (%)"
+    if len(rows) > _MOST:
+        axis += f", the best {_MOST} of {len(rows)} rows"
+        rows = rows[:_MOST]
+        beyond = [group for group in groups if group[1] >= _MOST - 1]
+        groups = [group for group in groups if group[1] < _MOST - 1]
+        groups += [(first, _MOST - 1) for first, _ in beyond[:1] if first < _MOST - 1]  # the longest that is cut
     values = [value for _, value in rows]
     reach = 0.004 * (values[0] - values[-1]) or 0.1  # of a bar beyond its rows: seen where these are as good as one
     labels = [f"{wrap(title, _LABEL - 0.4)}\u00a0\u00a0{value:.1f}" for title, value in rows]
@@ -57,7 +65,7 @@ def critical_difference(rows: Sequence[tuple[str, float]], groups: Sequence[tupl
         axes.spines["top"].set_visible(True)
         axes.xaxis.tick_top()
         axes.xaxis.set_label_position("top")
-        axes.set_xlabel("mean AUROC over OOD sets (%)", fontsize=SMALL)
+        axes.set_xlabel(axis, fontsize=SMALL)
         for side, places in sides.items():
             y, edge = bars, axes.get_xlim()[side == "right"]
             for place in places:

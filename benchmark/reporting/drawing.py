@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmark.records import records, scores
+from benchmark.records import names, scores
 from benchmark.records.frames import ALL, COUNTED, View, frame
 from benchmark.records.ranking import Ranking
 from benchmark.records.records import Record
@@ -48,7 +48,7 @@ def draw(
     drawn = {} if redraw else _read(folder / DRAWN)
     todo = [
         replace(figure, path=f"{figure.path}.{extension}")
-        for figure in (*_Results(folder, found, shown).figures(), *comparing(Ranking(found, shown), compared, both))
+        for figure in (*measured(folder, found, shown), *comparing(Ranking(found, shown), compared, both))
         for extension in (("png", "pdf") if pdf else ("png",))
     ]
     todo = [one for one in todo if drawn.get(one.path) != one.key or not (folder / one.path).is_file()]
@@ -66,12 +66,17 @@ def _read(path: Path) -> dict[str, str]:
         return {}
 
 
+def measured(folder: Path, found: list[Record], shown: View) -> Iterator[Figure]:
+    """The figures of what was measured: they need scores, or the quantiles that records hold of them, or speeds."""
+    return _Results(folder, found, shown).figures()
+
+
 def comparing(rows: Ranking, compared: Significance | None, both: Pairs) -> Iterator[Figure]:
     """The figures that compare rows: they need no scores, only what was computed from them."""
     from benchmark.reporting import comparisons
 
     source = keys.source("benchmark.reporting.comparisons")
-    if compared is not None:
+    if compared is not None and len(compared.means) > 1:  # of two, one may be the other with its sign changed
         means = [(_label(rows.view)[row], 100 * mean) for row, mean in compared.means.items()]
         place = {row: at for at, row in enumerate(compared.means)}
         groups = [(place[group[0]], place[group[-1]]) for group in compared.groups()]
@@ -114,7 +119,7 @@ class _Results:
         seen = {name: [self.rows[name], self._sources(name)] for name in self.rows}
         seen = {name: about for name, about in seen.items() if about[1]}
         for name in seen:
-            path = f"figures/histograms/{records.safe_name(name)}"
+            path = f"figures/histograms/{names.safe_name(name)}"
             yield Figure(path, self._key(seen[name]), partial(self._histograms, name))
         counted = {name for name, _, group in self.shown.ood if group in COUNTED}
         if any(name in counted for _, sources in seen.values() for name, *_ in sources):

@@ -56,7 +56,11 @@ def _best(rows: Ranking, compared: Significance | None) -> Lines:
     rest = [row for row in rows.name if row not in rows.ranked and any(of == row for of, _ in rows.lines)]
     if rest:
         sentences.append(f"Not ranked, as not measured on every OOD set: {'; '.join(rows.name[row] for row in rest)}.")
-    return items(sentences) + (picture("Critical differences", "figures/critical_difference.png") if compared else [])
+    return items(sentences) + (
+        picture("Critical differences", "figures/critical_difference.png")
+        if compared and len(compared.means) > 1
+        else []
+    )
 
 
 def _tests(rows: Ranking, compared: Significance | None, best: str) -> Iterator[str]:

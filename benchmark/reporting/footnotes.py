@@ -75,6 +75,7 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
             if name != NONE
         ),
         *_precisions(done, view),
+        *_transforms(done, view),
         *_seeds(cells, view),
         *map(_sentence, view.footnotes),
         *_of_rows(done, view),
@@ -149,6 +150,14 @@ def _precisions(done: Sequence[Record], view: View) -> list[str]:
         f"Precision {name}{f' ({_who(of, view)})' if len(rows) > 1 else ''}: {PRECISIONS.get(name, 'unknown')}."
         for name, of in rows.items()
     ]
+
+
+def _transforms(done: Sequence[Record], view: View) -> list[str]:
+    """How images were brought to the encoder's size, where rows differ in that; older records do not say it."""
+    rows: dict[str, dict[str, None]] = {}
+    for record in done:
+        rows.setdefault(record.get("transform") or "resized in float", {})[record["row"]] = None
+    return [f"Images {how}: {_who(of, view)}." for how, of in rows.items()] if len(rows) > 1 else []
 
 
 def _seeds(cells: Mapping[tuple[str, str], Sequence[Record]], view: View) -> list[str]:

@@ -14,7 +14,7 @@ from benchmark.jobs.measuring import Measure
 from benchmark.jobs.timing import MeasureSpeed
 from benchmark.jobs.worker import Worker
 from benchmark.planning.plan import Plan, Row
-from benchmark.records import records
+from benchmark.records import names, records
 from benchmark.store.files import is_full, sweep
 from benchmark.store.locks import Busy
 from methods.base import CannotRun
@@ -170,7 +170,7 @@ class Runner:
     def _write_all(self, row: Row, status: str, reason: str) -> None:
         """The record of every selected cell of a row that has no jobs; what was measured before stays."""
         for column in self.plan.columns:
-            path = records.path_of(self.plan.folder, row.spec.label, column.name, row.about["seed"])
+            path = names.path_of(self.plan.folder, row.spec.label, column.name, row.about["seed"])
             before = records.read(path)
             if column.selected and (before is None or before["status"] != "done"):
                 about = {**row.about, "ood": column.about}

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from benchmark.records import records
+from benchmark.records import provenance
 from methods.encoders.networks import cifar
 
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
@@ -110,7 +110,7 @@ def _text(cell: object) -> str:
 
 def finish(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], device: str, **result: Any) -> None:
     """Print the table, and as the last line `result` with title, table, machine, versions and date as JSON."""
-    machine = dict(records.machine())
+    machine = dict(provenance.machine())
     versions = machine.pop("versions")
     shown = table(heads, rows)
     print(f"{title}\n\n{shown}\n")

@@ -1,6 +1,8 @@
 """Views of papers: that they select what exists, and what they show of it."""
 
 import csv
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from benchmark.planning import changing, suite
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import UsageError
 from benchmark.records import records, reference
+from benchmark.records.names import path_of, scores_path
 from datasets import catalogue
 
 PUBLISHED = {  # as printed in Table 3, CIFAR-10
@@ -72,10 +75,10 @@ def write(options, suite_name, row, ood, auroc, *, seed=0, title=None, stands_in
         intervals={"auroc": [auroc - 0.02, auroc + 0.02], "fpr95": [1 - auroc - 0.02, 1 - auroc + 0.02]},
         provenance={},
     )
-    records.write(records.path_of(folder, row, ood, seed), record)
+    records.write(path_of(folder, row, ood, seed), record)
     if scores:
         for number, (name, n) in enumerate((("cifar10", 40), (ood, 30))):
-            path = records.scores_path(folder, row, name, seed)
+            path = scores_path(folder, row, name, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, np.random.default_rng(len(name)).normal(number, 1, n))
 
@@ -320,7 +323,7 @@ def drawn(monkeypatch):
 def test_densities_name_the_encoder_that_they_show_and_can_come_from_quantiles(options, drawn):
     for row in ("dlsr-mfsim-first@imagenet", "dlsr-mfsim@imagenet"):
         write(options, "cifar10", row, "textures", 0.9, scores=False)
-        path = records.path_of(results_folder("cifar10", options), row, "textures", 0)
+        path = path_of(results_folder("cifar10", options), row, "textures", 0)
         kept = {"id": list(np.linspace(0, 1, 200)), "ood": list(np.linspace(1, 2, 200))}
         records.write(path, {**records.read(path), "quantiles": kept})
     assert "wrote" in views.show("figure3", options)
@@ -366,7 +369,7 @@ def test_a_gallery_has_the_images_that_a_row_errs_on(trial, monkeypatch, capsys,
         assert run_all.main([*arguments, "--paper", name]) == 0
         path = trial.results / "papers+limit=30+limit-train=60" / f"{name}.png"
         assert min(Image.open(path).size) > 200
-    ids = np.load(records.scores_path(trial.results / "mini+limit=30+limit-train=60", "sim@net", "digits", 0))
+    ids = np.load(scores_path(trial.results / "mini+limit=30+limit-train=60", "sim@net", "digits", 0))
     flagged, accepted = drawn[-4], drawn[-2]  # each as PNG and PDF
 
     def scores_in(figure):
@@ -377,6 +380,19 @@ def test_a_gallery_has_the_images_that_a_row_errs_on(trial, monkeypatch, capsys,
     assert scores_in(accepted)
     assert all(score <= threshold + 1e-3 for score in scores_in(accepted))
     assert "Not measured: SVHN." in " ".join(" ".join(text.get_text() for text in accepted.texts).split())
+
+    for passed in (trial.results / ".cache" / "encode").glob("*/*"):
+        if json.loads((passed / "done.json").read_text())["meta"]["title"] == "encode halves with net":
+            shutil.rmtree(passed)
+    capsys.readouterr()
+    assert run_all.main([*arguments, "--paper", "figure2"]) == 0
+    said = " ".join(" ".join(text.get_text() for text in drawn[-1].texts).split())
+    assert "Features no longer in the cache: Halves." in said
+    shutil.rmtree(trial.results / ".cache" / "encode")
+    for name in ("figure1", "figure2"):
+        assert run_all.main([*arguments, "--paper", name]) == 0
+        assert "no longer in" in (said := capsys.readouterr().out.splitlines()[-1])
+        assert "run_all.py --id mini --methods sim@net, with an empty --cache" in said
 
 
 def test_lacking_names_sets_and_weights(tmp_path):

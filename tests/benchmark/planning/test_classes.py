@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmark.jobs.inputs import Selection
 from benchmark.planning import classes
 from benchmark.planning.classes import Differ, Order
 from datasets import catalogue
@@ -121,6 +122,30 @@ def test_what_only_test_images_have_comes_behind_the_training_classes():
     order = classes.together(train, test)
     assert order == Order(("b", "c", "a"), True)
     assert classes.places(test, order) == (2, 0)
+
+
+def told(train, test):
+    return classes.differing(Selection(train), Selection(test))
+
+
+def test_test_classes_that_train_lacks_are_named_and_counted():
+    train = labelled([0, 2, 2], ("ant", "bee", "cat"), "train")  # has no image of a bee
+    assert told(train, labelled([0, 1], ("ant", "cat"))) == ()
+    (note,) = told(train, labelled([0, 0, 1, 2, 2, 2], ("bee", "cat", "dog")))
+    assert note == "5 of its 6 images are of 2 classes that the ID training set lacks: bee (2), dog (3)"
+    assert told(labelled([0, 1], split="train"), labelled([0, 1, 2, 2])) == (
+        "2 of its 4 images are of 1 class that the ID training set lacks: 2 (2)",
+    )
+    (note,) = told(train, labelled(range(30), tuple(f"c{n:02}" for n in range(30))))
+    assert note.endswith("c08 (1), c09 (1), ...")
+
+
+def test_labels_that_cannot_be_matched_are_told():
+    (note,) = told(labelled([0, 1], ("ant", "bee"), "train"), labelled([1, 2]))
+    assert note.startswith("its labels cannot be matched to those of the ID training set, so there is no ID accuracy: ")
+    assert note.endswith("are the numbers 1 to 2, not 0 to 1")
+    for train, test in (([0, 1], [-1, -1]), ([-1, -1], [0, 1])):
+        assert told(labelled(train, ("ant", "bee"), "train"), labelled(test)) == ()
 
 
 # Through a run: the numbers that came out wrong.

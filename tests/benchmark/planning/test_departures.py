@@ -1,5 +1,7 @@
 """The note on a training or a scoring that is not the published one."""
 
+import inspect
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -11,7 +13,7 @@ from methods import base
 
 
 def note(name, preset=None, **settings):
-    return departures.of_method(name, preset, methods.create(name, preset=preset, **settings))
+    return departures.of_method(name, preset, methods.create(name, preset=preset, **settings), calibrated=True)
 
 
 def test_a_method_as_published_has_no_note():
@@ -55,8 +57,39 @@ def test_what_is_not_published_is_not_called_so(monkeypatch):
             return x.index
 
     monkeypatch.setitem(base._METHODS, "mine", Mine)
-    assert departures.of_method("mine", None, Mine()) == []
-    assert departures.of_method("mine", None, Mine(epochs=1)) == ["trained with epochs 1 (3); in brackets the defaults"]
+    assert departures.of_method("mine", None, Mine(), calibrated=False) == []
+    told = departures.of_method("mine", None, Mine(epochs=1), calibrated=False)
+    assert told == ["trained with epochs 1 (3); in brackets the defaults"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("weiper", "seven hyper-parameters were searched by its authors on OOD validation sets"),
+        ("nnguide", "another draw of 50 images moves an AUROC by .7, so take several seeds"),
+        ("cfood", "another draw moves an AUROC by 2.4, so take several seeds"),
+    ],
+)
+def test_what_a_method_has_to_say_stands_beside_its_rows(name, words):
+    (told,) = note(name)
+    assert words in told
+
+
+@pytest.mark.parametrize("name", ["tempscale", "vra"])
+def test_what_a_row_is_calibrated_on_is_told(name):
+    """That it is so: in the tests of these methods, with `validation` and without."""
+    assert note(name) == ["calibrated on the ID calibration images, which are kept out of every fit"]
+    without = departures.of_method(name, None, methods.create(name), calibrated=False)
+    assert without == ["calibrated on the ID training images, as none are kept out to calibrate on"]
+
+
+def test_every_method_that_takes_calibration_images_says_so():
+    taking = {
+        name
+        for name in methods.names()
+        if "train.validation" in inspect.getsource(sys.modules[type(methods.create(name)).__module__])
+    }
+    assert {name for name in taking if methods.create(name).calibrates} == taking - {"ddpm"}  # holds out by itself
 
 
 def test_an_encoder_that_is_read_from_a_file_has_no_note():

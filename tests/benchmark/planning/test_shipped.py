@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
-from benchmark.jobs.inputs import WITHOUT, Selection, calibrated
+from benchmark.jobs import depending
+from benchmark.jobs.inputs import WITHOUT, EncoderUse, Selection, calibrated
 from benchmark.planning import suite
 from benchmark.store.keys import file_digest
 from datasets.loading import in_memory
@@ -42,6 +44,19 @@ def test_its_header_says_what_the_suite_says(header):
     assert json.loads(header["mean"]) == pytest.approx(mean, abs=1e-6)
     assert json.loads(header["std"]) == pytest.approx(std, abs=1e-6)
     assert header["command"] == "OMP_NUM_THREADS=1 python -m benchmark.shipping digits resnet8"
+
+
+def test_where_it_was_trained_is_in_records_of_it(header, tmp_path):
+    machine = json.loads(header["machine"])
+    net = EncoderUse("net", SPEC.kind, SPEC.settings, title="Net", weights=FILE)
+    assert depending.made(net) == machine
+    assert {"cpu", "threads", "versions"} <= set(machine)
+    above = EncoderUse("probe", "probe", {}, title="Probe", base=net)
+    assert depending.made(above) == machine
+    for said in ("{", "[1]", "[" * 9000, json.dumps({"path": "/home/me"})):
+        file = tmp_path / "other.safetensors"
+        save_file({"a": torch.zeros(1)}, file, {"machine": said})
+        assert not depending.made(EncoderUse("net", SPEC.kind, SPEC.settings, title="Net", weights=file))
 
 
 def test_it_is_as_accurate_as_it_says(header):

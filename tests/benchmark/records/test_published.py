@@ -1,5 +1,7 @@
 """What is committed: every record carries its checksum, and has the form that tables read."""
 
+import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,13 @@ def test_every_committed_record_fits_its_checksum(path):
 
 def test_there_are_committed_records():
     assert PUBLISHED
+
+
+def test_nothing_that_is_committed_knows_the_folders_of_a_machine():
+    known = re.compile(r"(?<![\w.:/~-])/(?:home|root|work|tmp|mnt|data|scratch|Users|private|srv|media)/[\w.-]+")
+    results = PUBLISHED[0].parents[3]
+    for path in results.rglob("*.*"):
+        if path.suffix in (".md", ".csv", ".tex", ".gz"):
+            content = path.read_bytes()
+            text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode()
+            assert known.findall(text) == [], path

@@ -11,8 +11,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from benchmark.records import fitting, records, score_files
-from benchmark.records.names import folder_name, safe_name
+from benchmark.records import fitting, provenance, records, score_files
+from benchmark.records.names import folder_name, safe_name, scores_path
 
 SET = {"name": "birds", "title": "Birds", "split": "test", "n": 4, "of": 4, "notes": []}
 NUMBERS = dict.fromkeys(("auroc", "fpr95", "fpr95_ood", "aupr_ood", "aupr_id"), 0.5)
@@ -138,7 +138,7 @@ def test_a_suites_name_leads_nowhere_else():
 
 def test_scores_are_held_against_their_record(folder):
     scores = np.array([0.1, 0.2, 0.3, 0.4])
-    paths = {side: records.scores_path(folder, "knn@net", name, 0) for side, name in (("id", "dogs"), ("ood", "birds"))}
+    paths = {side: scores_path(folder, "knn@net", name, 0) for side, name in (("id", "dogs"), ("ood", "birds"))}
     hashes = {side: score_files.save(path, scores) for side, path in paths.items()}
     about = record(scores=hashes)
     np.testing.assert_array_equal(score_files.read(folder, about, "ood"), scores)
@@ -153,7 +153,7 @@ def test_scores_are_held_against_their_record(folder):
 
 @pytest.mark.parametrize("values", [np.zeros(3), np.zeros((4, 1)), np.array([1, 2, 3, np.nan]), np.zeros(4, dtype=int)])
 def test_other_shapes_and_kinds_are_no_scores(folder, values):
-    path = records.scores_path(folder, "knn@net", "birds", 0)
+    path = scores_path(folder, "knn@net", "birds", 0)
     path.parent.mkdir(parents=True)
     np.save(path, values)
     with pytest.raises(ValueError, match=r"birds\.seed0\.npy"):
@@ -161,7 +161,7 @@ def test_other_shapes_and_kinds_are_no_scores(folder, values):
 
 
 def test_pickled_and_structured_scores_are_not_loaded(folder):
-    path = records.scores_path(folder, "knn@net", "birds", 0)
+    path = scores_path(folder, "knn@net", "birds", 0)
     path.parent.mkdir(parents=True)
     for values in (np.array([{}] * 4, dtype=object), np.zeros(4, dtype=[("a", "f8")])):
         np.save(path, values, allow_pickle=True)
@@ -214,3 +214,20 @@ def test_seeds_of_a_trained_encoder_stand_beside_each_other_and_older_records_te
     older = record(provenance={"date": "2026-10-01", "encoder": {"kind": "net"}, "data": {"id": "i", "ood": "o"}})
     found = [trained(0), trained(1), older]
     assert fitting.split(found, {}) == (found, [])
+
+
+def test_a_command_and_a_packed_reason_keep_no_folder_of_the_machine(folder):
+    words = ["run_all.py", "--data", "/home/me/data", "--results=/tmp/r", "--ood", "/my photos/cats", "../x", "a=b"]
+    told = "run_all.py --data .../data --results=.../r --ood .../cats ../x a=b"
+    assert provenance.portable(words) == told
+    for text, kept in {
+        "fit knn: /tmp/x/y.npy: no space": "fit knn: .../y.npy: no space",
+        "no images/s of b/images: see https://a.b/c/d": "no images/s of b/images: see https://a.b/c/d",
+        "(/data/a) and '/data/b'": "(.../a) and '.../b'",
+    }.items():
+        assert provenance.without_folders(text) == kept
+    write(folder, {**record(), "status": "failed", "reason": "fit knn: /tmp/x/y.npy: no space"})
+    (folder / "packed").mkdir()
+    records.pack(folder, folder / "packed" / records.PACKED)
+    (found,), left_out = records.load(folder / "packed")
+    assert (found["reason"], left_out) == ("fit knn: .../y.npy: no space", [])

@@ -2,6 +2,7 @@ import pytest
 
 from benchmark.records import records, resolutions
 from benchmark.records.frames import View
+from benchmark.records.names import speed_path
 
 SETS = (("birds", "Birds", "far"), ("dolls", "Dolls", "near"), ("blurred", "Blurred", "control"))
 VIEW = View("toy", "Toy", "Toys", [("knn", "kNN", "net"), ("msp", "MSP", "net"), ("random", "Random", "net")], SETS)
@@ -74,7 +75,7 @@ def test_the_folder_beside(tmp_path, here, beside):
         record = {"schema": records.SCHEMA, "kind": "speed", "row": "knn", "status": "done", "key": "", "of": name}
         timed = {"images_per_second": 1.0, "batch": 1, "repeats": 5}
         record |= {"device": "cpu", "speeds": {"end_to_end": timed}}
-        records.write(records.speed_path(tmp_path / name, "knn"), record)
+        records.write(speed_path(tmp_path / name, "knn"), record)
     (tmp_path / "README.md").touch()
     assert [record["of"] for record in resolutions.sibling(tmp_path / here)] == [beside]
 

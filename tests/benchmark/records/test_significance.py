@@ -9,8 +9,8 @@ import pytest
 import scipy.stats
 
 from benchmark.metrics import auroc, delong_test
-from benchmark.records import records
 from benchmark.records.frames import View
+from benchmark.records.names import scores_path
 from benchmark.records.paired import above, holm, mean, paired_test, placements
 from benchmark.records.significance import Pair, Significance, compare, of_folder
 
@@ -226,7 +226,7 @@ def measured(tmp_path):
         found = []
         rng = np.random.default_rng(len(name) + seed)
         for number, ood in enumerate(("id", *sets)):
-            path = records.scores_path(tmp_path, name, ood, seed)
+            path = scores_path(tmp_path, name, ood, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, rng.normal(number, 1, n).astype(np.float32))
         for ood in sets:
@@ -248,7 +248,7 @@ def test_a_folder_by_its_scores(tmp_path, measured):
     assert set(compared.means) == {"msp", "kn"}
 
     def aurocs(name, seed):
-        loaded = [np.load(records.scores_path(tmp_path, name, ood, seed)) for ood in ("id", "near", "far")]
+        loaded = [np.load(scores_path(tmp_path, name, ood, seed)) for ood in ("id", "near", "far")]
         return [auroc(loaded[0], ood) for ood in loaded[1:]]  # the control is in no average
 
     assert compared.means["msp"] == pytest.approx(np.mean(aurocs("msp", 0)))
@@ -259,9 +259,9 @@ def test_rows_that_cannot_be_compared_are_left_out(tmp_path, measured):
     whole = [*measured("a"), *measured("bb")]
     others = [*measured("few", n=20), *measured("part", sets=("near",)), *measured("failed", status="failed")]
     others += [*measured("moved", data={"id": "other files"}), *measured("gone"), *measured("short"), *measured("cut")]
-    records.scores_path(tmp_path, "gone", "far", 0).unlink()
-    np.save(records.scores_path(tmp_path, "short", "far", 0), np.zeros(3))
-    records.scores_path(tmp_path, "cut", "id", 0).write_bytes(b"")
+    scores_path(tmp_path, "gone", "far", 0).unlink()
+    np.save(scores_path(tmp_path, "short", "far", 0), np.zeros(3))
+    scores_path(tmp_path, "cut", "id", 0).write_bytes(b"")
     names = dict.fromkeys(record["row"] for record in whole + others)
     assert set(of_folder(tmp_path, whole + others, view(*names)).means) == {"a", "bb"}
 

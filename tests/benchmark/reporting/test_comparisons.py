@@ -98,6 +98,16 @@ def test_long_titles_are_not_clipped(tmp_path, drawn, n):
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
+def test_of_many_rows_the_best_are_shown_and_that_is_said(tmp_path, drawn):
+    rows = [(f"row {place}", 90.0 - place) for place in range(50)]
+    groups = [(0, 3), (15, 22), (17, 30), (19, 49), (30, 49)]
+    _, axes, leaders, bars = critical(tmp_path / "a.png", drawn, rows, groups)
+    assert len(leaders) == 20
+    assert min(leader[0][0] for leader in leaders) == 71.0
+    assert axes.get_xlabel().endswith("the best 20 of 50 rows")
+    assert sorted(round(bar[0][0]) for bar in bars) == [71, 87]  # one is cut, and what it covers is gone
+
+
 def test_rows_that_are_all_alike(tmp_path, drawn):
     figure, _, leaders, bars = critical(tmp_path / "a.png", drawn, [("a", 100.0), ("b", 100.0), ("c", 100.0)], [(0, 2)])
     assert within(figure)

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmark.records import records
+from benchmark.records import scores
 from benchmark.records.frames import View
+from benchmark.records.names import scores_path
 from benchmark.records.significance import Pair, Significance
 from benchmark.reporting import comparisons, drawing, figures
 
@@ -96,6 +97,12 @@ def test_pdf_beside_png_where_it_is_asked_for(draw, drawn, tmp_path):
     assert [name for name, *_ in drawn] == ["critical_difference.png", "critical_difference.pdf"]  # the PNG is there
 
 
+def test_one_row_and_itself_with_the_other_sign_are_no_comparison_to_draw(draw, drawn):
+    draw(Significance({"knn": 0.9}, (), mirrored={"msp": "knn"}))
+    draw(Significance({}, ()))
+    assert drawn == []
+
+
 def test_titles_that_stand_twice_are_told_apart():
     assert drawing._distinct({"a": "Photos", "b": "Photos", "c": "Birds"}) == {
         "a": "Photos (a)",
@@ -131,7 +138,7 @@ def test_figures_are_drawn_from_scores_else_from_quantiles_else_not(single, tmp_
     values = np.arange(5.0)
     for record in scored:
         for name in ("toys", record["ood"]["name"]):
-            path = records.scores_path(tmp_path, "scored", name, 0)
+            path = scores_path(tmp_path, "scored", name, 0)
             path.parent.mkdir(parents=True, exist_ok=True)
             np.save(path, values)
     view = View("toy", "Toy", "Toys", [(row, row, "net") for row in ("scored", "kept", "bare")], SETS)
@@ -148,7 +155,10 @@ def test_figures_are_drawn_from_scores_else_from_quantiles_else_not(single, tmp_
     assert all(not cell.whole and len(cell.oods) == 200 and cell.auroc == 0.75 for cell in second[2].values())
     assert run() == []
     for name in ("toys", "dolls", "birds"):  # scores come to what was drawn from quantiles
-        path = records.scores_path(tmp_path, "kept", name, 0)
+        path = scores_path(tmp_path, "kept", name, 0)
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, values)
     assert [name for name, *_ in run()] == ["kept.png", "roc.png"]
+    np.save(scores_path(tmp_path, "kept", "dolls", 0), np.arange(4.0))  # of other images: quantiles again
+    assert [name for name, *_ in run()] == ["kept.png", "roc.png"]
+    assert scores.source(tmp_path, kept[0]) == "quantiles"
