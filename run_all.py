@@ -261,7 +261,6 @@ def _status(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.jobs.worker import Worker
     from benchmark.planning import plan, suite
-    from benchmark.reporting import report
     from benchmark.running.runner import Runner
     from benchmark.store.entries import Store
 
@@ -277,6 +276,8 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     if given.plan:
         print(planned.describe(store))
         return 0
+    from benchmark.reporting import report
+
     if given.redraw:
         print(report.text(planned))
         report.write(planned, redraw=True, pdf=options.pdf)
