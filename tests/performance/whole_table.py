@@ -187,7 +187,7 @@ class Table:
         return {(names[result["Detector"]], result["Dataset"]): result["AUROC"] for result in results}
 
 
-class _Peer(Benchmark):  # type: ignore[misc]
+class _Peer(Benchmark):
     """The same sets, as pytorch-ood takes them: each OOD set with the ID set."""
 
     def __init__(self, known: Images, unknown: dict[str, Images]) -> None:
