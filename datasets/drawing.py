@@ -136,4 +136,4 @@ def shuffled() -> Counts:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(COUNTS, **draw())
+    np.savez_compressed(COUNTS, allow_pickle=False, **draw())
