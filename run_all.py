@@ -330,7 +330,6 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.jobs.worker import Worker
     from benchmark.planning import folder_suite, plan
     from benchmark.planning.options import as_recorded, results_folder
-    from benchmark.reporting import report
     from benchmark.running.runner import Runner
     from benchmark.store.entries import Store
 
@@ -353,6 +352,8 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     if given.plan:
         print(planned.describe(store))
         return 0
+    from benchmark.reporting import report
+
     if given.redraw:
         print(report.text(planned))
         report.write(planned, redraw=True, pdf=options.pdf)

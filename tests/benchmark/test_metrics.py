@@ -218,7 +218,7 @@ def test_bad_options():
     with pytest.raises(ValueError, match="tpr"):
         fpr_at_tpr([1], [1], tpr=95)
     with pytest.raises(ValueError, match="positive"):
-        aupr([1], [1], positive="in")  # type: ignore[arg-type]
+        aupr([1], [1], positive="in")
     with pytest.raises(ValueError, match="level"):
         delong_interval([1], [1], level=95)
     with pytest.raises(ValueError, match="level"):

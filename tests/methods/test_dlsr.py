@@ -80,7 +80,7 @@ def test_mse() -> None:
 def test_squared_norm_of_normalised_features() -> None:
     sizes = (24, 32, 56, 160, 448)
     layers = 3 * torch.randn(6, 720, generator=torch.Generator().manual_seed(0)) + 2
-    unbiased, biased = (normalise(layers, sizes, std) for std in ("unbiased", "biased"))  # type: ignore[arg-type]
+    unbiased, biased = (normalise(layers, sizes, std) for std in ("unbiased", "biased"))
     assert unbiased.square().sum(1).tolist() == pytest.approx([715] * 6, rel=1e-4)  # the sum of c_m - 1
     assert biased.square().sum(1).tolist() == pytest.approx([720] * 6, rel=1e-4)
     for block in unbiased.split(sizes, 1):

@@ -159,7 +159,7 @@ class Uniform(nn.Module):
 
 def test_a_uniform_model_takes_8_bits() -> None:
     method = Glow()
-    method._network, method._seed = Uniform(), 0  # type: ignore[assignment]
+    method._network, method._seed = Uniform(), 0
     pixels = torch.randint(256, (7, 16, 16, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     pixels[0], pixels[1] = 0, 255
     assert method.score(Features(pixels=pixels)).tolist() == [8.0] * 7
@@ -191,7 +191,7 @@ def test_noise_belongs_to_the_image_and_its_place() -> None:
             return torch.zeros(len(x))
 
     method = Glow()
-    method._network, method._seed = Catch(), 5  # type: ignore[assignment]
+    method._network, method._seed = Catch(), 5
     pixels = torch.full((40, 8, 8, 3), 128, dtype=torch.uint8)
     method.score(Features(pixels=pixels))
     method.score(Features(pixels=pixels[:2], index=torch.tensor([7, 3])))

@@ -97,7 +97,7 @@ def test_nac_signal() -> None:
 
 
 def test_nac_edges() -> None:
-    same(methods.create("nac", edges=6)._edges(), [0, 0.4042, 0.5, 0.5958, 1.01, 1.2])  # type: ignore[attr-defined]
+    same(methods.create("nac", edges=6)._edges(), [0, 0.4042, 0.5, 0.5958, 1.01, 1.2])
 
 
 def test_pnml_projection() -> None:

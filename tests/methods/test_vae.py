@@ -169,7 +169,7 @@ def reference(fitted: LikelihoodRegret, image: Features, regret_of: str) -> floa
         z, q = draw(2 * step + 1)
         loss = kl_divergence(q, Normal(0, 1)).sum() - network.log_likelihood(z, pixels)[0]
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     return likelihood() - before
 

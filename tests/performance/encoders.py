@@ -71,7 +71,7 @@ def main() -> None:
         plain = forward(network, x)
         plain()
         with_memory_given_back[name] = median(paired.interleaved(3, {name: plain}, device=given.device)[name])
-        fused = fusing.fuse(network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fused = fusing.fuse(network).to(memory_format=torch.channels_last)
         each = operations(network, x[:1])
         x = x.to(memory_format=torch.channels_last)
         work[name] = {"plain": plain, "fused": forward(fused, x), "bf16": forward(fused, x, "bf16")}, batch, each

@@ -24,11 +24,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left as they are")
 def test_a_large_block_is_used_again_without_new_pages() -> None:
     root = Path(__file__).parents[3]
     run = subprocess.run([sys.executable, "-c", SCRIPT], cwd=root, capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 4000
+    assert platform.libc_ver()[0] != "glibc" or int(run.stdout) < 4000  # other allocators are left as they are
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_norms_keep_their_statistics(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     def train(model: nn.Module, loss: Any, n: int, *_: Any, **__: Any) -> list[float]:
         model.train()
         with torch.no_grad():
-            model.get_classifier().weight.normal_()  # type: ignore[operator]
+            model.get_classifier().weight.normal_()
             losses.append(float(loss(model, torch.arange(n), torch.Generator())))
         return losses
 

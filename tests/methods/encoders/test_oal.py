@@ -137,7 +137,7 @@ class Ring(nn.Module):
         optimizer = torch.optim.Adam(self.head.parameters(), 0.1)
         for _ in range(100):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(self.head(points), labels).backward()  # type: ignore[no-untyped-call]
+            nn.functional.cross_entropy(self.head(points), labels).backward()
             optimizer.step()
 
 
@@ -231,7 +231,7 @@ def test_latents_run_the_published_loss(start: Path, tmp_path: Path, monkeypatch
     save_file({"z": torch.zeros(3, 64)}, other)
     digest = encoder.latents_sha256
     assert digest is not None
-    assert create("oal", outliers="latents", latents=str(other)).latents_sha256 != digest  # type: ignore[attr-defined]
+    assert create("oal", outliers="latents", latents=str(other)).latents_sha256 != digest
     with pytest.raises(CannotRun, match="no latents at"):
         create("oal", outliers="latents", latents=str(tmp_path / "absent.pt")).open(None).fit(toy())
 

@@ -115,7 +115,7 @@ def test_chosen_layers_in_the_order_given(folder: Path) -> None:
 def test_one_forward_pass_gives_both(folder: Path) -> None:
     encoder = create("pretrained", model=MODEL, resolution=160).open(folder / f"{MODEL}.safetensors")
     calls = []
-    encoder._placed.network.conv_stem.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[attr-defined]
+    encoder._placed.network.conv_stem.register_forward_hook(lambda *_: calls.append(1))
     encoder.encode(images(3))
     assert len(calls) == 1
 

@@ -1,4 +1,4 @@
-"""The real networks of ../shared/weights, where that folder stands beside the checkout."""
+"""The real networks of ../shared/weights (`pytest -m real`, with that folder beside the checkout)."""
 
 import io
 from pathlib import Path
@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pyarrow import parquet
 from scipy.stats import binom
 
 from methods.encoders.registry import create
 
 SHARED = Path(__file__).parents[4] / "shared"
-pytestmark = pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="no ../shared/weights")
+pytestmark = pytest.mark.real
 
 
 @pytest.mark.parametrize(
@@ -35,10 +36,7 @@ def test_classifiers_load(checkpoint: str, architecture: str, classes: int, embe
 
 def test_accuracy_of_resnet20() -> None:
     """91.73 % on the whole test set (weights/SOURCES.md): 200 images lie in the binomial 99.9 % interval."""
-    parquet = pytest.importorskip("pyarrow.parquet")
     files = sorted((SHARED / "data" / "cifar10").glob("test-*.parquet"))
-    if not files:
-        pytest.skip("no ../shared/data/cifar10")
     rows = parquet.read_table(files[0]).slice(0, 200).to_pylist()
     pixels = [np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")) for row in rows]
     encoder = create("classifier", architecture="resnet20", checkpoint="cifar10_resnet20")
@@ -59,6 +57,6 @@ def test_lite0_has_the_papers_five_maps() -> None:
     # (127 - 127) / 128: mid-grey is exactly 0 with the header's mean and std, not with timm's .5 and .5
     grey = encoder.encode(torch.full((1, 8, 8, 3), 127, dtype=torch.uint8))["embedding"]
     with torch.no_grad():
-        network = encoder._network  # type: ignore[attr-defined]
+        network = encoder._network
         expected = network.forward_head(network.forward_features(torch.zeros(1, 3, 224, 224)), pre_logits=True)
     torch.testing.assert_close(grey, expected, rtol=1e-4, atol=1e-5)

@@ -71,7 +71,7 @@ def test_nt_xent_where_it_is_known() -> None:
 
 def test_the_steps_are_those_of_ssds_code() -> None:
     """Its loss is NT-Xent times 0.5 / 0.07, at lr .5 and weight decay 1e-4."""
-    recipe = create("simclr")._recipe  # type: ignore[attr-defined]
+    recipe = create("simclr")._recipe
     assert (recipe.optimizer, recipe.momentum, recipe.nesterov, recipe.batch_size) == ("sgd", 0.9, False, 512)
     assert (recipe.epochs, recipe.warmup_epochs, recipe.schedule) == (510, 10, "cosine")
     torch.manual_seed(0)
@@ -86,7 +86,7 @@ def test_the_steps_are_those_of_ssds_code() -> None:
         x = torch.randn(16, 5, generator=torch.Generator().manual_seed(step))
         for model, optimizer, factor in pairs:
             optimizer.zero_grad()
-            (nt_xent(model(x), 0.5) * factor).backward()  # type: ignore[no-untyped-call]
+            (nt_xent(model(x), 0.5) * factor).backward()
             optimizer.step()
     assert (ours.weight - before).abs().max() > 0.1
     torch.testing.assert_close(ours.weight, theirs.weight, rtol=1e-4, atol=1e-5)
@@ -105,7 +105,7 @@ def test_the_head_is_two_layers_and_is_dropped(trained: SimCLR) -> None:
 
 
 def test_the_loss_falls(trained: SimCLR) -> None:
-    assert len(trained.losses) == TINY["epochs"] + TINY["warmup_epochs"]  # type: ignore[operator]
+    assert len(trained.losses) == TINY["epochs"] + TINY["warmup_epochs"]
     assert trained.losses[-1] < trained.losses[0] - 0.1
     assert trained.losses[0] < math.log(63) + 0.5  # 63 candidates at random
 
@@ -176,10 +176,10 @@ def test_views_of_digits_are_never_mirrored_nor_coloured() -> None:
     n = 400
     ramp = torch.linspace(250, 0, 8).expand(n, 3, 8, 8).clone()  # bright on the left
     ramp[:, 1] *= 0.5
-    digits = create("simclr", augment="digits")._augment(ramp, torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
+    digits = create("simclr", augment="digits")._augment(ramp, torch.Generator().manual_seed(0))
     assert ((digits[..., 0] - digits[..., -1]) > 0).all()
     torch.testing.assert_close(digits[:, 1], digits[:, 0] * 0.5)
-    ssd = create("simclr")._augment(ramp, torch.Generator().manual_seed(0))  # type: ignore[attr-defined]
+    ssd = create("simclr")._augment(ramp, torch.Generator().manual_seed(0))
     for count, share in (
         (int((ssd[:, 0, 0, 0] < ssd[:, 0, 0, -1]).sum()), 0.5),
         (int(torch.isclose(ssd[:, 0], ssd[:, 1], atol=1e-2).flatten(1).all(1).sum()), 0.2),

@@ -98,7 +98,7 @@ def test_optimizers_are_torch_s(name: str) -> None:
         model, other = nn.Linear(3, 1), nn.Linear(3, 1)
     other.load_state_dict(model.state_dict())
     more: dict[str, Any] = {"momentum": 0.9, "nesterov": True} if name == "sgd" else {}
-    recipe = Recipe(5, 8, name, 0.05, weight_decay=0.1, **more)  # type: ignore[arg-type]
+    recipe = Recipe(5, 8, name, 0.05, weight_decay=0.1, **more)
     run(model, lambda m, rows: m(x[rows]).square().mean(), 8, recipe)
     kinds = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax, "sgd": torch.optim.SGD}
     kind = kinds[name]

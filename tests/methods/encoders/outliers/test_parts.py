@@ -348,7 +348,7 @@ def test_learning_at_another_rate_is_a_group_of_that_rate() -> None:
     theirs.load_state_dict(ours.state_dict())
     outlier_loss.learn_at(ours, 0.01, of=0.5, weight_decay=0.1)
     kind = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}
-    optimizers = [torch.optim.SGD(ours.parameters(), 0.5, **kind), torch.optim.SGD(theirs.parameters(), 0.01, **kind)]  # type: ignore[arg-type]
+    optimizers = [torch.optim.SGD(ours.parameters(), 0.5, **kind), torch.optim.SGD(theirs.parameters(), 0.01, **kind)]
     for step in range(20):
         for model, optimizer in zip((ours, theirs), optimizers, strict=True):
             optimizer.zero_grad()
@@ -403,7 +403,7 @@ def test_outliers_reach_the_head_and_not_the_convolutions() -> None:
     student = Student(network, None, {})
     logits = student.head(student.features(torch.randn(4, 3, 8, 8))).detach()
     for kind in ("energy", "logistic", "uniform"):
-        term = outlier_loss.OutlierTerm(kind, 1.0, torch.randn(9, 64), club=False, m_in=0.0, m_out=9.0)  # type: ignore[arg-type]
+        term = outlier_loss.OutlierTerm(kind, 1.0, torch.randn(9, 64), club=False, m_in=0.0, m_out=9.0)
         network.zero_grad()
         term(student, torch.randn(4, 64), logits, *term.draw(4, source())).backward()
         touched = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
@@ -449,7 +449,7 @@ def test_latents_as_images_are_averaged_over_channels_and_rows(tmp_path: Path) -
     values = torch.randn(3, 4, 64, 64, generator=source())
     save_file({"latents": values}, tmp_path / "x.safetensors")
     torch.save({"latents": values}, tmp_path / "x.pt")
-    expected = torch.stack([sum(image[c, r] for c in range(4) for r in range(64)) / 256 for image in values])  # type: ignore[misc]
+    expected = torch.stack([sum(image[c, r] for c in range(4) for r in range(64)) / 256 for image in values])
     for name in ("x.safetensors", "x.pt"):
         found = latents.read(tmp_path / name)
         assert found.shape == (3, 64)

@@ -1,0 +1,22 @@
+"""A repeat ends when the GPU has ended, not when it has been told."""
+
+import pytest
+import torch
+
+from benchmark.records.throughput import measure
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def test_a_real_gpu_is_waited_for():
+    matrix = torch.ones(4096, 4096, device="cuda")
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def work():
+        start.record()
+        for _ in range(20):
+            matrix @ matrix
+        end.record()
+
+    speed = measure(work, 1, device="cuda", repeats=1)
+    assert speed.seconds[0] >= start.elapsed_time(end) / 1000
