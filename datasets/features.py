@@ -113,35 +113,36 @@ class FeatureSet(ImageSet):
     """A set of which only features are there; whatever they were made of is called an image. ValueError as above."""
 
     def __init__(self, name: str, split: str, path: Path, *, title: str, notes: tuple[str, ...] = ()) -> None:
-        self.features = FeatureFile.of(path)
+        self.features = features = FeatureFile.of(path)
         here = [path / f"{key}.npy" for key in KEYS] if path.is_dir() else [path]
         self._files = [file for file in here if file.exists()]
         self._hashes = [file_sha256(file) for file in self._files]
-        self.digests = self._checked()
-        labels, classes, fault = _labels(path, self.features.n)
-        if self.features.unread:
-            unread = ", ".join(map(printable, self.features.unread))
+        self.digests = _checked(features)
+        labels, classes, fault = _labels(path, features.n)
+        if features.unread:
+            unread = ", ".join(map(printable, features.unread))
             notes = (*notes, f"keys that are not read: {unread:.200}")
         super().__init__(name, split, title=title, labels=labels, classes=classes, fault=fault, notes=notes)
-
-    def _checked(self) -> Digests:
-        """The digest of each row; ValueError where a number is NaN or infinite."""
-        found, start = [], 0
-        for block in self.features.blocks():
-            for name, values in block.items():
-                if not (finite := np.isfinite(values).all(axis=1)).all():
-                    first = start + int(finite.argmin())
-                    raise _Refused(f"{self.features.path}: {name} of row {first:,} (from 0) is NaN or infinite")
-            values = next(iter(block.values()))
-            found.append(content_digests(row.data.cast("B") for row in values))
-            start += len(values)
-        return np.concatenate(found)
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         raise ValueError(f"{self.name} ({self.split}) holds features, no images")
 
     def content(self) -> list[tuple[str, int, str]]:
         return [(file.name, size, digest) for file, (size, digest) in zip(self._files, self._hashes, strict=True)]
+
+
+def _checked(features: FeatureFile) -> Digests:
+    """The digest of each row; ValueError where a number is NaN or infinite."""
+    found, start = [], 0
+    for block in features.blocks():
+        for name, values in block.items():
+            if not (finite := np.isfinite(values).all(axis=1)).all():
+                first = start + int(finite.argmin())
+                raise _Refused(f"{features.path}: {name} of row {first:,} (from 0) is NaN or infinite")
+        values = next(iter(block.values()))
+        found.append(content_digests(row.data.cast("B") for row in values))
+        start += len(values)
+    return np.concatenate(found)
 
 
 def is_features(path: Path) -> bool:

@@ -56,7 +56,7 @@ def of_path(folder: Path, split: str) -> ImageSet:
             there = [other for other, child in children.items() if other != chosen and has_images(child)]
             notes = _others(split, chosen, there)
             return FolderSet(name, split, children[chosen], title=name, notes=notes)
-    if split != "test" or shards:
+    if wanted in (TRAIN, CALIBRATION) or shards:
         kind = "training" if split == "train" else split
         raise ValueError(f"{folder} has no {kind} split: an ID set needs train/ and test/, or train-*.parquet")
     return FolderSet(name, split, folder, title=name)

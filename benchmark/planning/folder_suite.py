@@ -203,7 +203,8 @@ def _pixels(ids: Path) -> int:
     """The short side of an image of the ID set, at most 64."""
     try:
         first = walking.listed(ids).images[0]
-        return min(PIXELS, *decode(ids / first, first).shape[:2])
+        height, width, _ = decode(ids / first, first).shape
+        return min(PIXELS, height, width)
     except (ValueError, OSError, IndexError):  # of parquet, or broken, which the plan tells
         return PIXELS
 

@@ -148,7 +148,7 @@ class Suite(_Strict):
     def _something_to_measure(self) -> Self:
         if not self.ood and not self.calibrate:
             raise ValueError(
-                "without an OOD set there is nothing to measure but thresholds, which need calibrate: true"
+                "ood: without a set there is nothing to measure but thresholds, which need calibrate: true"
             )
         return self
 
@@ -240,7 +240,7 @@ def first_fault(error: ValueError) -> str:
         return f"{where}: {'null' if fault['input'] is None else fault['input']!r:.60} is no text: quote it"
     given = fault["input"]
     value = f", not {given!r:.60}" if isinstance(given, str | int | float) and fault["type"] != "value_error" else ""
-    return f"{where}: {fault['msg'].removeprefix('Value error, ')}{value}"
+    return f"{where}{': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}{value}"
 
 
 def _check_names(suite: Suite, path: Path) -> None:
