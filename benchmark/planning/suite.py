@@ -126,11 +126,17 @@ class Suite(_Strict):
     published: Published | None = None
     _folder: Path = PrivateAttr(SUITES)
     _notes: tuple[str, ...] = PrivateAttr(())
+    _of_folder: bool = PrivateAttr(False)
 
     @property
     def folder(self) -> Path:
         """Where the suite's file lies, and what it ships."""
         return self._folder
+
+    @property
+    def of_folder(self) -> bool:
+        """Whether no file says what it is."""
+        return self._of_folder
 
     @property
     def notes(self) -> tuple[str, ...]:
