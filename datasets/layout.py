@@ -20,6 +20,7 @@ TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation")
 CALIBRATION = ("calibration",)
 _SPLITS = (*TRAIN, *TEST, "dev", "eval", *CALIBRATION)
+OF_SPLITS = "of its splits"
 _NO_SPLIT = ""  # shards that are not called like a split
 _SERIES = re.compile(r"^(.*?)[-_.]?(\d+)-of-(\d+)", re.IGNORECASE)
 
@@ -165,4 +166,4 @@ def _others(split: str, chosen: str, there: Collection[str]) -> tuple[str, ...]:
     others = [name or "other parquet files" for name in there if name != chosen]
     if split == "train" or not others:
         return ()
-    return (f"of its splits {chosen or 'shards of no split'} counts here, not {', '.join(sorted(others))}",)
+    return (f"{OF_SPLITS} {chosen or 'shards of no split'} counts here, not {', '.join(sorted(others))}",)
