@@ -5,47 +5,25 @@ A set is a `.npz` or `.safetensors` file, or a folder of `.npy`, with the keys `
 """
 
 import os
-import zipfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets import labels as labelling
-from datasets.files import open_regular
+from datasets.arrays import SUFFIXES, WHOLE_BYTES, Column, Refused, opened
 from datasets.images import Digests, ImageSet, Labels, Pixels, content_digests, file_sha256
 from datasets.walking import printable
 
 FEATURES = ("embedding", "logits", "layers")
 KEYS = (*FEATURES, "layer_sizes", "labels")
-SUFFIXES = (".npz", ".safetensors")
 BLOCK_BYTES = 16 << 20
 BLOCK_ROWS = 4096
-WHOLE_BYTES = 1 << 30  # of labels, and of an array that cannot be read row by row
-UNPACKED = 100  # times its size, and 1 GiB: more no archive of features unpacks to
 LAYERS = 10_000
 _ROUNDING = {"float16": 2.0**-11, "float32": 2.0**-24, "float64": 2.0**-24}  # they are all float32 once read
-_TYPES = {"F16": "f2", "F32": "f4", "F64": "f8", "BOOL": "?"} | {  # of safetensors
-    f"{kind}{8 * size}": f"{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)
-}
-
-Array = NDArray[Any]
-
-
-class _Refused(ValueError):
-    """What is wrong with a file, with its path."""
-
-
-class _Column(Protocol):
-    """An array of a file; `read` gives rows of it, never any before those that were read last."""
-
-    dtype: Any
-    shape: tuple[int, ...]
-    read: Callable[[int, int], Array]
 
 
 @dataclass(frozen=True)
@@ -66,20 +44,20 @@ class FeatureFile:
 
     @classmethod
     def of(cls, path: Path) -> "FeatureFile":
-        with _opened(path) as columns:
+        with opened(path, KEYS) as columns:
             there = [name for name in FEATURES if name in columns]
             if not there:
                 keys = ", ".join(map(printable, sorted(columns))) or "nothing"
-                raise _Refused(f"{path} holds none of {', '.join(FEATURES)}, but {keys:.200}")
+                raise Refused(f"{path} holds none of {', '.join(FEATURES)}, but {keys:.200}")
             for name in there:
                 _check_form(path, name, columns[name], 2)
             n = columns[there[0]].shape[0]
             for name in there:
                 if columns[name].shape[0] != n:
                     other = columns[name].shape[0]
-                    raise _Refused(f"{path}: {there[0]} has {n:,} rows, {name} has {other:,}: one row an image each")
+                    raise Refused(f"{path}: {there[0]} has {n:,} rows, {name} has {other:,}: one row an image each")
             if not n:
-                raise _Refused(f"{path} holds no rows")
+                raise Refused(f"{path} holds no rows")
             widths = {name: columns[name].shape[1] for name in there}
             sizes = _layer_sizes(path, columns, widths)
             rounding = max(_ROUNDING[columns[name].dtype.name] for name in there)
@@ -93,10 +71,10 @@ class FeatureFile:
         """The rows (ascending) of the set, in blocks of at most 16 MiB, each feature float32 (n, columns)."""
         wanted = self.rows if rows is None else self.taken(rows).rows
         size = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (8 * sum(self.widths.values()))))
-        with _opened(self.path) as columns:
+        with opened(self.path, KEYS) as columns:
             for start in range(0, self.n, size):
                 stop = min(start + size, self.n)
-                chosen = slice(None)
+                chosen: slice | NDArray[np.int64] = slice(None)
                 if wanted is not None:
                     first, last = np.searchsorted(wanted, (start, stop))
                     if first == last:
@@ -113,35 +91,36 @@ class FeatureSet(ImageSet):
     """A set of which only features are there; whatever they were made of is called an image. ValueError as above."""
 
     def __init__(self, name: str, split: str, path: Path, *, title: str, notes: tuple[str, ...] = ()) -> None:
-        self.features = FeatureFile.of(path)
+        self.features = features = FeatureFile.of(path)
         here = [path / f"{key}.npy" for key in KEYS] if path.is_dir() else [path]
         self._files = [file for file in here if file.exists()]
         self._hashes = [file_sha256(file) for file in self._files]
-        self.digests = self._checked()
-        labels, classes, fault = _labels(path, self.features.n)
-        if self.features.unread:
-            unread = ", ".join(map(printable, self.features.unread))
+        self.digests = _checked(features)
+        labels, classes, fault = _labels(path, features.n)
+        if features.unread:
+            unread = ", ".join(map(printable, features.unread))
             notes = (*notes, f"keys that are not read: {unread:.200}")
         super().__init__(name, split, title=title, labels=labels, classes=classes, fault=fault, notes=notes)
-
-    def _checked(self) -> Digests:
-        """The digest of each row; ValueError where a number is NaN or infinite."""
-        found, start = [], 0
-        for block in self.features.blocks():
-            for name, values in block.items():
-                if not (finite := np.isfinite(values).all(axis=1)).all():
-                    first = start + int(finite.argmin())
-                    raise _Refused(f"{self.features.path}: {name} of row {first:,} (from 0) is NaN or infinite")
-            values = next(iter(block.values()))
-            found.append(content_digests(row.data.cast("B") for row in values))
-            start += len(values)
-        return np.concatenate(found)
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         raise ValueError(f"{self.name} ({self.split}) holds features, no images")
 
     def content(self) -> list[tuple[str, int, str]]:
         return [(file.name, size, digest) for file, (size, digest) in zip(self._files, self._hashes, strict=True)]
+
+
+def _checked(features: FeatureFile) -> Digests:
+    """The digest of each row; ValueError where a number is NaN or infinite."""
+    found, start = [], 0
+    for block in features.blocks():
+        for name, values in block.items():
+            if not (finite := np.isfinite(values).all(axis=1)).all():
+                first = start + int(finite.argmin())
+                raise Refused(f"{features.path}: {name} of row {first:,} (from 0) is NaN or infinite")
+        values = next(iter(block.values()))
+        found.append(content_digests(row.data.cast("B") for row in values))
+        start += len(values)
+    return np.concatenate(found)
 
 
 def is_features(path: Path) -> bool:
@@ -173,30 +152,28 @@ def head_beside(path: Path) -> Path | None:
     return there[0] if there else None
 
 
-def _check_form(path: Path, name: str, column: _Column, dimensions: int) -> None:
+def _check_form(path: Path, name: str, column: Column, dimensions: int) -> None:
     if (kind := _said(column.dtype)) not in _ROUNDING:
-        raise _Refused(f"{path}: {name} is {kind}; float16, float32 and float64 are read")
+        raise Refused(f"{path}: {name} is {kind}; float16, float32 and float64 are read")
     if len(column.shape) != dimensions or 0 in column.shape[1:]:
-        raise _Refused(f"{path}: {name} is {tuple(column.shape)}; it must be (rows, columns)")
+        raise Refused(f"{path}: {name} is {tuple(column.shape)}; it must be (rows, columns)")
     if 8 * column.shape[1] > BLOCK_BYTES:
-        raise _Refused(f"{path}: {name} has {column.shape[1]:,} columns; at most {BLOCK_BYTES // 8:,} are read")
+        raise Refused(f"{path}: {name} has {column.shape[1]:,} columns; at most {BLOCK_BYTES // 8:,} are read")
 
 
-def _layer_sizes(path: Path, columns: Mapping[str, _Column], widths: Mapping[str, int]) -> tuple[int, ...]:
+def _layer_sizes(path: Path, columns: Mapping[str, Column], widths: Mapping[str, int]) -> tuple[int, ...]:
     if "layers" not in widths:
         return ()
     column = columns.get("layer_sizes")
     if column is None:
-        raise _Refused(f"{path} holds layers and no layer_sizes: how many of its columns are of each layer")
+        raise Refused(f"{path} holds layers and no layer_sizes: how many of its columns are of each layer")
     if _said(column.dtype).rstrip("0123456789") not in ("int", "uint") or len(column.shape) != 1:
-        raise _Refused(f"{path}: layer_sizes is {_said(column.dtype)} {tuple(column.shape)}, no list of whole numbers")
+        raise Refused(f"{path}: layer_sizes is {_said(column.dtype)} {tuple(column.shape)}, no list of whole numbers")
     if column.shape[0] > LAYERS:
-        raise _Refused(f"{path}: layer_sizes has {column.shape[0]:,} numbers; at most {LAYERS:,} are read")
+        raise Refused(f"{path}: layer_sizes has {column.shape[0]:,} numbers; at most {LAYERS:,} are read")
     sizes = tuple(map(int, column.read(0, column.shape[0])))
     if min(sizes, default=0) < 1 or sum(sizes) != widths["layers"]:
-        raise _Refused(
-            f"{path}: layer_sizes {sizes!s:.100} do not add up to the {widths['layers']:,} columns of layers"
-        )
+        raise Refused(f"{path}: layer_sizes {sizes!s:.100} do not add up to the {widths['layers']:,} columns of layers")
     return sizes
 
 
@@ -204,16 +181,16 @@ def _labels(path: Path, n: int) -> tuple[Labels, tuple[str, ...], str]:
     """As `datasets.labels`: whole numbers, or the names of classes, which are sorted; none where the key is absent."""
     import pyarrow
 
-    with _opened(path) as columns:
+    with opened(path, KEYS) as columns:
         column = columns.get("labels")
         if column is None:
             return np.full(n, -1), (), ""
         if _said(column.dtype) == "object":
-            raise _Refused(f"{path}: labels are Python objects, which are never loaded: save labels.astype(str)")
+            raise Refused(f"{path}: labels are Python objects, which are never loaded: save labels.astype(str)")
         if tuple(column.shape) != (n,):
-            raise _Refused(f"{path}: labels are {tuple(column.shape)}; it must be ({n:,},), one for each row")
+            raise Refused(f"{path}: labels are {tuple(column.shape)}; it must be ({n:,},), one for each row")
         if n * column.dtype.itemsize > WHOLE_BYTES:
-            raise _Refused(f"{path}: labels have {n * column.dtype.itemsize:,} bytes; at most {WHOLE_BYTES:,} are read")
+            raise Refused(f"{path}: labels have {n * column.dtype.itemsize:,} bytes; at most {WHOLE_BYTES:,} are read")
         values = column.read(0, n)
         if values.dtype.kind == "f" and values.dtype.itemsize == 2:  # which arrow does not count with
             values = values.astype(np.float32)
@@ -224,108 +201,3 @@ def _labels(path: Path, n: int) -> tuple[Labels, tuple[str, ...], str]:
 def _said(dtype: Any) -> str:
     """The name of a type, as numpy or the file has it."""
     return str(getattr(dtype, "name", dtype))
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The arrays of a set, by key; None for what is not read.
-
-    Whatever is raised inside by what reads them is a ValueError with the path.
-    """
-    try:
-        with ExitStack() as stack:
-            if os.path.isdir(path):
-                files = [file for file in sorted(path.glob("*.npy")) if not file.name.startswith(".")]
-                yield {file.stem: _Mapped(file) if file.stem in KEYS else None for file in files}
-            elif path.suffix.lower() == ".npz":
-                yield _members(stack.enter_context(open_regular(path)), path, stack)
-            else:
-                yield _tensors(path, stack)
-    except (_Refused, OSError):
-        raise
-    except Exception as error:  # broken input makes the readers raise anything
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        if isinstance(error, ValueError) and reason.startswith(f"{path}"):
-            raise
-        raise ValueError(f"{path} cannot be read as features ({reason}): write it again") from None
-
-
-class _Mapped:
-    """An array in a file of its own, memory-mapped."""
-
-    def __init__(self, path: Path) -> None:
-        open_regular(path).close()
-        try:
-            self._values: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except OSError:
-            raise
-        except Exception as error:
-            kind = "Python objects, which are never loaded" if "objects" in str(error) else "no array"
-            raise _Refused(f"{path} holds {kind}; save numbers or texts, as np.save does") from None
-        self.dtype, self.shape = self._values.dtype, self._values.shape
-
-    def read(self, start: int, stop: int) -> Array:
-        return self._values[start:stop]
-
-
-class _Member:
-    """An array in an archive, read on from where it is."""
-
-    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, stack: ExitStack) -> None:
-        self._file = stack.enter_context(archive.open(info))
-        version = np.lib.format.read_magic(self._file)
-        header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        self.shape, by_column, self.dtype = header(self._file)
-        self._start = self._file.tell()
-        self._row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=object))
-        if not self.dtype.hasobject and info.file_size - self._start != self._row_bytes * self.shape[0]:
-            raise ValueError(f"{info.filename} is not as long as it says")
-        self._by_column = by_column and len(self.shape) > 1
-        self._whole: Array | None = None
-
-    def read(self, start: int, stop: int) -> Array:
-        if self._by_column:
-            if self._whole is None:
-                size = self._row_bytes * self.shape[0]
-                if size > WHOLE_BYTES:
-                    raise ValueError(
-                        "an array of more than 1 GiB lies column by column: save np.ascontiguousarray of it"
-                    )
-                self._whole = np.frombuffer(self._file.read(size), self.dtype).reshape(self.shape, order="F")
-            return self._whole[start:stop]
-        self._file.seek(self._start + start * self._row_bytes)
-        content = self._file.read((stop - start) * self._row_bytes)
-        return np.frombuffer(content, self.dtype).reshape(stop - start, *self.shape[1:])
-
-
-def _members(file: Any, path: Path, stack: ExitStack) -> Mapping[str, Any]:
-    archive = stack.enter_context(zipfile.ZipFile(file))
-    entries = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    size = os.fstat(file.fileno()).st_size
-    unpacked = sum(info.file_size for name, info in entries.items() if name in KEYS)
-    if unpacked > max(WHOLE_BYTES, UNPACKED * size):
-        raise _Refused(f"{path} has {size:,} bytes and unpacks to {unpacked:,}: these are no features")
-    return {name: _Member(archive, info, stack) if name in KEYS else None for name, info in entries.items()}
-
-
-class _Tensor:
-    """An array in a safetensors file."""
-
-    def __init__(self, found: Any) -> None:
-        self._found = found
-        kind = found.get_dtype()
-        self.dtype = np.dtype(_TYPES[kind]) if kind in _TYPES else kind.replace("BF", "bfloat")
-        self.shape = tuple(found.get_shape())
-
-    def read(self, start: int, stop: int) -> Array:
-        found: Array = self._found[start:stop]
-        return found
-
-
-def _tensors(path: Path, stack: ExitStack) -> Mapping[str, Any]:
-    from safetensors import safe_open
-
-    open_regular(path).close()
-    file = stack.enter_context(safe_open(path, framework="numpy"))
-    names = list(file.keys())
-    return {name: _Tensor(file.get_slice(name)) if name in KEYS else None for name in names}

@@ -20,6 +20,7 @@ TRAIN = ("train", "training")
 TEST = ("test", "testing", "val", "valid", "validation")
 CALIBRATION = ("calibration",)
 _SPLITS = (*TRAIN, *TEST, "dev", "eval", *CALIBRATION)
+OF_SPLITS = "of its splits"
 _NO_SPLIT = ""  # shards that are not called like a split
 _SERIES = re.compile(r"^(.*?)[-_.]?(\d+)-of-(\d+)", re.IGNORECASE)
 
@@ -56,7 +57,7 @@ def of_path(folder: Path, split: str) -> ImageSet:
             there = [other for other, child in children.items() if other != chosen and has_images(child)]
             notes = _others(split, chosen, there)
             return FolderSet(name, split, children[chosen], title=name, notes=notes)
-    if split != "test" or shards:
+    if wanted in (TRAIN, CALIBRATION) or shards:
         kind = "training" if split == "train" else split
         raise ValueError(f"{folder} has no {kind} split: an ID set needs train/ and test/, or train-*.parquet")
     return FolderSet(name, split, folder, title=name)
@@ -165,4 +166,4 @@ def _others(split: str, chosen: str, there: Collection[str]) -> tuple[str, ...]:
     others = [name or "other parquet files" for name in there if name != chosen]
     if split == "train" or not others:
         return ()
-    return (f"of its splits {chosen or 'shards of no split'} counts here, not {', '.join(sorted(others))}",)
+    return (f"{OF_SPLITS} {chosen or 'shards of no split'} counts here, not {', '.join(sorted(others))}",)

@@ -93,7 +93,7 @@ class ColumnLookup:
         if is_path(name) and not os.path.exists(os.path.expanduser(name)):
             if name in self._options.ood:
                 raise UsageError(f"--ood: there is no folder {printable(name)}")
-            raise Missing(printable(name), "there is no such folder, and no such file")
+            raise Missing(printable(name), "there is no such folder")
         try:
             images = find(name, "test", self._options.data, download=download)
             self._id.forms.check(images)

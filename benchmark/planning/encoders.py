@@ -131,12 +131,12 @@ class EncoderLookup:
         """
         start = use.start if use.encoder.keeps_head else None
         file = use.weights or (start if isinstance(start, Path) else None)
-        head = use.encoder.outputs or (None if file is None else use.encoder.head_in(file))
+        head = use.encoder.given_classes or (None if file is None else use.encoder.head_in(file))
         given, order, no_head = use.encoder.class_names, None, ""
         sides = self._id.sides
         try:
             if head is not None:
-                source = "The network" if file is None or use.encoder.outputs else file.name
+                source = "The network" if file is None or use.encoder.given_classes else file.name
                 labelled = next((side for side in sides.values() if (side.labels >= 0).any()), self._id.test.images)
                 order = classes.of_head(head, source, labelled, given)
             elif given is not None:

@@ -16,6 +16,7 @@ from benchmark.planning.suite import EncoderSpec, IDSet, OODSet, RowSpec, Suite,
 from benchmark.records import frames
 from benchmark.store.files import write_atomically
 from datasets import features, layout, walking
+from datasets.arrays import SUFFIXES
 from datasets.features import FeatureFile
 from datasets.images import decode
 from datasets.walking import printable
@@ -80,7 +81,7 @@ def folder_suite(folder: Path, network: tuple[str, EncoderSpec] | None = None) -
         )
     except ValueError as error:
         raise UsageError(f"--id {shown}: {suites.first_fault(error)}") from None
-    found._folder, found._notes = folder.resolve(), notes
+    found._folder, found._notes, found._of_folder = folder.resolve(), notes, True
     return found
 
 
@@ -138,7 +139,7 @@ def _no_set(entry: Path, folder: Path) -> str:
         here = os.path.realpath(folder)
         leads_back = os.path.commonpath([here, os.path.realpath(entry)]) == os.path.realpath(entry)
         return "links that lead back into it" if leads_back else ""
-    if suffix in features.SUFFIXES and (entry.exists() or not entry.is_symlink()):
+    if suffix in SUFFIXES and (entry.exists() or not entry.is_symlink()):
         return ""
     if entry.is_symlink() and not entry.exists():
         return "links that lead nowhere"
@@ -203,13 +204,19 @@ def _pixels(ids: Path) -> int:
     """The short side of an image of the ID set, at most 64."""
     try:
         first = walking.listed(ids).images[0]
-        return min(PIXELS, *decode(ids / first, first).shape[:2])
+        height, width, _ = decode(ids / first, first).shape
+        return min(PIXELS, int(height), int(width))
     except (ValueError, OSError, IndexError):  # of parquet, or broken, which the plan tells
         return PIXELS
 
 
 def write(suite: Suite, path: Path) -> None:
-    """The suite as a file, with paths relative to it. UsageError where there is one already, or it ends otherwise."""
+    """The suite of a folder as a file, with paths relative to it.
+
+    UsageError where there is such a file already, it ends otherwise, or the suite is that of a file.
+    """
+    if not suite.of_folder:
+        raise UsageError(f"--write-suite {path}: {suite.name} is a suite already; name a folder with --id")
     if path.suffix not in (".yaml", ".yml"):
         raise UsageError(f"--write-suite {path}: a suite's file ends in .yaml")
     if os.path.lexists(path):

@@ -10,6 +10,7 @@ from benchmark.planning.options import Options
 from benchmark.planning.overlaps import Overlaps
 from benchmark.planning.suite import Suite, UsageError
 from datasets.labelled import labelled
+from datasets.layout import OF_SPLITS
 from datasets.sources import ImageSet, find, has_calibration, is_path
 
 
@@ -77,6 +78,7 @@ def _split(suite: Suite, split: str, options: Options, download: bool) -> ImageS
     images = find(suite.id.set, split, options.data, download=download)
     if images.fault:
         raise ValueError(f"{images.name} ({split}): {images.fault}")
+    images.notes = tuple(note for note in images.notes if not note.startswith(OF_SPLITS))  # each has its place here
     if suite.id.name is not None:
         images.name = images.title = suite.id.name
     return labelled(images)

@@ -126,6 +126,7 @@ class Suite(_Strict):
     published: Published | None = None
     _folder: Path = PrivateAttr(SUITES)
     _notes: tuple[str, ...] = PrivateAttr(())
+    _of_folder: bool = PrivateAttr(False)
 
     @property
     def own(self) -> bool:
@@ -136,6 +137,11 @@ class Suite(_Strict):
     def folder(self) -> Path:
         """Where the suite's file lies, and what it ships."""
         return self._folder
+
+    @property
+    def of_folder(self) -> bool:
+        """Whether no file says what it is."""
+        return self._of_folder
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -153,7 +159,7 @@ class Suite(_Strict):
     def _something_to_measure(self) -> Self:
         if not self.ood and not self.calibrate:
             raise ValueError(
-                "without an OOD set there is nothing to measure but thresholds, which need calibrate: true"
+                "ood: without a set there is nothing to measure but thresholds, which need calibrate: true"
             )
         return self
 
@@ -245,7 +251,7 @@ def first_fault(error: ValueError) -> str:
         return f"{where}: {'null' if fault['input'] is None else fault['input']!r:.60} is no text: quote it"
     given = fault["input"]
     value = f", not {given!r:.60}" if isinstance(given, str | int | float) and fault["type"] != "value_error" else ""
-    return f"{where}: {fault['msg'].removeprefix('Value error, ')}{value}"
+    return f"{where}{': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}{value}"
 
 
 def _check_names(suite: Suite, path: Path) -> None:

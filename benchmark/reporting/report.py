@@ -23,7 +23,7 @@ def text(plan: Plan) -> str:
         return thresholds.text(found, shown)
     if not shown.ood:
         return "\n".join(
-            ["There is no OOD set to measure against.", *(f"absent: {a}: {how}" for a, how in plan.absent)]
+            ["There is no OOD set to measure against.", *notes, *(f"absent: {a}: {how}" for a, how in plan.absent)]
         )
     return tables.text(found, shown)
 

@@ -92,7 +92,7 @@ class Encoder(ABC):
         return None
 
     @property
-    def outputs(self) -> HeadClasses | None:
+    def given_classes(self) -> HeadClasses | None:
         """The classes of logits that no head in a file gives; None where there are none."""
         return None
 

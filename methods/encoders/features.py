@@ -59,7 +59,7 @@ class FeatureReader(Encoder):
         return self._head
 
     @property
-    def outputs(self) -> HeadClasses | None:
+    def given_classes(self) -> HeadClasses | None:
         return HeadClasses(self.logits) if self.logits else None
 
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:

@@ -10,7 +10,7 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
-from datasets import features, sources
+from datasets import arrays, features, sources
 from datasets.features import FeatureFile, FeatureSet
 from datasets.labelled import labelled
 
@@ -227,7 +227,7 @@ def test_a_flipped_byte_in_an_archive_is_told(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "WHOLE_BYTES", 1 << 20)
+    monkeypatch.setattr(arrays, "WHOLE_BYTES", 1 << 20)
     path = compressed(tmp_path / "mine", embedding=np.zeros((1 << 12, 1 << 8), np.float64))
     with pytest.raises(ValueError, match=r"unpacks to 8,388,736: these are no features"):
         found(path)

@@ -318,6 +318,8 @@ def test_a_written_suite_reads_as_the_folder(name, tmp_path):
     assert str(tmp_path) not in file.read_text()
     with pytest.raises(UsageError, match="there is such a file already"):
         folder_suite.write(meant, file)
+    with pytest.raises(UsageError, match="suite is a suite already; name a folder with --id"):
+        folder_suite.write(read, tmp_path / "again.yaml")
     with pytest.raises(UsageError, match=r"ends in \.yaml"):
         folder_suite.write(meant, tmp_path / "suite.txt")
 
