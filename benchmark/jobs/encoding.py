@@ -112,6 +112,10 @@ class Encode(Job):
         started = time.perf_counter()
         rows = self.images.rows
         writer = ChunkWriter(worker.store, "encode", self.key, len(rows))
+        encoder = worker.open(self.use)
+        if (begun := writer.about.get("memory_format")) is not None:
+            encoder.arrange(begun)
+        writer.about = {} if encoder.memory_format is None else {"memory_format": encoder.memory_format}
         waiting: list[Arrays] = []
         with worker.progress(self.title, len(rows), writer.position) as bar:
             for encoded in self._batches(worker, writer.position):
@@ -125,7 +129,6 @@ class Encode(Job):
                     waiting = []
         if waiting:
             writer.append(_joined(waiting))
-        encoder = worker.open(self.use)
         head = encoder.head
         writer.finish(
             arrays={"labels": self.images.labels.astype(np.int64), "index": rows.astype(np.int64)},
@@ -135,6 +138,7 @@ class Encode(Job):
                 "seconds": time.perf_counter() - started,
                 "images": len(rows),
                 "layer_sizes": list(encoder.layer_sizes),
+                "memory_format": encoder.memory_format,
                 "training": self._training(worker.store),
             },
         )
