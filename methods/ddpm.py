@@ -137,7 +137,7 @@ class DDPM(Method):
 
         Whoever scores in smaller blocks then cannot make these smaller.
         """
-        rows = self._rows(self._held)
+        rows = min(len(self._held), self._rows(self._held))
         while True:
             try:
                 return torch.cat([self.errors(block) for block in self._held.blocks(rows)], dim=1)

@@ -1,6 +1,7 @@
 """A function that a GPU repeats as one graph: Python, which would launch its kernels one by one, is out of the way."""
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -57,10 +58,7 @@ class Captured:
     def _capture(self, buffers: list[Tensor]) -> tuple[list[Tensor], Callable[[], None], Tensor]:
         before = {tensor: tensor.detach().clone() for tensor in self._changed()}  # by identity: so tensors are hashed
         states = [generator.get_state() for generator in self._generators]
-
-        def work() -> Tensor:
-            return self._function(*buffers)
-
+        work = partial(self._function, *buffers)
         for _ in range(WARM_UP):
             self._recorder.warm_up(work)
         replay, result = self._recorder.record(work)
