@@ -147,7 +147,7 @@ class DDPM(Method):
             rows = (rows + 1) // 2
 
     def _rows(self, x: Features) -> int:
-        height, width = x.pixels.shape[1:3]
+        height, width = map(int, x.pixels.shape[1:3])
         return max(1, _CALL_PIXELS // (height * width * len(self.starts)))
 
     def errors(self, x: Features) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -81,7 +81,8 @@ class _Cuda:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream, self._pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Callable[[], Tensor]) -> None:
         current = torch.cuda.current_stream(self._device)
@@ -93,7 +94,7 @@ class _Cuda:
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         graph = torch.cuda.CUDAGraph()
         # thread_local: what other threads ask of CUDA meanwhile (one that pins memory) is no part of this capture
-        how = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
+        how: dict[str, Any] = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
         with torch.cuda.device(self._device), torch.cuda.graph(graph, **how):
             result = work()
         return graph.replay, result

@@ -49,7 +49,7 @@ def _generators(device: str) -> list[torch.Generator]:
     """torch's global ones, of the CPU and of `device`; `torch.manual_seed` would move those of all devices."""
     generators = [torch.default_generator]
     if torch.device(device).type == "cuda":
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         index = torch.device(device).index
         generators.append(torch.cuda.default_generators[torch.cuda.current_device() if index is None else index])
     return generators
