@@ -29,6 +29,7 @@ import methods
 from datasets.folder import FolderSet
 from datasets.loading import batches
 from methods.base import Features
+from methods.device.precision import switches
 from methods.encoders import registry
 from methods.encoders.base import Encoder
 from methods.encoders.networks import cifar
@@ -87,7 +88,10 @@ def _plain(name: str) -> torch.nn.Module:
 
 def _pass(network: torch.nn.Module, x: Tensor, convolutions: str) -> Tensor:
     """As a user of timm has it: matrix products strict, convolutions in TF32 unless that was switched off."""
-    with torch.inference_mode(), patch.object(torch.backends.cudnn.conv, "fp32_precision", convolutions):
+    with torch.inference_mode(), switches("32", x.device):
+        if x.is_cuda:
+            cudnn: Any = torch.backends.cudnn
+            cudnn.conv.fp32_precision = convolutions  # put back with the others
         out: Tensor = network(x)
         return out
 
