@@ -200,5 +200,5 @@ def test_a_training_sees_the_images_that_are_encoded(trial, monkeypatch, resolut
     for job in (*train.needs, train):
         job.run(worker)
     assert seen["trained"].shape == (40, 8, 8, 3)
-    assert [step.size for step in train.train[-1].use.shrinking] == ([8] if resolution == "native" else [16, 8])
+    assert [step.size for step in train.use.shrinking] == ([8] if resolution == "native" else [16, 8])
     torch.testing.assert_close(seen["trained"], seen["encoded"], rtol=0, atol=0)
