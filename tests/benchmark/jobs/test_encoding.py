@@ -73,4 +73,7 @@ def test_what_reads_features_has_the_transform_of_what_it_stands_on():
     base = EncoderUse("net", "classifier", {"resolution": 32}, title="")
     probe = EncoderUse("probe", "probe", {"base": "net"}, title="", base=base)
     assert probe.transform == base.transform
-    assert base.transform == [{"size": 32, "mode": "bilinear", "crop": True, "always": False, "shrunk_in": "uint8"}]
+    assert probe.shrinking == base.shrinking
+    assert base.transform == "shrunk in uint8 where they are decoded"
+    (shrinking,) = probe.shrinking
+    assert (shrinking.size, shrinking.mode, shrinking.crop) == (32, "bilinear", True)
