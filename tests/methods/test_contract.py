@@ -363,15 +363,6 @@ def test_score_only_fields_leave_the_fit_alone(name: str) -> None:
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_random_draws_from_the_row_of_any_feature() -> None:
-    rows = torch.randn(40, 7, generator=torch.Generator().manual_seed(3))
-    method = methods.create("random", feature="embedding").fit(Features(embedding=rows), seed=1)
-    scores = method.score(Features(embedding=rows))
-    assert method.reads == ("embedding",)
-    assert torch.equal(method.score(Features(embedding=rows[5:9])), scores[5:9])
-    assert len(scores.unique()) == 40
-
-
 def test_random_tells_two_sets_of_one_size_apart() -> None:
     """By index both would have the same scores, an AUROC of exactly .5: a check that checks nothing."""
     method = fitted("random")

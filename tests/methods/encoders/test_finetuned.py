@@ -108,11 +108,11 @@ def test_norms_keep_their_statistics(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     save_file(state, tmp_path / "folded.safetensors")
     losses: list[float] = []
 
-    def train(model: nn.Module, loss: Any, n: int, *_: Any, **__: Any) -> list[float]:
+    def train(model: nn.Module, batch: Any, loss: Any, n: int, *_: Any, **__: Any) -> list[float]:
         model.train()
         with torch.no_grad():
             model.get_classifier().weight.normal_()
-            losses.append(float(loss(model, torch.arange(n), torch.Generator())))
+            losses.append(float(loss(model, *batch(torch.arange(n), torch.Generator()))))
         return losses
 
     monkeypatch.setattr(finetuned.loop, "train", train)
@@ -129,12 +129,12 @@ def test_what_is_trained_sees_stretched_normalised_images(monkeypatch: pytest.Mo
     seen: list[Tensor] = []
     values: list[Tensor] = []
 
-    def train(model: nn.Module, loss: Any, n: int, *_: Any, **__: Any) -> list[float]:
+    def train(model: nn.Module, batch: Any, loss: Any, n: int, *_: Any, **__: Any) -> list[float]:
         def record(x: Tensor) -> Tensor:
             seen.append(x)
             return torch.tensor([[2.0, 1, 0], [0, 0, 0]])
 
-        values.append(loss(record, torch.tensor([4, 9]), torch.Generator()))
+        values.append(loss(record, *batch(torch.tensor([4, 9]), torch.Generator())))
         return [1.0]
 
     monkeypatch.setattr(finetuned.loop, "train", train)

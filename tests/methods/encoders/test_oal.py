@@ -272,7 +272,7 @@ def test_training_is_a_function_of_data_and_seed(tuned: Callable[..., OAL], star
 def test_a_tenth_is_held_out_of_every_training(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, int] = {}
 
-    def train(model: Any, loss: Any, n: int, *args: Any, **kwargs: Any) -> list[float]:
+    def train(model: Any, batch: Any, loss: Any, n: int, *args: Any, **kwargs: Any) -> list[float]:
         seen[kwargs["name"]] = n
         return []
 

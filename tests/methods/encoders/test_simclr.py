@@ -151,12 +151,12 @@ def test_an_interrupted_training_ends_in_the_same_weights(
 def test_both_views_go_through_the_network_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
 
-    def train(model: nn.Module, loss: Any, n: int, *_: Any, **__: Any) -> list[float]:
+    def train(model: nn.Module, batch: Any, loss: Any, n: int, *_: Any, **__: Any) -> list[float]:
         def record(x: Tensor) -> Tensor:
             seen.append(x)
             return torch.ones(len(x), 4)
 
-        loss(record, torch.tensor([3, 0, 5]), torch.Generator())
+        loss(record, *batch(torch.tensor([3, 0, 5]), torch.Generator()))
         return [1.0]
 
     monkeypatch.setattr(simclr.loop, "train", train)
