@@ -43,7 +43,7 @@ class _Result(_Form):
     seed: NonNegativeInt
     resolution: str
     precision: str | None = None
-    transform: str | None = None
+    transform: list[dict[str, Any]] | None = None
     id: _Set
     ood: _OODSet
     train: _Images
