@@ -10,6 +10,7 @@ import pandas as pd
 from benchmark.metrics import METRICS
 
 Record = Mapping[str, Any]
+CONTROL = "lowlevel"  # the method that checks the sets: what it tells apart needs no look at what is in an image
 SANITY = frozenset({"random", "constant"})  # methods that check the harness: shown last, never the best
 PUBLISHED = ("auroc", "fpr95")
 WHOLE = ("accuracy", "images_per_second", "published_images_per_second")  # what a row has once
@@ -83,6 +84,11 @@ def is_sanity(row: str, records: Iterable[Record] = ()) -> bool:
     """Whether a row checks the harness instead of detecting anything (`random`, `constant`)."""
     methods = {record["method"] for record in records} or {row.partition("@")[0]}
     return methods <= SANITY
+
+
+def is_control(row: str, records: Iterable[Record]) -> bool:
+    """Whether a row checks the OOD sets instead of being a detector to choose."""
+    return any(record["row"] == row and record.get("method") == CONTROL for record in records)
 
 
 def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
