@@ -127,6 +127,20 @@ def parser() -> argparse.ArgumentParser:
         help="seeds of the rows that draw (default: the suite's)",
     )
     what.add_argument(
+        "--sweep",
+        action="append",
+        type=_name,
+        default=[],
+        metavar="ROW.k=1,5,50",
+        help="values of a hyper-parameter as rows beside the others, only shown; may stand there several times",
+    )
+    what.add_argument(
+        "--searched",
+        type=_name,
+        metavar="SET",
+        help="choose a value of each sweep on this set, which shares no image with a test set; it is marked `searched`",
+    )
+    what.add_argument(
         "--pretrained",
         type=_name,
         metavar="TIMM_NAME",
@@ -267,6 +281,8 @@ def main(arguments: list[str] | None = None) -> int:
         without = next((name for name in ("list", "plan", "write_suite", "paper") if getattr(given, name)), None)
         if given.json and without:
             parse.error(f"--json beside --{without.replace('_', '-')}: there are no numbers of a run to print")
+        if given.searched and not given.sweep:
+            parse.error("--searched without --sweep: there is no value to choose")
         if len(set(given.seeds)) < len(given.seeds):
             parse.error("--seeds: a seed stands there twice")
         try:
@@ -328,6 +344,8 @@ def _status(given: argparse.Namespace) -> int:
             methods=tuple(given.methods),
             ood=tuple(given.ood),
             seeds=tuple(given.seeds),
+            sweeps=tuple(given.sweep),
+            searched=given.searched,
         )
         return _run(given, options)
     except UsageError as error:
@@ -352,6 +370,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.jobs.worker import Worker
     from benchmark.planning import folder_suite, plan
     from benchmark.planning.options import as_recorded, results_folder
+    from benchmark.records import searching
     from benchmark.running.runner import Runner
     from benchmark.store.entries import Store
 
@@ -394,6 +413,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
     outcome = Runner(planned, worker, debug=given.debug).run()
+    searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
     show_table()
     report.write(planned, pdf=options.pdf)
     for name, reason in planned.broken:

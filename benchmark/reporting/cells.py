@@ -42,7 +42,7 @@ class Grid:
         self.encoders: dict[str, list[tuple[str, str]]] = {}
         for row, title, encoder in sorted(view.rows, key=lambda line: line[0] in sanity):
             self.encoders.setdefault(encoder, []).append((row, title))
-        compared = table[~table["sanity"]]
+        compared = table[~table["sanity"] & (table["searched"] != "swept")]
         self._ranks = {
             (ood, metric.name): _ranks(compared[compared["ood"] == ood][metric.name], metric.higher_is_better)
             for ood, _, group in self.columns
@@ -57,10 +57,11 @@ class Grid:
         line = self._lines[row, ood]
         if line["status"] != "done":
             return None
-        ranked = []
+        ranked: list[tuple[str, Rank]] = []
+        compared = not line["sanity"] and line["searched"] != "swept"
         for metric in self.shown:
             figure = format(line[metric.name], metric.format)
-            ranked.append((figure, "" if line["sanity"] else self._ranks.get((ood, metric.name), {}).get(figure, "")))
+            ranked.append((figure, self._ranks.get((ood, metric.name), {}).get(figure, "") if compared else ""))
         return ranked
 
     def is_best(self, row: str, columns: Sequence[str]) -> bool:

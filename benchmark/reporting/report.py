@@ -9,6 +9,7 @@ from benchmark.planning.suite import Suite
 from benchmark.records import fitting, records, reference, resolutions, score_files
 from benchmark.records.frames import ALL, FAR, NEAR, View, is_sanity
 from benchmark.records.records import Record
+from benchmark.records.searching import state
 from benchmark.reporting import drawing, terminal, thresholds
 from benchmark.reporting.terminal import WHOLE, Look
 from benchmark.shown import printable
@@ -114,7 +115,11 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         if column.selected or not selected
     }
     results = [record for record in found if record["kind"] == "result"]
+    swept = {row.spec.label for row in plan.rows if "sweep" in row.about} | {r["row"] for r in results if state([r])}
+    chosen = {record["row"]: record["title"] for record in found if state([record]) == "searched"}
+    rows = {name: (name, chosen.get(name, title), encoder) for name, title, encoder in rows.values()}
     compared = {row.spec.label for row in plan.rows} | {record["row"] for record in results}
+    compared -= swept - set(chosen)
     if not selected:  # what earlier runs measured beside the suite; not what none has measured yet
         for record in results:
             ood = record["ood"]
