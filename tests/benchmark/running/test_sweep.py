@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from benchmark.jobs.searching import Search
 from benchmark.planning import suite as suites
