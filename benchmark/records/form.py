@@ -59,7 +59,7 @@ class _Result(_Form):
     seed: NonNegativeInt
     resolution: str
     precision: str | None = None
-    transform: list[dict[str, Any]] | None = None
+    transform: str | None = None
     id: _Set
     ood: _OODSet
     train: _Images

@@ -158,10 +158,7 @@ def _transforms(done: Sequence[Record], view: View) -> list[str]:
     """How images were brought to the encoder's size, where rows differ in that; older records do not say it."""
     rows: dict[str, dict[str, None]] = {}
     for record in done:
-        steps = record.get("transform")
-        if steps != []:  # nothing was to be shrunk
-            how = "resized in float" if steps is None else "shrunk as uint8 where they are decoded"
-            rows.setdefault(how, {})[record["row"]] = None
+        rows.setdefault(record.get("transform") or "resized in float", {})[record["row"]] = None
     return [f"Images {how}: {_who(of, view)}." for how, of in rows.items()] if len(rows) > 1 else []
 
 

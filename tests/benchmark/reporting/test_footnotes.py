@@ -8,10 +8,9 @@ VIEW = View("toy", "Toy", "Toys", [("a", "A", "net"), ("b", "B", "net")], [("bir
 
 def test_rows_whose_images_were_resized_otherwise_are_named():
     """A record that does not say how they were is an older one."""
-    shrunk = [{"size": 32, "mode": "bilinear", "crop": True, "always": False, "shrunk_in": "uint8"}]
-    done = [{"row": "a"}, {"row": "b", "transform": shrunk}]
+    done = [{"row": "a"}, {"row": "b", "transform": "shrunk as uint8 where they are decoded"}]
     assert footnotes._transforms(done, VIEW) == [
         "Images resized in float: A.",
         "Images shrunk as uint8 where they are decoded: B.",
     ]
-    assert footnotes._transforms([{"row": "a"}, {"row": "b", "transform": []}], VIEW) == []
+    assert footnotes._transforms([{"row": "a"}, {"row": "b", "transform": "resized in float"}], VIEW) == []
