@@ -127,6 +127,20 @@ def parser() -> argparse.ArgumentParser:
         help="seeds of the rows that draw (default: the suite's)",
     )
     what.add_argument(
+        "--sweep",
+        action="append",
+        type=_name,
+        default=[],
+        metavar="ROW.k=1,5,50",
+        help="values of a hyper-parameter as rows beside the others, only shown; may stand there several times",
+    )
+    what.add_argument(
+        "--searched",
+        type=_name,
+        metavar="SET",
+        help="choose a value of each sweep on this set, which shares no image with a test set; it is marked `searched`",
+    )
+    what.add_argument(
         "--pretrained",
         type=_name,
         metavar="TIMM_NAME",
@@ -211,6 +225,25 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--no-speed", action="store_true", help="do not measure images per second")
     how.add_argument("--debug", action="store_true", help="show the traceback of what fails")
     how.add_argument("--strict", action="store_true", help="absent sets and skipped rows are failures")
+    look = parse.add_argument_group("the table in the terminal (table.md has all rows and columns)")
+    look.add_argument(
+        "--sort",
+        choices=("suite", "average"),
+        default="suite",
+        help="rows as the suite has them (default), or the best on average first",
+    )
+    look.add_argument(
+        "--columns",
+        nargs="+",
+        type=_name,
+        default=[],
+        metavar="NAME",
+        help="only these: near, far, a set, average, accuracy, speed, or all (default: what fits)",
+    )
+    look.add_argument(
+        "--all-rows", action="store_true", help="also the rows that check harness and sets (random, constant, lowlevel)"
+    )
+    look.add_argument("--json", action="store_true", help="the numbers as JSON on stdout, in the place of the table")
     instead = parse.add_argument_group("instead of running")
     instead.add_argument(
         "--list", action="store_true", help="suites, methods, encoders, data sets and which are present"
@@ -245,6 +278,11 @@ def main(arguments: list[str] | None = None) -> int:
             parse.error("a network of your own is --network NAME with --checkpoint FILE")
         if own is not None and (given.pretrained or given.paper):
             parse.error(f"--network beside --{'pretrained' if given.pretrained else 'paper'}: leave one of them out")
+        without = next((name for name in ("list", "plan", "write_suite", "paper") if getattr(given, name)), None)
+        if given.json and without:
+            parse.error(f"--json beside --{without.replace('_', '-')}: there are no numbers of a run to print")
+        if given.searched and not given.sweep:
+            parse.error("--searched without --sweep: there is no value to choose")
         if len(set(given.seeds)) < len(given.seeds):
             parse.error("--seeds: a seed stands there twice")
         try:
@@ -306,6 +344,8 @@ def _status(given: argparse.Namespace) -> int:
             methods=tuple(given.methods),
             ood=tuple(given.ood),
             seeds=tuple(given.seeds),
+            sweeps=tuple(given.sweep),
+            searched=given.searched,
         )
         return _run(given, options)
     except UsageError as error:
@@ -330,6 +370,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.jobs.worker import Worker
     from benchmark.planning import folder_suite, plan
     from benchmark.planning.options import as_recorded, results_folder
+    from benchmark.records import searching
     from benchmark.running.runner import Runner
     from benchmark.store.entries import Store
 
@@ -352,19 +393,33 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     if given.plan:
         print(planned.describe(store))
         return 0
-    from benchmark.reporting import report
+    from benchmark.reporting import report, terminal
+    from benchmark.shown import show
+
+    report.check_columns(planned, given.columns)
+
+    def show_table() -> None:
+        if given.json:
+            print(report.json(planned))
+            return
+        every = given.all_rows or bool(given.methods)  # what is named is shown
+        look = terminal.fitting(columns=given.columns, all_rows=every, by_average=given.sort == "average")
+        show(report.text(planned, look))
 
     if given.redraw:
-        print(report.text(planned))
+        show_table()
         report.write(planned, redraw=True, pdf=options.pdf)
+        print(terminal.next_to_open(planned.folder), file=sys.stderr)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
     outcome = Runner(planned, worker, debug=given.debug).run()
-    print(report.text(planned))
+    searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
+    show_table()
     report.write(planned, pdf=options.pdf)
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)
+    print(terminal.next_to_open(planned.folder), file=sys.stderr)
     incomplete = bool(outcome.skipped or planned.absent)
     nothing = outcome.measured + outcome.reused == 0
     return 1 if nothing or outcome.failed or planned.broken or (given.strict and incomplete) else 0

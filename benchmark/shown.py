@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
+from json import dumps
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ def printable(text: str) -> str:
 def csv(table: "pd.DataFrame") -> str:
     """A table as CSV: numbers with two decimals; no name in it that a spreadsheet would take for a formula."""
     return str(table.map(_no_formula).to_csv(index=False, float_format="%.2f", lineterminator="\n"))
+
+
+def json(table: "pd.DataFrame") -> str:
+    """A table as JSON: a list of its lines, one object a line; null for what is not there, and no NaN."""
+    lines = table.astype(object).where(table.notna(), None).to_dict("records")
+    return "[\n" + ",\n".join(dumps(line, allow_nan=False) for line in lines) + "\n]"
 
 
 def _no_formula(cell: Any) -> Any:
@@ -64,6 +71,13 @@ def printed() -> Iterator[None]:
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+def show(text: str) -> None:
+    """Print, and let a terminal have the bold of a text that is `printable` but for that."""
+    out = sys.stdout
+    with contextlib.suppress(BrokenPipeError):
+        print(text, file=out.stream if isinstance(out, _Printable) else out)
+
+
 def _open_streams() -> None:
     """Closed ones are the null device: else the first file that is opened takes their place, and gets what is said."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
@@ -82,19 +96,19 @@ class _Printable:
     """A stream that is written to as `printable`; a progress bar goes back to the start of its own line."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
 
     def write(self, text: str) -> int:
         if not _CURSOR_UP.fullmatch(text):
             back = "\r" * text.startswith("\r")
             text = back + printable(text.removeprefix("\r"))
         with contextlib.suppress(BrokenPipeError):
-            self._stream.write(text)
+            self.stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         with contextlib.suppress(BrokenPipeError):
-            self._stream.flush()
+            self.stream.flush()
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+        return getattr(self.stream, name)

@@ -5,51 +5,134 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import timm
+import torch
+from PIL import Image
 
 import methods
 import run_all
 from benchmark import publishing
 from methods import base
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPES = README.split("## Four recipes\n")[1].split("\n## ")[0].split("\n**")[1:]
+NETWORK, FEATURES, DETECTOR, METHOD = RECIPES
+SMALL = ("--limit", "30", "--no-speed", "--device", "cpu")
+
+
+def commands(text):
+    """The command lines of a text, in its blocks or within a sentence, without their comments."""
+    return [shlex.split(line, comments=True)[2:] for line in re.findall(r"python run_all\.py [^`\n]*", text)]
+
+
+def code(recipe):
+    (block,) = re.findall(r"```python\n(.*?)```", recipe, re.DOTALL)
+    return block
+
+
+def run(command, tmp_path, *more):
+    """A command as the README has it, small; what follows wins over what it says."""
+    assert run_all.main([*command, "--results", str(tmp_path / "results"), *SMALL, *more]) == 0
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """A folder of photographs of two classes, and the weights of a network that was made for them."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for name, n in {"id/train/cat": 20, "id/train/dog": 20, "id/test/cat": 8, "id/test/dog": 8, "near/fox": 9,
+                    "far/sea": 9}.items():  # fmt: skip
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(n):
+            pixels = generator.integers(0, 255, (40, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    torch.manual_seed(0)
+    torch.save(timm.create_model("resnet18", num_classes=2).state_dict(), tmp_path / "my.pth")
 
 
 @pytest.fixture
 def margin(tmp_path, monkeypatch):
-    """The README's method, in a file of its own beside the others; forgotten after the test."""
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "margin.py").write_text(code, encoding="utf-8")
+    """The README's method in a file of its own; forgotten after the test."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "margin.py").write_text(code(METHOD), encoding="utf-8")
     methods.names()  # the others are registered for good before the registry is put aside
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
-    monkeypatch.setattr(methods, "_imported", set(methods._imported))
     monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))
-    yield code
-    sys.modules.pop("methods.margin", None)
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("methods.margin"):
+            del sys.modules[name]
 
 
-def test_the_method_shown_is_short_and_runs_without_being_named_anywhere(margin, tmp_path, capsys):
-    lines = [line for line in margin.splitlines() if line.strip()]
-    assert len(lines) <= 16
-    more = ["--results", str(tmp_path / "results"), "--limit", "30", "--quick", "--no-speed", "--device", "cpu"]
-    assert run_all.main(["--methods", "margin", *more]) == 0
+def test_a_recipe_has_at_most_ten_lines():
+    for recipe in RECIPES:
+        blocks = re.findall(r"```\w+\n(.*?)```", recipe, re.DOTALL)
+        assert sum(bool(line.strip()) for block in blocks for line in block.splitlines()) <= 10, recipe
+
+
+def test_a_network_of_ones_own(photos, tmp_path, capsys):
+    first, second = commands(NETWORK)
+    rows = ("--methods", "msp", "mahalanobis", "--size", "32", "--crop", "1")
+    run(first, tmp_path, *rows)
+    assert "read as timm's resnet18" in capsys.readouterr().err
+    run(second, tmp_path, *rows)
+    table = capsys.readouterr().out
+    assert "fox" in table
+    assert "sea" in table
+    assert (tmp_path / "results" / "photos+limit=30" / "table.md").is_file()
+
+
+def test_features_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    weight, bias = generator.normal(size=(3, 8)).astype("f"), np.zeros(3, "f")
+
+    def features_of(name):
+        labels = np.arange(90) % 3
+        embedding = (2 * np.eye(3, 8)[labels] + generator.normal(size=(90, 8)) + 3 * ("far" in name)).astype("f")
+        return embedding, embedding @ weight.T + bias, labels
+
+    exec(code(FEATURES), {"features_of": features_of, "weight": weight, "bias": bias})
+    (command,) = commands(FEATURES)
+    run(command, tmp_path, "--methods", "msp", "mahalanobis")
+    table = capsys.readouterr().out
+    assert "other" in table
+    assert "noise" in table
+
+
+def test_a_method_of_ones_own(margin, tmp_path, capsys):
+    first, second = commands(METHOD)
+    run(first, tmp_path, "--quick")
     assert "Logit margin" in capsys.readouterr().out
+    run(second, tmp_path, "--quick")
+    table = capsys.readouterr().out
+    for k in (2, 3, 5):
+        assert f"Logit margin (k={k})" in table
 
 
-def test_its_score_is_what_its_docstring_says(margin):
+def test_its_score_is_what_the_recipe_says(margin):
+    methods.load(Path("margin.py"))
     features = base.Features(logits=[[3.0, 1.0, 0.5], [2.0, 1.5, -1.0]])
     assert methods.create("margin").score(features).tolist() == [-2.0, -0.5]
     assert methods.create("margin", k=3).score(features).tolist() == [-2.5, -3.0]
 
 
-def test_the_flags_in_the_readme_exist():
-    shown = [line.partition("#")[0] for line in README.splitlines() if line.startswith("python run_all.py")]
-    assert len(shown) >= 4
+def test_the_flags_in_the_pages_exist(tmp_path, monkeypatch):
+    """Those of a saved detector are run by the test of that recipe."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.pth").touch()
+    pages = [
+        README.replace(DETECTOR, ""),
+        *((ROOT / "results" / page).read_text("utf-8") for page in ("README.md", "RUNNING.md")),
+    ]
+    shown = [command for page in pages for command in commands(page)]
+    assert len(shown) >= 8
     for command in shown:
-        arguments = shlex.split(command)[2:]
-        if "--help" not in arguments:
-            run_all.parser().parse_args(arguments)
+        run_all.parser().parse_args([word for word in command if word not in ("…", "...")])
 
 
 def test_every_file_that_the_readme_names_is_there():
@@ -86,6 +169,6 @@ def test_a_figure_of_a_table_is_rounded_once():
 
 
 def test_every_page_that_the_readme_links_to_is_there():
-    for page in (ROOT / "README.md", ROOT / "results" / "DLSR.md", ROOT / "results" / "PAPERS.md"):
+    for page in (ROOT / "README.md", *(ROOT / "results").glob("*.md")):
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"

@@ -10,6 +10,7 @@ from benchmark.jobs import depending
 from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.base import Job
 from benchmark.jobs.scoring import Score
+from benchmark.jobs.searching import Search
 from benchmark.jobs.worker import Worker
 from benchmark.records import names, provenance, records, thresholds
 from benchmark.store import keys
@@ -25,6 +26,7 @@ class Calibrate(Job):
     about: Mapping[str, Any]  # what the record says of suite, row and ID set
     id: Score
     calibration: Score
+    search: Search | None = None  # of a row of a sweep that is searched
 
     @cached_property
     def key(self) -> str:
@@ -34,6 +36,7 @@ class Calibrate(Job):
             id=self.id.key,
             calibration=self.calibration.key,
             source=keys.source("benchmark.records.thresholds"),
+            **({"search": self.search.key} if self.search else {}),
         )
 
     @property
@@ -42,7 +45,7 @@ class Calibrate(Job):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        return (self.id, self.calibration, self.accuracy)
+        return (self.id, self.calibration, self.accuracy, *(self.search.needs if self.search else ()))
 
     @cached_property
     def accuracy(self) -> Accuracy:
@@ -66,6 +69,7 @@ class Calibrate(Job):
             "reason": "",
             **self.about,
             **self.accuracy.figures(worker.store),
+            **({"searched": self.search.figures(worker.store)} if self.search else {}),
             "calibration": f"{'seen by' if use.may_know(images.images) else 'new to'} the network",
             "thresholds": thresholds.table(self.calibration.scores(worker.store), self.id.scores(worker.store)),
             "depends": self.depends,

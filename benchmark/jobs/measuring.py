@@ -14,6 +14,7 @@ from benchmark.jobs import depending
 from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.base import Job
 from benchmark.jobs.scoring import Score
+from benchmark.jobs.searching import Search
 from benchmark.jobs.worker import Worker
 from benchmark.records import names, provenance, records, score_files, thresholds
 from benchmark.store import keys
@@ -30,6 +31,7 @@ class Measure(Job):
     id: Score
     ood: Score
     calibration: Score | None = None  # of the ID calibration images: where thresholds come from
+    search: Search | None = None  # of a row of a sweep that is searched
 
     @cached_property
     def key(self) -> str:
@@ -40,6 +42,7 @@ class Measure(Job):
             ood=self.ood.key,
             source=keys.source("benchmark.metrics"),
             **({"calibration": self.calibration.key} if self.calibration else {}),
+            **({"search": self.search.key} if self.search else {}),
         )
 
     @property
@@ -48,7 +51,8 @@ class Measure(Job):
 
     @property
     def needs(self) -> tuple[Job, ...]:
-        return (self.id, self.ood, self.accuracy, *([self.calibration] if self.calibration else []))
+        calibration = [self.calibration] if self.calibration else []
+        return (self.id, self.ood, self.accuracy, *calibration, *(self.search.needs if self.search else ()))
 
     @cached_property
     def accuracy(self) -> Accuracy:
@@ -77,11 +81,13 @@ class Measure(Job):
         bits = [float(id_scores.mean()), float(ood_scores.mean())] if method.bits_per_dimension else None
         jobs: dict[str, Job] = {"fit": self.id.fit} if self.id.fit else {}
         jobs |= {"encode_id": self.id.images[-1], "score_id": self.id, "score_ood": self.ood}
-        calibrated: dict[str, Any] = {}
+        also: dict[str, Any] = {}
         if self.calibration:
             images = self.calibration.images[-1]
-            calibrated["calibration"] = f"{'seen by' if images.use.may_know(images.images) else 'new to'} the network"
-            calibrated["thresholds"] = thresholds.table(self.calibration.scores(worker.store), id_scores, ood_scores)
+            also["calibration"] = f"{'seen by' if images.use.may_know(images.images) else 'new to'} the network"
+            also["thresholds"] = thresholds.table(self.calibration.scores(worker.store), id_scores, ood_scores)
+        if self.search:
+            also["searched"] = self.search.figures(worker.store)
         made, ood_made = self.id.meta(worker.store), self.ood.meta(worker.store)
         seconds = {
             "encode_id": made["encode"]["seconds"],
@@ -92,7 +98,7 @@ class Measure(Job):
             self.about,
             self.key,
             "done",
-            **calibrated,
+            **also,
             metrics=metrics.measure(*ordered),
             intervals=metrics.intervals(*ordered),
             bits_per_dimension=bits,

@@ -9,7 +9,7 @@ from benchmark.papers.sources import borrowed, command, measured
 from benchmark.planning.options import Options
 from benchmark.records import reference
 from benchmark.records.frames import ALL, COMMON, FAR, NEAR, Record, View, results_of
-from benchmark.reporting import caveats, tables
+from benchmark.reporting import caveats, tables, terminal
 from datasets import catalogue
 from datasets.sources import present
 
@@ -27,7 +27,7 @@ def render(found: Iterable[Page]) -> dict[str, str]:
     """The table by file extension (md, csv, tex), and as `txt` for a terminal; parts one after the other."""
     found = list(found)
     return {
-        "txt": "\n".join(tables.text(*page) for page in found),
+        "txt": "\n".join(terminal.text(*page) for page in found),
         "md": "\n".join(tables.markdown(*page) for page in found),
         "csv": _csv(found),
         "tex": "\n".join(tables.latex(*page) for page in found),

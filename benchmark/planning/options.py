@@ -34,6 +34,8 @@ class Options:
     methods: tuple[str, ...] = ()
     ood: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+    sweeps: tuple[str, ...] = ()
+    searched: str | None = None  # the validation set that a value of each sweep is chosen on
 
 
 def resolved(asked: str | None, device: str, *, runs: bool) -> str:

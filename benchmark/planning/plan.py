@@ -12,11 +12,12 @@ from benchmark.jobs.calibrating import Calibrate
 from benchmark.jobs.encoding import Encode, TrainEncoder, encodes
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.illustrating import Illustrate
-from benchmark.jobs.inputs import EncoderUse, Selection
+from benchmark.jobs.inputs import EncoderUse, Selection, calibrated
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
+from benchmark.jobs.searching import Search
 from benchmark.jobs.timing import MeasureSpeed
-from benchmark.planning import changing, choosing, departures, id_images
+from benchmark.planning import changing, choosing, departures, id_images, sweeping
 from benchmark.planning.columns import Column, ColumnLookup, about_images
 from benchmark.planning.encoders import EncoderLookup
 from benchmark.planning.id_images import BadData
@@ -136,10 +137,16 @@ class _Planner:
         if options.limit is not None:
             self.footnotes.append(f"--limit {options.limit}: at most {options.limit:,} test images of each set.")
         self.rows = choosing.choose_rows(self.suite, list(options.methods)) if options.methods else self.suite.rows
+        self.sweeps = sweeping.sweeps(self.suite, options.sweeps)
+        self.rows = tuple({row.label: row for row in (*self.rows, *self.sweeps.rows)}.values())
         self._chosen = {row.label for row in self.rows}
         self._offered = {name: choosing.offered(self.suite, name) for name in self.suite.encoders}
         sets = ColumnLookup(self.suite, options, self.id, download=download)
         self.columns = sets.columns
+        self.held_out = self.train if self.train.calibration else calibrated(self.train)  # to search on
+        self.validation = None
+        if options.searched is not None:
+            self.validation = sweeping.validation(options.searched, options, self.id, self.columns, download=download)
         wanted = {row.encoder for row in self.rows}
         self.encoders = EncoderLookup(self.suite, options, self.id, wanted, download=download)
         self.absent = [*sets.absent, *self.encoders.absent]
@@ -194,6 +201,7 @@ class _Planner:
             "id": about_images(self.test),
             "train": about_images(self.train),
             "footnotes": [*self.footnotes, *of_method, *of_encoder],
+            **({"sweep": self.sweeps.about[spec.label]} if spec.label in self.sweeps.about else {}),
         }
         selected = spec.label in self._chosen
         no_head = "" if isinstance(use, str) else use.no_head
@@ -213,13 +221,26 @@ class _Planner:
         def score(images: Selection) -> Score:
             return Score(spec.method, settings, seed, fit, self._encodes(use, images))
 
+        search = None
+        if self.validation is not None and "sweep" in about:
+            held_out = self.held_out.calibration
+            assert held_out is not None
+            apart = fit and replace(fit, train=self._encodes(use, self.held_out))  # the table's may have seen these
+            pair = (
+                Score(spec.method, settings, seed, apart, self._encodes(use, s)) for s in (held_out, self.validation)
+            )
+            search = Search(*pair)
         scored = score(self.test)
         calibration = None if self.train.calibration is None else score(self.train.calibration)
         measures = {
-            column.name: Measure(self.folder, {**about, "ood": column.about}, scored, score(column.images), calibration)
+            column.name: Measure(
+                self.folder, {**about, "ood": column.about}, scored, score(column.images), calibration, search
+            )
             for column in self.columns
         }
-        alone = None if self.columns or calibration is None else Calibrate(self.folder, about, scored, calibration)
+        alone = (
+            None if self.columns or calibration is None else Calibrate(self.folder, about, scored, calibration, search)
+        )
         row = Row(spec, about, "", selected, measures, alone)
         if seed != (self.options.seeds or self.suite.seeds)[0]:
             return row
@@ -240,7 +261,7 @@ class _Planner:
     def _encodes(self, use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
         """The same passes for every row, so that their keys are computed once."""
         if (use, images) not in self._passes:
-            of_id = images in self.id.selections
+            of_id = images in (*self.id.selections, self.held_out, self.held_out.calibration)
             self._passes[use, images] = encodes(use, use.view(images) if of_id else images)
         return self._passes[use, images]
 

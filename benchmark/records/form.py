@@ -29,6 +29,22 @@ class _OODSet(_Set):
     stands_in_for: str | None
 
 
+class _Sweep(_Form):
+    of: str
+    hyperparameter: str
+    value: Any
+
+
+class _Searched(_Form):
+    set: str
+    title: str
+    n_id: NonNegativeInt
+    n_ood: NonNegativeInt
+    auroc: FiniteFloat
+    chosen: bool
+    values: dict[str, FiniteFloat] = {}
+
+
 class _Result(_Form):
     kind: Literal["result"]
     key: str
@@ -57,6 +73,8 @@ class _Result(_Form):
     quantiles: dict[str, list[float]] | None = None
     scores: dict[Literal["id", "ood"], str] | None = None
     depends: dict[str, Any] | None = None
+    sweep: _Sweep | None = None
+    searched: _Searched | None = None
 
     @model_validator(mode="after")
     def _has_its_numbers(self) -> "_Result":
@@ -114,6 +132,8 @@ class _Thresholds(_Form):
     calibration: str
     thresholds: _Table
     depends: dict[str, Any]
+    sweep: _Sweep | None = None
+    searched: _Searched | None = None
 
 
 _FORMS: Mapping[Any, type[_Form]] = {"speed": _Timing, "thresholds": _Thresholds}

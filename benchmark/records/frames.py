@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 
 from benchmark.metrics import METRICS
+from benchmark.records.searching import state
 
 Record = Mapping[str, Any]
+CONTROL = "lowlevel"  # the method that checks the sets: what it tells apart needs no look at what is in an image
 SANITY = frozenset({"random", "constant"})  # methods that check the harness: shown last, never the best
 PUBLISHED = ("auroc", "fpr95")
 WHOLE = ("accuracy", "images_per_second", "published_images_per_second")  # what a row has once
@@ -85,13 +87,18 @@ def is_sanity(row: str, records: Iterable[Record] = ()) -> bool:
     return methods <= SANITY
 
 
+def is_control(row: str, records: Iterable[Record]) -> bool:
+    """Whether a row checks the OOD sets instead of being a detector to choose."""
+    return any(record["row"] == row and record.get("method") == CONTROL for record in records)
+
+
 def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
     """One line for each row and OOD set of the view, and for each row and average; all shares in percent.
 
-    Columns: row, title, encoder, sanity, ood, ood_title, group, status (done, failed, skipped, interrupted,
-    absent; of an average: done or incomplete), reason, seeds (how many are done), n_id, n_ood; of each metric
-    its mean over seeds, of seeds >= 2 the sample standard deviation `_std`, and for auroc and fpr95 the mean
-    bounds `_low`, `_high` of the 95 % intervals and `published_`; accuracy, images_per_second,
+    Columns: row, title, encoder, sanity, searched (`searching.state`), ood, ood_title, group, status (done, failed,
+    skipped, interrupted, absent; of an average: done or incomplete), reason, seeds (how many are done), n_id, n_ood;
+    of each metric its mean over seeds, of seeds >= 2 the sample standard deviation `_std`, and for auroc and fpr95 the
+    mean bounds `_low`, `_high` of the 95 % intervals and `published_`; accuracy, images_per_second,
     published_images_per_second.
 
     An average is there only where every set that it is over is. Its bounds are the means of the sets' bounds,
@@ -106,6 +113,7 @@ def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
         accuracies = {r["seed"]: r["accuracy"] for r in found if r["status"] == "done" and r["accuracy"] is not None}
         speed = speeds.get(row, {}).get("speeds", {}).get("end_to_end", {})
         about = {"row": row, "title": title, "encoder": encoder, "sanity": is_sanity(row, found)}
+        about["searched"] = state(found)
         accuracy = 100 * statistics.fmean(accuracies.values()) if accuracies else None
         rates = speed.get("images_per_second"), view.published.get((row, ALL, "images_per_second"))
         whole = dict(zip(WHOLE, (accuracy, *rates), strict=True))

@@ -11,7 +11,7 @@ MAIN = 8  # rows that are compared set by set: at most half of them DLSR's, wher
 
 
 class Ranking:
-    """The AUROCs of a view in percent, without rows that check the harness and cells that are not measured.
+    """The AUROCs of a view in percent, of what is measured, without rows that check the harness or are only shown.
 
     lines: of `frames.frame`, by row and OOD set or average. sets: the OOD sets that the average counts, near first.
     ranked: the rows that are measured on all of them, the best on average first. main: those to compare set by set,
@@ -22,7 +22,8 @@ class Ranking:
         found = list(found)
         self.view = view
         self.table = frame(found, view)
-        done = self.table[self.table["auroc"].notna() & ~self.table["sanity"]]
+        compared = ~self.table["sanity"] & (self.table["searched"] != "swept")
+        done = self.table[self.table["auroc"].notna() & compared]
         lines: list[dict[str, Any]] = done.to_dict("records")  # type: ignore[assignment]  # columns have names
         self.lines = {(line["row"], line["ood"]): line for line in lines}
         self.cells = results_of(found, view)

@@ -20,6 +20,7 @@ from benchmark.metrics import Floats
 from benchmark.records import score_files
 from benchmark.records.frames import ALL, Record, View, is_sanity, results_of
 from benchmark.records.paired import LEVEL, Placements, holm, paired_test, placements
+from benchmark.records.searching import state
 
 TESTS = "significance.csv"
 _ROUNDED = 0.006  # points: its differences have two decimals
@@ -204,7 +205,7 @@ def _complete(found: Sequence[Record], view: View) -> Iterator[tuple[str, dict[i
     for row, _, _ in view.rows:
         of_row = [{r["seed"]: r for r in cells.get((row, name), []) if r["status"] == "done"} for name in sets]
         whole = sorted(set.intersection(*map(set, of_row))) if of_row else []
-        if whole and not is_sanity(row, [of_row[0][whole[0]]]):
+        if whole and not is_sanity(row, [of_row[0][whole[0]]]) and state([of_row[0][whole[0]]]) != "swept":
             yield row, {seed: [of_set[seed] for of_set in of_row] for seed in whole}
 
 

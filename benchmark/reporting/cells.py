@@ -1,12 +1,12 @@
 """The cells of a table as strings, before any markup: figures, the best of a column, spreads, published numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import pandas as pd
 
 from benchmark.metrics import METRICS
-from benchmark.records.frames import Record, View, frame
+from benchmark.records.frames import ALL, Record, View, frame, is_control
 from benchmark.records.shortcuts import separable
 from benchmark.reporting import footnotes
 
@@ -38,10 +38,11 @@ class Grid:
             for name, title, group in [*view.near_first(), *((ood, title, "") for ood, title in view.averages())]
         ]
         sanity = set(table.loc[table["sanity"], "row"])
+        self.checking = sanity | {row for row, _, _ in view.rows if is_control(row, records)}
         self.encoders: dict[str, list[tuple[str, str]]] = {}
         for row, title, encoder in sorted(view.rows, key=lambda line: line[0] in sanity):
             self.encoders.setdefault(encoder, []).append((row, title))
-        compared = table[~table["sanity"]]
+        compared = table[~table["sanity"] & (table["searched"] != "swept")]
         self._ranks = {
             (ood, metric.name): _ranks(compared[compared["ood"] == ood][metric.name], metric.higher_is_better)
             for ood, _, group in self.columns
@@ -56,11 +57,25 @@ class Grid:
         line = self._lines[row, ood]
         if line["status"] != "done":
             return None
-        ranked = []
+        ranked: list[tuple[str, Rank]] = []
+        compared = not line["sanity"] and line["searched"] != "swept"
         for metric in self.shown:
             figure = format(line[metric.name], metric.format)
-            ranked.append((figure, "" if line["sanity"] else self._ranks.get((ood, metric.name), {}).get(figure, "")))
+            ranked.append((figure, self._ranks.get((ood, metric.name), {}).get(figure, "") if compared else ""))
         return ranked
+
+    def is_best(self, row: str, columns: Sequence[str]) -> bool:
+        """Whether it is the first of any of these OOD sets and averages."""
+        cells = (self.figures(row, ood) or [] for ood, _, _ in self.columns if ood in columns)
+        return any(rank == "best" for cell in cells for _, rank in cell)
+
+    def place(self, row: str) -> tuple[bool, float]:
+        """To sort rows by: the best average first, and behind them those without one, or that check the harness."""
+        ood = ALL if (row, ALL) in self._lines else self.columns[0][0]
+        line, metric = self._lines[row, ood], self.shown[0]
+        if line["status"] != "done":
+            return True, 0
+        return bool(line["sanity"]), -line[metric.name] if metric.higher_is_better else line[metric.name]
 
     def spread(self, row: str, ood: str) -> str:
         """What stands behind the ± of the first metric: the standard deviation over seeds, or half its interval."""

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.records.frames import ALL, COMMON, Record, View, results_of, speeds_of
+from benchmark.records.searching import state
 from benchmark.records.shortcuts import separable
 
 NONE = "none"  # of features in files, which were made of anything
@@ -79,6 +80,7 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
         *_seeds(cells, view),
         *map(_sentence, view.footnotes),
         *_of_rows(done, view),
+        *_sweeps(done, view),
         *_knn_accuracies(done),
         *_speeds(records, view),
         *_published(view),
@@ -186,6 +188,24 @@ def _of_rows(done: Sequence[Record], view: View) -> list[str]:
         for note in record["footnotes"]:
             rows.setdefault(note, set()).add(record["row"])
     return [_sentence(note if of == measured else f"{_who(of, view)}: {note}") for note, of in rows.items()]
+
+
+def _sweeps(done: Sequence[Record], view: View) -> list[str]:
+    """Which rows are values of a sweep: those that are only shown, and what one was chosen by."""
+    of_row: dict[str, list[Record]] = {}
+    for record in done:
+        of_row.setdefault(record["row"], []).append(record)
+    shown = [row for row, found in of_row.items() if state(found) == "swept"]
+    lines = [f"{_who(shown, view)}: values of a sweep, only shown: never the best, compared with no row."] * bool(shown)
+    for row, (first, *_) in of_row.items():
+        if state([first]) == "searched":
+            how, parameter = first["searched"], first["sweep"]["hyperparameter"]
+            values = ", ".join(f"{value}: {100 * auroc:.1f}" for value, auroc in how["values"].items())
+            lines.append(
+                f"{_who([row], view)}: {parameter} was chosen by AUROC of {how['n_id']:,} held-out ID images against "
+                f"{how['title']} ({how['n_ood']:,} images; {values})."
+            )
+    return lines
 
 
 def _sentence(words: str) -> str:

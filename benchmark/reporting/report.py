@@ -1,6 +1,7 @@
 """What a results folder shows: tables and figures from its records and scores, drawn again only where these changed."""
 
 import os
+from collections.abc import Sequence
 from math import comb
 
 from benchmark.planning.plan import Plan
@@ -8,15 +9,15 @@ from benchmark.planning.suite import Suite
 from benchmark.records import fitting, records, reference, resolutions, score_files
 from benchmark.records.frames import ALL, FAR, NEAR, View, is_sanity
 from benchmark.records.records import Record
-from benchmark.reporting import drawing, thresholds
+from benchmark.records.searching import state
+from benchmark.reporting import drawing, terminal, thresholds
+from benchmark.reporting.terminal import WHOLE, Look
 from benchmark.shown import printable
 from benchmark.store.files import write_atomically
 
 
-def text(plan: Plan) -> str:
+def text(plan: Plan, look: Look = WHOLE) -> str:
     """The table of what this run selected, for a terminal."""
-    from benchmark.reporting import tables
-
     found, notes = _current(plan)
     shown = view(plan, found, selected=True, notes=notes)
     if not shown.ood and thresholds.of(found):
@@ -25,7 +26,21 @@ def text(plan: Plan) -> str:
         return "\n".join(
             ["There is no OOD set to measure against.", *notes, *(f"absent: {a}: {how}" for a, how in plan.absent)]
         )
-    return tables.text(found, shown)
+    return terminal.text(found, shown, look)
+
+
+def json(plan: Plan) -> str:
+    """The same for machines; of a suite without OOD sets its thresholds."""
+    from benchmark.reporting import tables
+
+    found, notes = _current(plan)
+    shown = view(plan, found, selected=True, notes=notes)
+    return tables.json(found, shown) if shown.ood else thresholds.json(found, shown)
+
+
+def check_columns(plan: Plan, columns: Sequence[str]) -> None:
+    """UsageError for what `--columns` names and no table of this run has."""
+    terminal.check(columns, view(plan, [], selected=True, notes=[]))
 
 
 def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
@@ -100,7 +115,11 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         if column.selected or not selected
     }
     results = [record for record in found if record["kind"] == "result"]
+    swept = {row.spec.label for row in plan.rows if "sweep" in row.about} | {r["row"] for r in results if state([r])}
+    chosen = {record["row"]: record["title"] for record in found if state([record]) == "searched"}
+    rows = {name: (name, chosen.get(name, title), encoder) for name, title, encoder in rows.values()}
     compared = {row.spec.label for row in plan.rows} | {record["row"] for record in results}
+    compared -= swept - set(chosen)
     if not selected:  # what earlier runs measured beside the suite; not what none has measured yet
         for record in results:
             ood = record["ood"]

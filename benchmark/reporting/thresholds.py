@@ -23,7 +23,7 @@ def of(records: Iterable[Record]) -> list[Record]:
 
 def text(records: Iterable[Record], view: View) -> str:
     """The table for a terminal."""
-    found = [record for record in of(records) if record["row"] in {row for row, _, _ in view.rows}]
+    found = _shown(records, view)
     lines = [_heads(), *map(_line, found)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
@@ -38,6 +38,25 @@ def markdown(found: Sequence[Record], view: View) -> str:
 
 
 def csv(found: Sequence[Record]) -> str:
+    """`_frame` as CSV; thresholds with all their digits."""
+    table = _frame(found)
+    for percent in PERCENT:
+        name = f"threshold_{percent}"
+        table[name] = ["" if pd.isna(value) else repr(float(value)) for value in table[name]]
+    return shown.csv(table)
+
+
+def json(records: Iterable[Record], view: View) -> str:
+    """`_frame` of the rows of a view as JSON."""
+    found = _shown(records, view)
+    return shown.json(_frame(found) if found else pd.DataFrame())
+
+
+def _shown(records: Iterable[Record], view: View) -> list[Record]:
+    return [record for record in of(records) if record["row"] in {row for row, _, _ in view.rows}]
+
+
+def _frame(found: Sequence[Record]) -> pd.DataFrame:
     """One line a row and seed; thresholds as they are, shares and accuracy in percent."""
     lines = []
     for record in found:
@@ -45,10 +64,10 @@ def csv(found: Sequence[Record]) -> str:
         line |= {"accuracy": _percent(record["accuracy"]), "n_calibration": record["thresholds"]["n"]}
         for percent in PERCENT:
             cell = record["thresholds"]["accepting"].get(str(percent)) or {}
-            line |= {f"threshold_{percent}": repr(cell["threshold"]) if cell else ""}
+            line |= {f"threshold_{percent}": cell.get("threshold")}
             line |= {f"accepted_id_{percent}": _percent(cell.get("id"))}
         lines.append(line)
-    return shown.csv(pd.DataFrame(lines))
+    return pd.DataFrame(lines)
 
 
 def _heads() -> list[str]:
