@@ -1,5 +1,6 @@
 """What the command line says beside the suite, and the folder that results made with it go to."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,22 @@ class Options:
     methods: tuple[str, ...] = ()
     ood: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
+
+
+def device_of(name: str) -> str:
+    """The device that is meant; UsageError where it is not there."""
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return name
+    if not re.fullmatch(r"cuda(:[0-9]{1,4})?", name):
+        raise UsageError(f"--device {name}: valid are auto, cpu, cuda and cuda:0, cuda:1, ...")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(name.partition(":")[2] or 0) >= count:
+        raise UsageError(f"--device {name}: there are {count} GPUs here; --device cpu runs without one")
+    return name
 
 
 def resolved(asked: str | None, device: str, *, runs: bool) -> str:
