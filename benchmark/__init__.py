@@ -1,4 +1,4 @@
-"""What a user calls from Python: `from benchmark import evaluate, Detector`; imported on use, so that others stay fast."""
+"""What a user calls from Python, `from benchmark import evaluate, Detector`: imported on use."""
 
 import importlib
 import sys
@@ -18,8 +18,8 @@ def _check_datasets() -> None:
     if there is not None and Path(there).resolve().parent != _OURS:
         raise ImportError(
             f"the package `datasets` of {Path(there).parent} is imported already, and one process holds one of that "
-            "name: write features or images to files and run `run_all.py --id FOLDER`, or import benchmark in a process "
-            "of its own"
+            "name: write features or images to files and run `run_all.py --id FOLDER`, or import benchmark in a "
+            "process of its own"
         )
 
 

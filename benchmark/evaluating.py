@@ -82,12 +82,14 @@ def evaluate(
         methods=(methods,) if isinstance(methods, str) else tuple(methods or ()),
     )
     with _as_before(), _plainly(place):
-        ood = {(group, name): data for group, sets in (("near", near), ("far", far)) for name, data in (sets or {}).items()}
+        groups = {"near": near or {}, "far": far or {}}
+        ood = {(group, name): data for group, sets in groups.items() for name, data in sets.items()}
         suite = given_suite(network, (id[0], id[1]), ood, place, head=head, layers=layers)
         planned = plan.make(suite, options, download=False)
         planned = replace(planned, broken=tuple((name, _without(place, why)) for name, why in planned.broken))
         store = Store(options.cache, say=_say)
         worker = Worker(store, device=where, batch_size=batch_size)
+        store.welcome()
         for line in suite.notes:
             _say(f"{line}.")
         for line in _accuracies(planned, worker):
@@ -123,20 +125,22 @@ class Result:
         found = {records.place(self.plan.folder, record): record for record in records.load(self.plan.folder)[0]}
         lines = []
         for row in self._rows:
-            paths = [(names.path_of(self.plan.folder, row.spec.label, c.name, row.about["seed"]), c) for c in self._columns]
-            paths = paths or [(cell.path, None) for cell in row.cells]
-            for path, column in paths:
-                record = found.get(path)
-                line = {"row": row.spec.label, "title": row.about["title"], "method": row.spec.method}
-                line |= {"set": column.name if column else "", "group": column.spec.group if column else ""}
-                line |= {"status": record["status"] if record else "failed", "reason": record["reason"] if record else ""}
-                lines.append({**line, **_figures(record)})
+            label, seed = row.spec.label, row.about["seed"]
+            of_row = {"row": label, "title": row.about["title"], "method": row.spec.method}
+            cells = [
+                (column.name, column.spec.group, names.path_of(self.plan.folder, label, column.name, seed))
+                for column in self.plan.columns
+            ]
+            for name, group, path in cells or [("", "", cell.path) for cell in row.cells]:
+                record = found.get(path, {"status": "failed", "reason": self.outcome.failed.get(label, "")})
+                ended = {"status": record["status"], "reason": record["reason"]}
+                lines.append({**of_row, "set": name, "group": group, **ended, **_figures(record)})
         about = ("row", "title", "method", "set", "group", "status", "reason")
         numbers = dict.fromkeys((*COLUMNS, "accuracy"), float)
         return pd.DataFrame(lines, columns=[*about, *numbers]).astype(numbers)
 
     def write(self, folder: str | Path) -> Path:
-        """Tables, figures, findings, records and scores into `folder`, as the command line's; the only files that stay."""
+        """Tables, figures, findings, records and scores into `folder`, as the command line writes them."""
         target = Path(folder).expanduser().absolute()
         for part in ("records", "scores"):
             if (self.plan.folder / part).is_dir():
@@ -188,14 +192,10 @@ class Result:
     def _rows(self) -> list[Row]:
         return [row for row in self.plan.rows if row.selected]
 
-    @property
-    def _columns(self) -> list[plan.Column]:
-        return [column for column in self.plan.columns if column.selected]
 
-
-def _figures(record: Mapping[str, Any] | None) -> dict[str, float | None]:
+def _figures(record: Mapping[str, Any]) -> dict[str, float | None]:
     """The numbers of a line, fractions; none where it has none."""
-    if record is None or record["status"] != "done":
+    if record["status"] != "done":
         return {}
     found: dict[str, float | None] = {"accuracy": record["accuracy"]}
     for metric in ("auroc", "fpr95") if record["kind"] == "result" else ():
@@ -214,13 +214,16 @@ def _accuracies(planned: Plan, worker: Worker) -> Iterator[str]:
         told.add(cell.accuracy.key)
         _carry_out(cell.accuracy, worker)
         figures, test = cell.accuracy.figures(worker.store), cell.id.images[-1]
-        n = f"{len(test.images.rows):,} ID test images"
-        for name, of in (("accuracy", "of the {n} right"), ("knn_accuracy", "of the {n} right by their neighbours")):
-            if figures[name] is not None:
-                yield f"ID accuracy: {test.use.name}: {100 * figures[name]:.2f} % {of.format(n=n)}."
-        if set(figures.values()) == {None}:
-            why = test.use.no_head or ("they have no labels" if (test.images.labels < 0).any() else "no head is known")
-            yield f"ID accuracy: {test.use.name}: not known of the {n}: {why}."
+        of = f"of the {len(test.images.rows):,} ID test images"
+        head, neighbours = figures["accuracy"], figures["knn_accuracy"]
+        if head is not None:
+            known = f"{100 * head:.2f} % {of} are labelled rightly"
+        elif neighbours is not None:
+            known = f"{100 * neighbours:.2f} % {of}, by their neighbours in the embedding"
+        else:
+            unlabelled = bool((test.images.labels < 0).any())
+            known = f"not known, {'for they have no labels' if unlabelled else test.use.no_head or 'without a head'}"
+        yield f"ID accuracy of {test.use.name}: {known}."
 
 
 def _carry_out(job: Job, worker: Worker) -> None:
@@ -239,14 +242,14 @@ def _moved(row: Row, folder: Path) -> Row:
 @contextlib.contextmanager
 def _as_before() -> Iterator[None]:
     """Whatever happens inside, generators and switches of the caller's are afterwards as they were."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() and torch.cuda.is_initialized() else []
-    python, numpy, tf32 = random.getstate(), np.random.get_state(), torch.backends.cudnn.allow_tf32
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    python, numpy, tf32 = random.getstate(), np.random.get_state(), torch.backends.cudnn.allow_tf32  # noqa: NPY002
     with torch.random.fork_rng(devices):
         try:
             yield
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)
+            np.random.set_state(numpy)  # noqa: NPY002
             torch.backends.cudnn.allow_tf32 = tf32
 
 

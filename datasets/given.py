@@ -50,7 +50,8 @@ class GivenSet(ImageSet):
 def given(name: str, split: str, data: Any, folder: Path, *, labelled: bool = True) -> GivenSet:
     """A set of tensors (N, ...), (tensors, labels), a torch dataset, or a loader of batches (image, label).
 
-    Not `labelled`: labels are not read. What has to be on the disk goes into `folder`. ValueError, in one line, for what is none of these or cannot be right.
+    Not `labelled`: labels are not read. What has to be on the disk goes into `folder`. ValueError, in one line, for
+    what is none of these or cannot be right.
     """
     where = f"{name} ({split})"
     if isinstance(data, Tensor | np.ndarray):

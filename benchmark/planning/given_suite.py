@@ -32,7 +32,7 @@ def given_suite(
     head: Head = None,
     layers: Sequence[str] | None = None,
 ) -> Suite:
-    """The suite of `known` = (train, test), and of `ood`: the sets by (group, name). Without a network they are features.
+    """The suite of `known` = (train, test), and of `ood`: the sets by (group, name). Without a network: of features.
 
     What has to be on the disk goes below `place`. ValueError, in one line, for an ID set or a network that cannot be; a
     fault of an OOD set stays in `Suite.given`.
@@ -53,7 +53,8 @@ def given_suite(
         if head is not None and not isinstance(head, str):
             raise ValueError("head: name the layer of the network (a text); (weight, bias) is for features")
         train, test = (
-            given.given(id_name, split, data, _folder(place)) for split, data in zip(("train", "test"), known, strict=True)
+            given.given(id_name, split, data, _folder(place))
+            for split, data in zip(("train", "test"), known, strict=True)
         )
         batch = torch.from_numpy(np.stack(train.read(range(min(networks.IMAGES, len(train))))))
         looked = networks.look(network, batch, head=head, layers=layers)

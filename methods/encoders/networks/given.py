@@ -65,7 +65,9 @@ def look(
         raise ValueError(f"head: {title} has no module {head!r}; {nearest(head, there)}")
     if head is not None and head not in there:
         raise ValueError(f"head: {head} of {title} is no linear layer; {nearest(head, there)}")
-    handles = [own.get_submodule(name).register_forward_hook(partial(_note, calls, name, there[name])) for name in there]
+    handles = [
+        own.get_submodule(name).register_forward_hook(partial(_note, calls, name, there[name])) for name in there
+    ]
     try:
         with torch.no_grad():
             outputs = parts(own(batch if not batch.is_floating_point() else batch.float()), title)
@@ -154,7 +156,9 @@ def parts(output: Any, title: str) -> dict[str, Any]:
     if isinstance(output, Mapping):
         found = {name: output[name] for name in KEYS if output.get(name) is not None}
         if not found:
-            raise ValueError(f"{title} returns a dict of {', '.join(map(str, output))[:100]}: none of {', '.join(KEYS)}")
+            raise ValueError(
+                f"{title} returns a dict of {', '.join(map(str, output))[:100]}: none of {', '.join(KEYS)}"
+            )
         layers = found.get("layers")
         if layers is not None:
             layers = [layers] if isinstance(layers, Tensor) else list(layers)
@@ -165,7 +169,9 @@ def parts(output: Any, title: str) -> dict[str, Any]:
             return {"embedding": output[0], "logits": output[1]}
         kinds = ", ".join(type(part).__name__ for part in output)
         raise ValueError(f"{title} returns ({kinds:.100}): return logits, (embedding, logits), or a dict of them")
-    raise ValueError(f"{title} returns a {type(output).__name__}: return logits, (embedding, logits), or a dict of them")
+    raise ValueError(
+        f"{title} returns a {type(output).__name__}: return logits, (embedding, logits), or a dict of them"
+    )
 
 
 def proves(layer: Head, embedding: Tensor, logits: Tensor) -> bool:
@@ -242,7 +248,9 @@ def _maps(network: nn.Module, title: str, layers: Sequence[str] | None) -> tuple
         return timm_models.map_names(network, title, tuple(layers)) if layers else ()
     listed = getattr(network, "feature_info", None)
     there = {name for name, _ in network.named_modules()}
-    if not isinstance(listed, list) or not all(isinstance(info, dict) and info.get("module") in there for info in listed):
+    if not isinstance(listed, list) or not all(
+        isinstance(info, dict) and info.get("module") in there for info in listed
+    ):
         return ()
     return tuple(info["module"] for info in listed)
 
@@ -285,8 +293,8 @@ def _no_pair(title: str, head: str | None, there: Mapping[str, Head], embedding:
     tried = f"its layer {head}" if head is not None else "no linear layer of it"
     gives = "does not give" if head is not None else "gives"
     return (
-        f"{title} returns an embedding of {embedding.shape[1]} columns and {logits.shape[1]} logits, but {tried} {gives} "
-        f"the second from the first; candidates: {_candidates(there, logits.shape[1])}"
+        f"{title} returns an embedding of {embedding.shape[1]} columns and {logits.shape[1]} logits, but {tried} "
+        f"{gives} the second from the first; candidates: {_candidates(there, logits.shape[1])}"
     )
 
 
