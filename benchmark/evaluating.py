@@ -127,7 +127,7 @@ class Result:
         for row in self._rows:
             label, seed = row.spec.label, row.about["seed"]
             of_row = {"row": label, "title": row.about["title"], "method": row.spec.method}
-            cells = [
+            cells: list[tuple[str, str, Path]] = [
                 (column.name, column.spec.group, names.path_of(self.plan.folder, label, column.name, seed))
                 for column in self.plan.columns
             ]
@@ -142,7 +142,7 @@ class Result:
     def write(self, folder: str | Path) -> Path:
         """Tables, figures, findings, records and scores into `folder`, as the command line writes them."""
         target = Path(folder).expanduser().absolute()
-        for part in ("records", "scores"):
+        for part in ("records", "scores", "figures"):
             if (self.plan.folder / part).is_dir():
                 shutil.copytree(self.plan.folder / part, target / part, dirs_exist_ok=True)
         with _as_before():
@@ -242,7 +242,7 @@ def _moved(row: Row, folder: Path) -> Row:
 @contextlib.contextmanager
 def _as_before() -> Iterator[None]:
     """Whatever happens inside, generators and switches of the caller's are afterwards as they were."""
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     python, numpy, tf32 = random.getstate(), np.random.get_state(), torch.backends.cudnn.allow_tf32  # noqa: NPY002
     with torch.random.fork_rng(devices):
         try:

@@ -6,6 +6,7 @@ What a dataset or a loader gives is written to a file as it comes, in its order,
 
 import contextlib
 import hashlib
+import operator
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def given(name: str, split: str, data: Any, folder: Path, *, labelled: bool = Tr
     if isinstance(data, Tensor | np.ndarray):
         data = (data, None)
     if isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Tensor | np.ndarray):
-        values, labels, how, classes = as_array(data[0]), data[1], "", ()
+        values, labels, source = as_array(data[0]), data[1], None
         if values.ndim < 2 or not len(values):
             raise ValueError(f"{where}: images are {values.shape}; they must be (N, ...), N of them")
         for start in range(0, len(values), BATCH):
@@ -65,9 +66,11 @@ def given(name: str, split: str, data: Any, folder: Path, *, labelled: bool = Tr
     else:
         values, labels = _spooled(data, where, folder)
         source = data.dataset if isinstance(data, DataLoader) else data
-        how, classes = _transform(source), _classes(source)
-    found, names = _labels(labels if labelled else None, len(values), classes, where)
-    return GivenSet(name, split, values, found, names, how)
+    found, names = _labels(labels if labelled else None, len(values), _classes(source), where)
+    images = GivenSet(name, split, values, found, names, _transform(source))
+    if images.fault:
+        raise ValueError(f"{where}: {images.fault}")
+    return images
 
 
 def as_array(values: Any) -> Values:
@@ -75,14 +78,13 @@ def as_array(values: Any) -> Values:
     if not isinstance(values, Tensor):
         return np.asarray(values)
     values = values.detach().cpu()
-    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    found: Values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+    return found
 
 
 def name_of(data: Any) -> str:
     """What the class of a caller's dataset calls itself; "" where that says nothing."""
-    source = data.dataset if isinstance(data, DataLoader) else data
-    while not hasattr(source, "transform") and isinstance(getattr(source, "dataset", None), Dataset):
-        source = source.dataset
+    source = _source(data)
     own = isinstance(source, Dataset) and not type(source).__module__.startswith("torch.")
     return type(source).__name__ if own else ""
 
@@ -97,7 +99,7 @@ def _spooled(data: Any, where: str, folder: Path) -> tuple[Values, Any]:
     form: tuple[np.dtype[Any], tuple[int, ...]] | None = None
     n = 0
     with path.open("wb") as file, _generators_kept(loader):
-        total = len(loader) if hasattr(loader, "__len__") else None
+        total = operator.length_hint(loader) or None
         for images, of_batch in tqdm(_batches(loader, where), f"reading {where}", total, delay=2, leave=False):
             values = np.ascontiguousarray(as_array(images))
             if not values.size or values.ndim < 2:
@@ -194,6 +196,13 @@ def _labels(labels: Any, n: int, classes: tuple[str, ...], where: str) -> tuple[
     return found, names
 
 
+def _source(data: Any) -> Any:
+    """What a loader, or a part of a dataset, reads from: the first that has a transform, or has nothing below it."""
+    while not hasattr(data, "transform") and hasattr(data, "dataset"):
+        data = data.dataset
+    return data
+
+
 def _classes(source: Any) -> tuple[str, ...]:
     """The names of a dataset's classes, where it has them as torchvision's have."""
     names = getattr(source, "classes", None)
@@ -202,7 +211,5 @@ def _classes(source: Any) -> tuple[str, ...]:
 
 
 def _transform(source: Any) -> str:
-    while not hasattr(source, "transform") and hasattr(source, "dataset"):  # a part of another
-        source = source.dataset
-    transform = getattr(source, "transform", None)
+    transform = getattr(_source(source), "transform", None)
     return "" if transform is None else " ".join(str(getattr(transform, "__name__", transform)).split())[:300]

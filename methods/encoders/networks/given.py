@@ -4,7 +4,7 @@ import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import torch
@@ -37,7 +37,7 @@ class GivenNetwork:
     given: Mapping[str, Tensor]
     layer_sizes: tuple[int, ...]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex, over its weights and what it gives for the images that it was tried on."""
         digest = hashlib.sha256(f"{type(self.network)}".encode())
@@ -60,8 +60,8 @@ def look(
     own = _copied(network, title).eval().float().cpu()
     batch = batch[:IMAGES]
     calls: dict[str, tuple[Head, Tensor]] = {}
-    there = _linear_layers(own)
-    if head is not None and head not in dict(own.named_modules()):
+    there, modules = _linear_layers(own), dict(own.named_modules())
+    if head is not None and head not in modules:
         raise ValueError(f"head: {title} has no module {head!r}; {nearest(head, there)}")
     if head is not None and head not in there:
         raise ValueError(f"head: {head} of {title} is no linear layer; {nearest(head, there)}")
@@ -124,7 +124,7 @@ class Reader:
         self._seen: dict[str, Tensor] = {}
         before = {module: dict(module._forward_hooks) for module in network.modules()}
         if head_name is not None:
-            network.get_submodule(head_name).register_forward_hook(partial(_keep_input, self._seen))
+            dict(network.named_modules())[head_name].register_forward_hook(partial(_keep_input, self._seen))
         self._maps = timm_models.PooledMaps(network, title, maps) if maps else None
         self._hooks = [
             (module, number) for module, there in before.items() for number in module._forward_hooks.keys() - there
