@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
-import yaml
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -102,7 +102,7 @@ def test_accuracy_and_preprocessing_are_said_before_any_ood_number(network, caps
     monkeypatch.setattr("benchmark.evaluating._say", said.append)
     monkeypatch.setattr("benchmark.jobs.measuring.Measure.run", lambda self, worker: said.append("measured"))
     evaluate(network, id=(TRAIN, TEST), far={"far": FAR}, methods=["msp"], device="cpu")
-    assert said[0].startswith("Net read its images as they were given: float32 3 x 8 x 8, from -1")
+    assert said[0].startswith("Net read its images as they were given: float32 3 x 8 x 8, from -2.09 to 3.53")
     assert said[1].startswith("ID accuracy of Net: ")
     assert said[1].endswith("% of the 40 ID test images are labelled rightly.")
     assert said[2] == "measured"
@@ -269,43 +269,42 @@ def test_a_detector_is_built_of_the_plan(result, monkeypatch):
         result.detector("vim")
 
 
-def test_a_detector_of_a_row_that_was_not_measured_is_refused(network):
-    of = evaluate(network, id=((TRAIN[0], None), TEST), far={"far": FAR}, methods=["mahalanobis", "msp"], device="cpu")
-    with pytest.raises(ValueError, match=r"mahalanobis@Net was not measured: .*label"):
-        of.detector("mahalanobis")
+def test_a_detector_of_a_row_that_was_not_measured_is_refused(network, capsys):
+    of = evaluate(network, id=(TRAIN, TEST), far={"far": FAR}, methods=["dlsr-mse", "msp"], device="cpu")
+    assert "skipped: dlsr-mse@Net: dlsr reads layers, which Net does not offer" in capsys.readouterr().err
+    assert list(of.frame["status"]) == ["skipped", "done"]
+    with pytest.raises(ValueError, match="dlsr-mse@Net was not measured: dlsr reads layers, which Net does not offer"):
+        of.detector("dlsr")
 
 
 def test_scores_are_the_command_lines_to_the_bit(tmp_path):
     """A network of timm by its name, and the same as an object on the same prepared tensors, in the same batches."""
+    draw = np.random.default_rng(0)
+    for name, n in (("id/train", 90), ("id/test", 70), ("near/noise", 70)):
+        for row in range(n):
+            path = tmp_path / "mine" / name / f"{row % 3}" / f"{row:03}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.integers(0, 256, (40, 36, 3), dtype=np.uint8)).save(path)
     torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=10)
+    network = timm.create_model("test_resnet", num_classes=3)
     torch.save(network.state_dict(), tmp_path / "my.pth")
-    settings = {"network": "test_resnet", "checkpoint": "./my.pth", "size": 32, "crop": 1.0}
-    rows = ["msp", "mahalanobis", "knn"]
-    suite = {
-        "title": "t", "id": {"set": "digits"}, "calibrate": True, "ood": [{"set": "halves", "group": "near"}],
-        "encoders": {"net": {"kind": "network", "settings": settings}},
-        "rows": [*({"method": row, "encoder": "net"} for row in rows),
-                 {"method": "knn", "name": "knn-layers", "encoder": "net", "settings": {"feature": "layers"}}],
-    }  # fmt: skip
-    (tmp_path / "mini.yaml").write_text(yaml.safe_dump(suite))
-    where = ["--id", str(tmp_path / "mini.yaml"), "--results", str(tmp_path), "--device", "cpu", "--no-speed"]
-    assert run_all.main(where) == 0
-    encoder = registry.create("network", **{**settings, "checkpoint": str(tmp_path / "my.pth")})
+    own = {"network": "test_resnet", "checkpoint": str(tmp_path / "my.pth"), "size": 32, "crop": 1.0}
+    flags = [part for name, value in own.items() for part in (f"--{name}", str(value))]
+    rows = ["msp", "mahalanobis", "knn:k=5", "knn-layers:k=5"]
+    where = ["--results", str(tmp_path / "results"), "--device", "cpu", "--no-speed"]
+    assert run_all.main(["--id", str(tmp_path / "mine"), *flags, "--methods", *rows, *where]) == 0
+    encoder = registry.create("network", **own)
 
     def tensors(name, split):
-        there = find(name, split, None)
-        pixels = torch.from_numpy(np.stack(there.read(range(len(there)))))
-        prepared = preprocessing.prepared(pixels, encoder.shrinking, "cpu")
+        there = find(str(tmp_path / "mine" / name), split, None)
+        pixels = [torch.from_numpy(image) for image in there.read(range(len(there)))]
+        prepared = preprocessing.prepared([encoder.shrinking(image) for image in pixels], encoder.shrinking, "cpu")
         reading = encoder._read_at
         return preprocessing.normalise(prepared, reading.mean, reading.std), there.labels
 
-    of = evaluate(
-        network, id=(tensors("digits", "train"), tensors("digits", "test")), near={"halves": tensors("halves", "test")},
-        methods=[*rows, "knn-layers"], device="cpu",
-    )  # fmt: skip
-    for row in (*rows, "knn-layers"):
-        for name, theirs in (("halves", "halves"), ("Digits", "ID")):
-            command = np.load(names.scores_path(tmp_path / "mini", f"{row}@net", name.lower(), 0))
-            ours = np.load(names.scores_path(of.plan.folder, f"{row}@ResNet", theirs, 0))
-            assert np.array_equal(command, ours), (row, name)
+    known = tensors("id", "train"), tensors("id", "test")
+    of = evaluate(network, id=known, near={"noise": tensors("near/noise", "test")}, methods=rows, device="cpu")
+    for row in rows:
+        for name, ours in (("noise", "noise"), ("mine", "ID")):
+            theirs = np.load(names.scores_path(tmp_path / "results" / "mine", f"{row}@test_resnet", name, 0))
+            assert np.array_equal(theirs, np.load(names.scores_path(of.plan.folder, f"{row}@ResNet", ours, 0))), row

@@ -79,5 +79,4 @@ print(hasattr(datasets, "anything"), datasets.images is images)
 
 
 def test_nothing_heavy_is_imported_before_it_is_used():
-    code = "import benchmark; print('torch' in sys.modules); from benchmark import evaluate; print(evaluate.__name__)"
-    assert said(code, ROOT).splitlines() == ["False", "evaluate"]
+    assert said("import benchmark; print('torch' in sys.modules)", ROOT) == "False\n"
