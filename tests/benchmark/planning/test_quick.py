@@ -6,6 +6,7 @@ import pytest
 
 import methods
 import run_all
+from benchmark.planning import changing
 from benchmark.planning import suite as suites
 from methods.encoders import registry
 
@@ -23,7 +24,7 @@ def test_the_quick_settings_of_an_embedded_suite_run(
 
 @pytest.mark.parametrize("name", sorted(set(suites.names()) - set(EMBEDDED)))
 def test_the_quick_settings_of_every_other_suite_are_settings(name: str) -> None:
-    quick = suites.quickened(suites.read(name))
+    quick = changing.quickened(suites.read(name))
     for encoder in quick.encoders.values():
         registry.create(encoder.kind, **encoder.settings)
     for row in quick.rows:
