@@ -28,7 +28,7 @@ FLOORS = (
     ("benchmark.planning",),
     ("benchmark.running", "benchmark.reporting"),
     ("benchmark.papers",),
-    ("benchmark.listing", "benchmark.publishing", "benchmark.shipping", "benchmark.detecting"),
+    ("benchmark.detecting", "benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
     ("benchmark.evaluating",),
     ("run_all",),
 )
