@@ -314,7 +314,7 @@ def _status(given: argparse.Namespace) -> int:
 
         print(listing(given.data, given.weights))
         return 0
-    from benchmark.planning.options import Options, resolved
+    from benchmark.planning.options import Options, device_of, resolved
     from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
     from benchmark.running.runner import DiskFull
@@ -322,7 +322,7 @@ def _status(given: argparse.Namespace) -> int:
     from datasets.sources import Missing
 
     try:
-        device = _device(given.device)
+        device = device_of(given.device)
         asked = None if given.precision == "auto" else given.precision
         options = Options(
             data=given.data,
@@ -435,28 +435,6 @@ def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, s
     lines.append(f"{outcome.measured} measured, {outcome.reused} reused, {seconds:.0f} s")
     lines.append(f"wrote {folder}: table.md, table.csv, table.tex, figures/, records/, scores/")
     print("\n".join(lines), file=sys.stderr)
-
-
-def _device(name: str) -> str:
-    """The device that is meant; UsageError where it is not there."""
-    import torch
-
-    from benchmark.planning.suite import UsageError
-
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return "cpu"
-    if name == "auto":
-        name = "cuda"
-    if name.partition(":")[0] in ("mps", "xpu"):
-        raise UsageError(f"--device {name}: not supported; valid are auto, cpu, cuda and cuda:0, cuda:1, ...")
-    if not re.fullmatch(r"cuda(:[0-9]{1,4})?", name):
-        raise UsageError(f"--device {name}: valid are auto, cpu, cuda and cuda:0, cuda:1, ...")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(name.partition(":")[2] or 0) >= count:
-        raise UsageError(f"--device {name}: there are {count} GPUs here; --device cpu runs without one")
-    if name == "cuda" and count > 1:
-        print(f"note: there are {count} GPUs here; a run takes one (--device cuda:1 is the next)", file=sys.stderr)
-    return name
 
 
 if __name__ == "__main__":

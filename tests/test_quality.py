@@ -28,7 +28,8 @@ FLOORS = (
     ("benchmark.planning",),
     ("benchmark.running", "benchmark.reporting"),
     ("benchmark.papers",),
-    ("benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
+    ("benchmark.detecting", "benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
+    ("benchmark.evaluating",),
     ("run_all",),
 )
 JOBS = (

@@ -19,6 +19,7 @@ from methods.device import tensors
 from methods.encoders import registry
 from methods.encoders.base import Encoder, settings
 from methods.encoders.images import preprocessing
+from methods.encoders.networks.given import GivenNetwork
 
 SHRUNK = "shrunk in uint8 where they are decoded"
 WITHOUT = "calibration images"  # what the header of a network's file says where it was trained without them
@@ -153,7 +154,7 @@ class EncoderUse:
         """
         if images.images.split == "calibration":
             return False
-        if self.encoder.of_files:
+        if self.encoder.of_files or self.encoder.is_given:
             return True
         if self.base is not None and self.base.may_know(images):
             return True
@@ -218,6 +219,8 @@ def catalogued(name: str) -> str | None:
 
 def _plain_setting(value: Any, name: str) -> Any:
     """As JSON has it; of a path to a checkpoint its name, since its content has a hash of its own."""
+    if isinstance(value, GivenNetwork):
+        return value.fingerprint
     if name == "checkpoint" and value is not None:
         return Path(value).name
     return list(value) if isinstance(value, tuple) else value

@@ -130,10 +130,11 @@ class Transfer:
         self._rings = None if links is None else (Ring(links[0]), Ring(links[1]))
 
     def send(self, images: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
-        """The images on the device, each in its shape; uint8."""
+        """The images on the device, each in its shape: uint8, or of one type as a caller's own network reads them."""
         if self._links is None or self._rings is None:
             return images
-        parts = images if isinstance(images, list) else [images]
+        given = images if isinstance(images, list) else [images]
+        parts = [part.contiguous().view(torch.uint8) for part in given]  # as bytes
         ends = np.cumsum([part.numel() for part in parts]).tolist()
         buffer = self._rings[0].take(ends[-1])
         mark: Mark | None = None
@@ -143,7 +144,10 @@ class Transfer:
             there, mark = self._links[0].send(buffer[: ends[-1]])
         finally:  # out of memory, too, leaves the ring whole
             self._rings[0].give(buffer, mark)
-        views = [there[end - part.numel() : end].view(part.shape) for part, end in zip(parts, ends, strict=True)]
+        views = [
+            there[end - part.numel() : end].view(of.dtype).view(of.shape)
+            for part, of, end in zip(parts, given, ends, strict=True)
+        ]
         return views if isinstance(images, list) else views[0]
 
     def fetch(self, features: Mapping[str, Tensor]) -> Fetched | Here:

@@ -12,7 +12,7 @@ from benchmark.planning.options import Options
 from benchmark.planning.suite import OODSet, Suite, UsageError
 from datasets import catalogue
 from datasets.altered import AlteredSet
-from datasets.sources import ImageSet, Missing, find, is_path
+from datasets.sources import ImageSet, Missing, is_path
 from datasets.walking import printable
 
 
@@ -90,12 +90,13 @@ class ColumnLookup:
 
     def _looked_up(self, name: str, wanted: bool, download: bool) -> ImageSet | None:
         """An OOD set; None where its files cannot be read or cannot be right, which stops it alone and is told."""
-        if is_path(name) and not os.path.exists(os.path.expanduser(name)):
+        given = (name, "test") in self._suite.given
+        if not given and is_path(name) and not os.path.exists(os.path.expanduser(name)):
             if name in self._options.ood:
                 raise UsageError(f"--ood: there is no folder {printable(name)}")
             raise Missing(printable(name), "there is no such folder")
         try:
-            images = find(name, "test", self._options.data, download=download)
+            images = self._suite.images(name, "test", self._options.data, download=download)
             self._id.forms.check(images)
             if images.features is None:
                 images.read([0])

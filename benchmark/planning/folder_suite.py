@@ -68,7 +68,7 @@ def folder_suite(folder: Path, network: tuple[str, EncoderSpec] | None = None) -
     name = _name(os.path.basename(os.path.realpath(folder)))
     sets, notes = _ood_sets(folder)
     file = features.of_split(ids, layout.TRAIN)
-    encoders, rows = _of_images(ids, network) if file is None else _of_features(file)
+    encoders, rows = _of_images(ids, network) if file is None else of_features(file)
     try:
         found = Suite(
             name=_results_name(name),
@@ -146,8 +146,8 @@ def _no_set(entry: Path, folder: Path) -> str:
     return f"{printable(suffix)} files" if suffix else "files without an ending"
 
 
-def _of_features(file: Path) -> tuple[dict[str, EncoderSpec], list[RowSpec]]:
-    """One encoder called `features`, and every row but those of pixels; what is not there is skipped by the plan."""
+def of_features(file: Path) -> tuple[dict[str, EncoderSpec], list[RowSpec]]:
+    """One encoder called `features`, and its rows."""
     form = FeatureFile.of(file)
     settings: dict[str, Any] = {key: form.widths[key] for key in ("embedding", "logits") if key in form.widths}
     if form.layer_sizes:
@@ -155,11 +155,14 @@ def _of_features(file: Path) -> tuple[dict[str, EncoderSpec], list[RowSpec]]:
     head = features.head_beside(file)
     if head is not None and "logits" not in settings:
         settings["logits"] = read_head(head)[0].weight.shape[0]
-    rows = [row for method in methods.names() if method not in frames.SANITY for row in _rows(method, "features")]
+    return {"features": EncoderSpec(kind="features", settings=settings)}, feature_rows("features")
+
+
+def feature_rows(encoder: str) -> list[RowSpec]:
+    """Every row but those of pixels; what the encoder does not offer is skipped by the plan."""
+    rows = [row for method in methods.names() if method not in frames.SANITY for row in _rows(method, encoder)]
     rows = [row for row in rows if "pixels" not in _reads(row)]
-    rows.append(RowSpec(method="random", encoder="features"))
-    rows.append(RowSpec(method="constant", encoder="features"))
-    return {"features": EncoderSpec(kind="features", settings=settings)}, rows
+    return [*rows, *(RowSpec(method=method, encoder=encoder) for method in ("random", "constant"))]
 
 
 def _of_images(ids: Path, network: tuple[str, EncoderSpec] | None) -> tuple[dict[str, EncoderSpec], list[RowSpec]]:

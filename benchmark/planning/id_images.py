@@ -11,7 +11,7 @@ from benchmark.planning.overlaps import Overlaps
 from benchmark.planning.suite import Suite, UsageError
 from datasets.labelled import labelled
 from datasets.layout import OF_SPLITS
-from datasets.sources import ImageSet, find, has_calibration, is_path
+from datasets.sources import ImageSet, has_calibration, is_path
 
 
 class BadData(Exception):
@@ -46,10 +46,10 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
         limit_train = suite.quick.limit_train
     try:
         train, test = (_split(suite, name, options, download) for name in ("train", "test"))
-        if is_path(suite.id.set) and train.content() == test.content():
-            raise ValueError(f"{suite.id.set} has no test split of its own: it is the training split")
+        if (suite.given or is_path(suite.id.set)) and train.content() == test.content():
+            raise ValueError(f"{suite.id.name or suite.id.set} has no test split of its own: it is the training split")
         fitted, tested = Selection(train, limit_train, balanced=True), Selection(test, options.limit)
-        if suite.calibrate and has_calibration(suite.id.set):
+        if suite.calibrate and not suite.given and has_calibration(suite.id.set):
             fitted = replace(fitted, calibration=Selection(_split(suite, "calibration", options, download)))
         elif suite.calibrate:
             fitted = calibrated(fitted)
@@ -75,7 +75,7 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
 
 def _split(suite: Suite, split: str, options: Options, download: bool) -> ImageSet:
     """A split of the ID set: its labels must be right, and images without one are left out."""
-    images = find(suite.id.set, split, options.data, download=download)
+    images = suite.images(suite.id.set, split, options.data, download=download)
     if images.fault:
         raise ValueError(f"{images.name} ({split}): {images.fault}")
     images.notes = tuple(note for note in images.notes if not note.startswith(OF_SPLITS))  # each has its place here

@@ -1,5 +1,7 @@
 """What the command line says beside the suite, and the folder that results made with it go to."""
 
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +38,26 @@ class Options:
     seeds: tuple[int, ...] = ()
     sweeps: tuple[str, ...] = ()
     searched: str | None = None  # the validation set that a value of each sweep is chosen on
+
+
+def device_of(name: str) -> str:
+    """The device that is meant; UsageError where it is not there."""
+    import torch
+
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    if name == "auto":
+        name = "cuda"
+    if name.partition(":")[0] in ("mps", "xpu"):
+        raise UsageError(f"--device {name}: not supported; valid are auto, cpu, cuda and cuda:0, cuda:1, ...")
+    if not re.fullmatch(r"cuda(:[0-9]{1,4})?", name):
+        raise UsageError(f"--device {name}: valid are auto, cpu, cuda and cuda:0, cuda:1, ...")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(name.partition(":")[2] or 0) >= count:
+        raise UsageError(f"--device {name}: there are {count} GPUs here; --device cpu runs without one")
+    if name == "cuda" and count > 1:
+        print(f"note: there are {count} GPUs here; a run takes one (--device cuda:1 is the next)", file=sys.stderr)
+    return name
 
 
 def resolved(asked: str | None, device: str, *, runs: bool) -> str:

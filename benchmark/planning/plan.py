@@ -171,6 +171,11 @@ class _Planner:
             tuple(self.footnotes),
         )
 
+    @property
+    def _resized(self) -> bool:
+        """Whether images are brought to an encoder's size here: not features, nor what a caller gives as it is read."""
+        return self.train.images.features is None and not self.suite.given
+
     def _portable(self, words: str) -> str:
         """Without the folders of this machine: what is told also stands in tables that are committed."""
         for path, name in ((self.options.data, "DATA"), (self.options.weights, "WEIGHTS")):
@@ -196,7 +201,7 @@ class _Planner:
             "hyperparameters": settings,
             "seed": seed,
             "random_fit": random,
-            "resolution": self.options.resolution if self.train.images.features is None else "none",
+            "resolution": self.options.resolution if self._resized else "none",
             "precision": self._precision(use, method),
             "id": about_images(self.test),
             "train": about_images(self.train),

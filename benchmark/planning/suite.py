@@ -3,14 +3,17 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from benchmark.planning import yaml_reader
 from methods.base import nearest
+
+if TYPE_CHECKING:
+    from datasets.images import ImageSet
 
 SUITES = Path(__file__).parents[1] / "suites"
 MANY = 10**9  # images: more than any data set has
@@ -127,6 +130,7 @@ class Suite(_Strict):
     _folder: Path = PrivateAttr(SUITES)
     _notes: tuple[str, ...] = PrivateAttr(())
     _of_folder: bool = PrivateAttr(False)
+    _given: Any = PrivateAttr({})
 
     @property
     def own(self) -> bool:
@@ -142,6 +146,22 @@ class Suite(_Strict):
     def of_folder(self) -> bool:
         """Whether no file says what it is."""
         return self._of_folder
+
+    @property
+    def given(self) -> "Mapping[tuple[str, str], ImageSet | ValueError]":
+        """Of a suite that is made in memory: the caller's sets by name and split, or what is wrong with one."""
+        found: Mapping[tuple[str, str], ImageSet | ValueError] = self._given
+        return found
+
+    def images(self, name: str, split: str, data: Path, *, download: bool) -> "ImageSet":
+        """A set that it names: one that is given, else what `datasets.sources.find` finds, with the same errors."""
+        from datasets.sources import find
+
+        if (there := self.given.get((name, split))) is None:
+            return find(name, split, data, download=download)
+        if isinstance(there, ValueError):
+            raise there
+        return there
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from benchmark.records import names, scores
 from benchmark.records.frames import ALL, COUNTED, View, frame

@@ -39,6 +39,7 @@ class Encoder(ABC):
     `supervised`: whether `fit` needs the labels too.
     `keeps_head`: whether `fit` goes on with the head in the file that it starts from.
     `of_files`: whether it reads features that are there already, not images.
+    `is_given`: whether its network is an object of the caller's, of whose training nothing is known.
     `runs_network`: whether a network runs in it, so that its features depend on the precision.
     """
 
@@ -48,6 +49,7 @@ class Encoder(ABC):
     supervised: ClassVar[bool] = True
     keeps_head: ClassVar[bool] = False
     of_files: ClassVar[bool] = False
+    is_given: ClassVar[bool] = False
     runs_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from typing import Self
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from methods.base import Count, Features, Head, NotNegative
 from methods.device.precision import switches

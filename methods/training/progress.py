@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 READ_SECONDS = 0.5  # how often the loss is fetched from the device
 ANNOUNCE_SECONDS = 60.0  # a training longer than this says so at its start

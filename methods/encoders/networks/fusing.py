@@ -19,7 +19,7 @@ def fuse(network: N, *, read: Collection[str] = ()) -> N:
 
     read: names of modules whose output someone listens to; it is what it was, to float32 rounding. The modules
     keep their names. A norm's place is taken by its activation (timm's BatchNormAct2d), or by the identity.
-    A network that torch.fx cannot follow is copied as it is.
+    A network that torch.fx cannot follow is copied as it is; so is one with hooks, which may change what modules give.
     """
     fused = copy.deepcopy(network).eval()
     for conv_name, norm_name in list(_pairs(fused, read)):
@@ -58,6 +58,8 @@ def _graph(network: nn.Module) -> fx.Graph:
 
 def _pairs(network: nn.Module, read: Collection[str]) -> Iterator[tuple[str, str]]:
     """The names of each convolution and norm that can become one."""
+    if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
+        return
     graph = _graph(network)
     calls = [node for node in graph.nodes if node.op == "call_module"]
     times = Counter(str(node.target) for node in calls)

@@ -137,3 +137,12 @@ def test_a_ring_waits_for_the_copy_out_of_the_buffer_that_it_gives():
     for number in range(transfer.BUFFERS + 2):
         ring.give(ring.take(10), Mark(number))
     assert waited == [0, 1]
+
+
+def test_images_as_a_callers_network_reads_them_arrive_as_they_are():
+    link = Slow()
+    batch = torch.randn(3, 2, 5, 7, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    there = Transfer("cuda", (link, link)).send(batch)
+    link.compute()
+    assert there.dtype == torch.float32
+    assert torch.equal(there, batch)

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-import run_all
 from benchmark.planning import options
 from benchmark.planning.suite import UsageError
 
@@ -20,13 +19,13 @@ def _gpus(monkeypatch):
 @pytest.mark.usefixtures("_gpus")
 def test_what_is_no_device_is_one_line(name):
     with pytest.raises(UsageError, match=f"^--device {name}: .*valid are auto, cpu, cuda and cuda:0, cuda:1, ...$"):
-        run_all._device(name)
+        options.device_of(name)
 
 
 @pytest.mark.usefixtures("_gpus")
 def test_a_gpu_that_is_not_there_is_one_line():
     with pytest.raises(UsageError, match=r"^--device cuda:2: there are 2 GPUs here; --device cpu runs without one$"):
-        run_all._device("cuda:2")
+        options.device_of("cuda:2")
 
 
 @pytest.mark.parametrize(
@@ -34,7 +33,7 @@ def test_a_gpu_that_is_not_there_is_one_line():
 )
 @pytest.mark.usefixtures("_gpus")
 def test_of_several_gpus_one_is_taken_and_it_is_told(name, wanted, told, capsys):
-    assert run_all._device(name) == wanted
+    assert options.device_of(name) == wanted
     assert capsys.readouterr().err.count("note: there are 2 GPUs here") == told
 
 
