@@ -24,6 +24,7 @@ from benchmark.records.ranking import Ranking
 from benchmark.records.shortcuts import separable
 from benchmark.reporting import drawing, report, tables
 from benchmark.reporting.findings import findings
+from benchmark.reporting.page import report as html
 from benchmark.store.files import write_atomically
 from datasets import catalogue
 
@@ -53,6 +54,7 @@ def redraw(folder: Path) -> None:
     write_atomically(folder / "findings.md", findings(found, shown, compared, both))
     if compared is not None:
         write_atomically(folder / significance.TESTS, compared.csv())
+    html.write(folder, found, shown, compared)
     kept = [figure for figure in drawing.measured(folder, found, shown) if (folder / f"{figure.path}.png").is_file()]
     for figure in (*kept, *drawing.comparing(Ranking(found, shown), compared, both)):
         path = folder / f"{figure.path}.png"

@@ -29,13 +29,14 @@ def text(plan: Plan) -> str:
 
 
 def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
-    """Tables, findings and figures of the whole results folder. What is drawn already stays, unless `redraw`.
+    """Tables, findings, figures and page of the whole results folder. What is drawn already stays, unless `redraw`.
 
     pdf: figures as PDF as well.
     """
     from benchmark.records import significance
     from benchmark.reporting import tables
     from benchmark.reporting.findings import findings
+    from benchmark.reporting.page import report as page
 
     found, notes = _current(plan)
     shown = view(plan, found, selected=False, notes=notes)
@@ -53,6 +54,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
     if compared is not None:
         write_atomically(plan.folder / significance.TESTS, compared.csv())
     drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf)
+    page.write(plan.folder, found, shown, compared)
 
 
 def _current(plan: Plan) -> tuple[list[Record], list[str]]:

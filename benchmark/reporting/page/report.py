@@ -1,0 +1,36 @@
+"""`report.html`: a results folder as one page, from the same frames as its tables."""
+
+import webbrowser
+from pathlib import Path
+
+from benchmark.records.frames import View
+from benchmark.records.records import Record
+from benchmark.records.significance import Significance
+from benchmark.reporting.page import details, document, table
+from benchmark.store.files import write_atomically
+
+NAME = "report.html"
+_SCRIPTS = ("state", "table", "reference", "export", "plots", "cell", "main")
+
+
+def write(folder: Path, found: list[Record], shown: View, compared: Significance | None) -> None:
+    """The page of a results folder, beside its tables."""
+    content = table.content(found, shown, compared)
+    page = document.render(
+        "report.html.jinja",
+        _SCRIPTS,
+        {"table": content, "details": details.content(folder, found, shown)},
+        drawing=True,
+        table=content,
+        folder=folder.name,
+        plots=[],
+        pictures=[],
+    )
+    write_atomically(folder / NAME, page)
+
+
+def show(page: Path) -> str:
+    """Open a page in the browser; what the user is told of it."""
+    if not page.is_file():
+        return f"no page to open: {page} is not there"
+    return f"{'opened' if webbrowser.open(page.as_uri()) else 'no browser here; open'} {page}"
