@@ -22,7 +22,7 @@ from benchmark.records import records, reference, resolutions, significance
 from benchmark.records.frames import ALL, Record, View, frame, is_sanity
 from benchmark.records.ranking import Ranking
 from benchmark.records.shortcuts import separable
-from benchmark.reporting import drawing, report, tables
+from benchmark.reporting import drawing, index, report, tables
 from benchmark.reporting.findings import findings
 from benchmark.reporting.page import report as html
 from benchmark.store.files import write_atomically
@@ -241,6 +241,8 @@ def main() -> None:
     for folder in sorted(PUBLISHED.glob("*/papers+*")):
         redraw_papers(folder)
         print(folder)
+    for results in sorted({folder.parent for folder in PUBLISHED.glob("*/*")}):
+        index.write(results)
     for page in PAGES:
         write_atomically(page, filled(page.read_text(encoding="utf-8")))
         print(page)

@@ -34,7 +34,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
     pdf: figures as PDF as well.
     """
     from benchmark.records import significance
-    from benchmark.reporting import tables
+    from benchmark.reporting import index, tables
     from benchmark.reporting.findings import findings
     from benchmark.reporting.page import report as page
 
@@ -44,6 +44,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
         if calibrated := thresholds.of(found):
             write_atomically(plan.folder / "table.md", thresholds.markdown(calibrated, shown))
             write_atomically(plan.folder / "table.csv", thresholds.csv(calibrated))
+            index.write(plan.folder.parent)
         return
     compared = significance.of_folder(plan.folder, found, shown)
     both = resolutions.pairs(found, resolutions.sibling(plan.folder), shown)
@@ -55,6 +56,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
         write_atomically(plan.folder / significance.TESTS, compared.csv())
     drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf)
     page.write(plan.folder, found, shown, compared)
+    index.write(plan.folder.parent)
 
 
 def _current(plan: Plan) -> tuple[list[Record], list[str]]:

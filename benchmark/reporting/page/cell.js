@@ -102,11 +102,11 @@ function histogramOf({ edges: [low, high], histogram, counts }, line) {
     marker: { color: colour(of), line: { width: 0 } }, hovertemplate: `%{x:.4g}: %{y:.1f} % of ${name}<extra></extra>`,
   });
   const beyond = histogram.map((side, place) => (100 * (side[bins] + side[bins + 1])) / counts[place]);
-  const title = `score (greater = more OOD); beyond the axis: ${beyond[0].toFixed(1)} % of ID, ${beyond[1].toFixed(1)} % of OOD`;
+  const title = `score (greater = more OOD)<br>beyond the axis: ${beyond[0].toFixed(1)} % of ID, ${beyond[1].toFixed(1)} % of OOD`;
   return {
     data: [bars(0, "ID", "id"), bars(1, "OOD", "ood")],
-    layout: { barmode: "overlay", bargap: 0, shapes: [line], legend: { orientation: "h", y: 1.12 }, margin: { l: 50, r: 12, t: 30, b: 42 },
-      xaxis: { title: { text: title, font: { size: 10 } }, range: [low, high] }, yaxis: { title: { text: "% of images" } } },
+    layout: { barmode: "overlay", bargap: 0, shapes: [line], legend: { orientation: "h", y: 1.12 }, margin: { l: 50, r: 12, t: 30, b: 52 },
+      xaxis: { title: { text: title, font: { size: 11 } }, range: [low, high] }, yaxis: { title: { text: "% of images" } } },
   };
 }
 

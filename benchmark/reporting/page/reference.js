@@ -7,22 +7,6 @@ for (const [a, b, difference, p, differs, low, high] of table.pairs) {
   tested.set(JSON.stringify([b, a]), { difference: -Number(difference), p, differs, low: high, high: low, sign: -1 });
 }
 
-function signed(value) {
-  const text = Math.abs(value).toFixed(1);
-  return value < 0 ? `−${text}` : `+${text}`;
-}
-
-// The 95 % interval of a difference of two numbers from their own intervals (Newcombe's squares), as if they had been
-// measured on different images: wider than the paired one.
-function unpaired(a, b) {
-  const difference = a.value - b.value;
-  return {
-    difference,
-    low: difference - Math.hypot(a.value - a.low, b.high - b.value),
-    high: difference + Math.hypot(a.high - a.value, b.value - b.low),
-  };
-}
-
 // The mean AUROC over the sets that both rows have, with the mean of the bounds: the most that its own can be.
 function meanOf(cells) {
   const mean = (place) => cells.reduce((sum, figures) => sum + Number(figures[place]), 0) / cells.length;
@@ -33,7 +17,7 @@ function comparison(row, other) {
   const found = tested.get(JSON.stringify([row.row, other.row]));
   if (found) {
     const ends = found.low === "" ? "" : `, 95 % interval ${signed(found.sign * found.low)} to ${signed(found.sign * found.high)}`;
-    return { differs: found.differs, words: `${signed(found.difference)} (corrected p ${found.p}${ends})` };
+    return { differs: found.differs, words: `${signed(found.difference)} (corrected ${found.p}${ends})` };
   }
   const averaged = table.columns.find((column) => column.ood === "average");
   const sets = table.columns.flatMap((column, place) =>

@@ -10,7 +10,12 @@ from benchmark.reporting.page import details, document, table
 from benchmark.store.files import write_atomically
 
 NAME = "report.html"
-_SCRIPTS = ("state", "table", "reference", "export", "plots", "cell", "main")
+_SCRIPTS = ("state", "difference", "table", "reference", "export", "plots", "cell", "main")
+_START = {  # what a page shows first: all that its #hash can change
+    **dict.fromkeys(("sort", "text", "encoder", "reads", "reference", "cell"), ""),
+    **dict.fromkeys(("down", "intervals", "averages", "published"), True),
+    "metric": "auroc",
+}
 
 
 def write(folder: Path, found: list[Record], shown: View, compared: Significance | None) -> None:
@@ -19,7 +24,7 @@ def write(folder: Path, found: list[Record], shown: View, compared: Significance
     page = document.render(
         "report.html.jinja",
         _SCRIPTS,
-        {"table": content, "details": details.content(folder, found, shown)},
+        {"start": _START, "table": content, "details": details.content(folder, found, shown)},
         drawing=True,
         table=content,
         folder=folder.name,

@@ -1,16 +1,13 @@
 "use strict";
 // What is shown, as one object that is the #hash: what a reader can link to. A hash that cannot be read is ignored.
 
-const start = Object.freeze({
-  metric: "auroc", sort: "", down: true, text: "", encoder: "", reads: "", reference: "",
-  intervals: true, averages: true, published: true, cell: "",
-});
-let state = { ...start };
-const watchers = [];
-
 function island(name) {
   return JSON.parse(document.getElementById(`data-${name}`).textContent);
 }
+
+const start = Object.freeze(island("start"));
+let state = { ...start };
+const watchers = [];
 
 function change(changes) {
   state = { ...state, ...changes };

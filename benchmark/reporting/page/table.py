@@ -164,13 +164,14 @@ def _pairs(compared: Significance | None) -> list[list[Any]]:
         reach = None if several else reach_of(100 * pair.difference, pair.p)
         shown = f"{100 * pair.difference:.2f}"
         ends = ["", ""] if reach is None else [_two(100 * pair.difference - reach), _two(100 * pair.difference + reach)]
-        found.append([pair.a, pair.b, shown, f"{pair.p_holm:.2g}", pair.p_holm < LEVEL, *ends])
+        p = f"p = {pair.p_holm:.2g}" if pair.p_holm >= 0.001 else "p < 0.001"
+        found.append([pair.a, pair.b, shown, p, pair.p_holm < LEVEL, *ends])
     return found
 
 
 def reach_of(difference: float, p: float) -> float | None:
     """Half the 95 % interval of a difference whose two-sided normal test gave p; None where p tells no more."""
-    if not 1e-15 < p < 0.999:
+    if not 1e-300 < p < 0.999:
         return None
     normal = NormalDist()
-    return abs(difference) * normal.inv_cdf(0.975) / normal.inv_cdf(1 - p / 2)
+    return abs(difference) * normal.inv_cdf(0.025) / normal.inv_cdf(p / 2)

@@ -132,6 +132,14 @@ def make(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def toy(tmp_path_factory):
+    """A folder and its page, for tests that only look."""
+    made = Made(tmp_path_factory.mktemp("page") / "toy")
+    made.page = made.write()
+    return made
+
+
+@pytest.fixture(scope="session")
 def browser():
     """Headless Chromium; the tests that need it are skipped where there is none."""
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
