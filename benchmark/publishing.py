@@ -54,7 +54,7 @@ def redraw(folder: Path) -> None:
     write_atomically(folder / "findings.md", findings(found, shown, compared, both))
     if compared is not None:
         write_atomically(folder / significance.TESTS, compared.csv())
-    html.write(folder, found, shown, compared)
+    html.write(folder, found, shown, compared, both)
     kept = [figure for figure in drawing.measured(folder, found, shown) if (folder / f"{figure.path}.png").is_file()]
     for figure in (*kept, *drawing.comparing(Ranking(found, shown), compared, both)):
         path = folder / f"{figure.path}.png"

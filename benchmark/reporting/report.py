@@ -55,7 +55,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
     if compared is not None:
         write_atomically(plan.folder / significance.TESTS, compared.csv())
     drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf)
-    page.write(plan.folder, found, shown, compared)
+    page.write(plan.folder, found, shown, compared, both)
     index.write(plan.folder.parent)
 
 

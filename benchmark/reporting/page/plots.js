@@ -35,3 +35,20 @@ dark.addEventListener("change", () => {
     else drawnPlots.delete(element);
   }
 });
+
+// The page's own plots, each drawn when it comes into sight; a click finds the row.
+function showPlots(plots, found) {
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      const { data, layout } = plots[target.dataset.plot];
+      if (layout.height) target.style.height = `${layout.height}px`;
+      draw(target, () => structuredClone({ data, layout })).then((drawn) => drawn.on("plotly_click", ({ points }) => {
+        const row = points.map((point) => point.customdata).find((name) => typeof name === "string");
+        if (row) found(row);
+      }));
+    }
+  }, { rootMargin: "150px" });
+  for (const element of document.querySelectorAll("#plots .plot")) seen.observe(element);
+}

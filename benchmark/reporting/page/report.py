@@ -5,8 +5,9 @@ from pathlib import Path
 
 from benchmark.records.frames import View
 from benchmark.records.records import Record
+from benchmark.records.resolutions import Pairs
 from benchmark.records.significance import Significance
-from benchmark.reporting.page import details, document, table
+from benchmark.reporting.page import details, document, plots, table
 from benchmark.store.files import write_atomically
 
 NAME = "report.html"
@@ -18,18 +19,21 @@ _START = {  # what a page shows first: all that its #hash can change
 }
 
 
-def write(folder: Path, found: list[Record], shown: View, compared: Significance | None) -> None:
-    """The page of a results folder, beside its tables."""
+def write(
+    folder: Path, found: list[Record], shown: View, compared: Significance | None, both: Pairs, *, images: bool = True
+) -> None:
+    """The page of a results folder, beside its tables. images: with the pictures that trainings left."""
     content = table.content(found, shown, compared)
+    drawn = plots.content(folder, found, shown, compared, both)
     page = document.render(
         "report.html.jinja",
         _SCRIPTS,
-        {"start": _START, "table": content, "details": details.content(folder, found, shown)},
+        {"start": _START, "table": content, "details": details.content(folder, found, shown), "plots": drawn},
         drawing=True,
         table=content,
         folder=folder.name,
-        plots=[],
-        pictures=[],
+        plots=drawn,
+        pictures=plots.pictures(folder) if images else [],
     )
     write_atomically(folder / NAME, page)
 

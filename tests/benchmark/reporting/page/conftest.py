@@ -37,6 +37,7 @@ class Made:
         self.folder, self.rows, self.sets = folder, rows, sets
         rng = np.random.default_rng(seed)
         self.found = []
+        self.both = {}
         for row, shift in rows.items():
             encoder = row.partition("@")[2]
             ids = rng.normal(size=200)
@@ -106,7 +107,7 @@ class Made:
             records.write(path, record)
         (self.folder / "table.csv").write_text(tables.csv(self.found, self.view))
         compared = significance.of_folder(self.folder, self.found, self.view)
-        report.write(self.folder, self.found, self.view, compared)
+        report.write(self.folder, self.found, self.view, compared, self.both)
         return self.folder / report.NAME
 
 

@@ -202,3 +202,12 @@ def test_header_and_first_column_stay_in_sight(make, look):
     )
     assert head["y"] == pytest.approx(scroller["y"], abs=3)
     assert corner["x"] == pytest.approx(scroller["x"], abs=3)
+
+
+def test_plots_are_drawn_when_seen_and_a_click_finds_the_row(toy, look):
+    tab = look(toy.page, size=(380, 300))
+    assert tab.evaluate("globalThis.Plotly === undefined")
+    tab.locator("#plots .plot").first.scroll_into_view_if_needed()
+    tab.wait_for_selector("#plots .plot svg.main-svg")
+    tab.evaluate("document.querySelector('#plots .plot').emit('plotly_click', { points: [{ customdata: 'knn@net' }] })")
+    assert tab.locator("tr.found th").inner_text() == "knn@net"

@@ -179,7 +179,13 @@ def test_names_from_outside_are_words_and_nothing_else(make, read, nasty):
     assert [a for tag, a in parsed.tags if tag == "img"] == []
     assert all(not name.startswith("on") for _, attributes in parsed.tags for name in attributes)
     scripts = [attributes for tag, attributes in parsed.tags if tag == "script"]
-    assert [each.get("id") for each in scripts if each] == ["data-start", "data-table", "data-details", "plotly"]
+    assert [each.get("id") for each in scripts if each] == [
+        "data-start",
+        "data-table",
+        "data-details",
+        "data-plots",
+        "plotly",
+    ]
     assert len([each for each in scripts if not each]) == len(report._SCRIPTS)
     assert "\u202e" not in text
     assert [row["title"] for row in read(page, "table")["rows"]][3] == f"{'x' * 300}@net"
