@@ -398,15 +398,19 @@ def _device(name: str) -> str:
 
     from benchmark.planning.suite import UsageError
 
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return "cpu"
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        return name
+        name = "cuda"
+    if name.partition(":")[0] in ("mps", "xpu"):
+        raise UsageError(f"--device {name}: not supported; valid are auto, cpu, cuda and cuda:0, cuda:1, ...")
     if not re.fullmatch(r"cuda(:[0-9]{1,4})?", name):
         raise UsageError(f"--device {name}: valid are auto, cpu, cuda and cuda:0, cuda:1, ...")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(name.partition(":")[2] or 0) >= count:
         raise UsageError(f"--device {name}: there are {count} GPUs here; --device cpu runs without one")
+    if name == "cuda" and count > 1:
+        print(f"note: there are {count} GPUs here; a run takes one (--device cuda:1 is the next)", file=sys.stderr)
     return name
 
 

@@ -164,7 +164,8 @@ def _digests_of(images: Any) -> Digests:
     if not kinds.is_dictionary(images.type):
         return content_digests(image.as_py() for image in images)
     known = content_digests(image.as_py() for image in images.dictionary)
-    return np.append(known, b"")[images.indices.fill_null(-1).to_numpy()]
+    found: Digests = np.append(known, b"")[images.indices.fill_null(-1).to_numpy()]
+    return found
 
 
 def _once(files: Sequence[Path]) -> tuple[list[Path], list[tuple[int, str]], int]:

@@ -8,7 +8,8 @@ import numpy as np
 
 from datasets.catalogue import Entry, Torchvision
 from datasets.classes import spelled
-from datasets.images import IMAGE_BYTES, MAX_PIXELS, ImageSet, Pixels, decode, hashed_files
+from datasets.images import IMAGE_BYTES, ImageSet, Pixels, decode, hashed_files
+from datasets.memory import MAX_PIXELS
 from datasets.walking import printable
 
 _OLD = ".pt"  # torchvision once kept its own copy of MNIST so, and would read it first

@@ -182,7 +182,8 @@ class Features:
         if self.layers is not None and sum(self.layer_sizes) != self.layers.shape[1]:
             raise ValueError(f"layer_sizes {self.layer_sizes} do not add up to {self.layers.shape[1]} columns")
         if self.index is None:
-            object.__setattr__(self, "index", torch.arange(next(iter(lengths.values()))))
+            there = next(values for name in types if (values := getattr(self, name)) is not None)
+            object.__setattr__(self, "index", torch.arange(len(there), device=there.device))
 
     def __len__(self) -> int:
         return len(self.index)

@@ -137,7 +137,7 @@ class DDPM(Method):
 
         Whoever scores in smaller blocks then cannot make these smaller.
         """
-        rows = self._rows(self._held)
+        rows = min(len(self._held), self._rows(self._held))
         while True:
             try:
                 return torch.cat([self.errors(block) for block in self._held.blocks(rows)], dim=1)
@@ -147,7 +147,7 @@ class DDPM(Method):
             rows = (rows + 1) // 2
 
     def _rows(self, x: Features) -> int:
-        height, width = x.pixels.shape[1:3]
+        height, width = map(int, x.pixels.shape[1:3])
         return max(1, _CALL_PIXELS // (height * width * len(self.starts)))
 
     def errors(self, x: Features) -> Tensor:

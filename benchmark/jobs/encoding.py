@@ -102,6 +102,10 @@ class Encode(Job):
         started = time.perf_counter()
         rows = self.images.rows
         writer = ChunkWriter(worker.store, "encode", self.key, len(rows))
+        encoder = worker.open(self.use)
+        if (begun := writer.about.get("memory_format")) is not None:
+            encoder.arrange(begun)
+        writer.about = {} if encoder.memory_format is None else {"memory_format": encoder.memory_format}
         with (
             worker.progress(self.title, len(rows), writer.position) as bar,
             WritingThread(writer) as thread,
@@ -109,7 +113,6 @@ class Encode(Job):
             for count, features in self._batches(worker, writer.position):
                 thread.put(features)
                 bar.update(count)
-        encoder = worker.open(self.use)
         head = encoder.head
         writer.finish(
             arrays={"labels": self.images.labels.astype(np.int64), "index": rows.astype(np.int64)},
@@ -120,6 +123,7 @@ class Encode(Job):
                 "images": len(rows),
                 "layer_sizes": list(encoder.layer_sizes),
                 "decoders": self.images.images.decoders.used,
+                "memory_format": encoder.memory_format,
                 "training": self._training(worker.store),
             },
         )

@@ -20,6 +20,7 @@ from methods.encoders import registry
 from methods.encoders.base import Encoder, settings
 from methods.encoders.images import preprocessing
 
+SHRUNK = "shrunk in uint8 where they are decoded"
 WITHOUT = "calibration images"  # what the header of a network's file says where it was trained without them
 
 
@@ -116,9 +117,9 @@ class EncoderUse:
         return image
 
     @property
-    def transform(self) -> list[dict[str, Any]]:
-        """The same in words, for keys and records; records without it are of images that were resized in float."""
-        return [shrinking.described() for shrinking in self.shrinking]
+    def transform(self) -> str | None:
+        """The same in words, for records: those without it are of images that were resized in float."""
+        return SHRUNK if self.shrinking else None
 
     @property
     def trained_here(self) -> bool:
@@ -197,7 +198,7 @@ class EncoderUse:
             "weights": None if self.weights is None else _file_digest(self.weights),
             "precision": self.precision,
             "match": self.match,
-            "transform": self.transform,
+            "transform": [shrinking.described() for shrinking in self.shrinking],
             "source": keys.source(type(self.encoder).__module__),
         }
 

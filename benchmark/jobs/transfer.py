@@ -52,11 +52,11 @@ class Gpu:
     def send(self, source: Tensor) -> tuple[Tensor, Mark]:
         with torch.cuda.stream(self._stream):
             there = source.to(self._device, non_blocking=True)
-            mark: Mark = self._stream.record_event()
+            event = self._stream.record_event()
         computing = torch.cuda.current_stream(self._device)
-        computing.wait_event(mark)
+        computing.wait_event(event)
         there.record_stream(computing)
-        return there, mark
+        return there, event
 
     def fetch(self, source: Tensor, out: Tensor) -> Mark:
         self._stream.wait_stream(torch.cuda.current_stream(self._device))

@@ -16,6 +16,8 @@ from benchmark.jobs.transfer import Transfer
 from benchmark.store import keys
 from benchmark.store.entries import Store
 from methods.base import Method
+from methods.device.memory import out_of_memory
+from methods.device.precision import switches
 from methods.encoders import registry
 from methods.encoders.base import Encoder
 
@@ -26,7 +28,6 @@ class Worker:
     def __init__(self, store: Store, *, device: str, batch_size: int | None = None) -> None:
         self.store, self.device, self.batch_size = store, device, batch_size
         self.transfer = Transfer(device)
-        torch.backends.cudnn.allow_tf32 = False  # precision 32 means 32, in convolutions too
         self.passes: dict[str, int] = {}
         """Images that went through each encoder in this process."""
         self._batch_sizes: dict[EncoderUse, int] = {}  # where halves went on
@@ -53,18 +54,37 @@ class Worker:
             yield bar
 
     def open(self, use: EncoderUse) -> Encoder:
-        """The encoder, open and trained; the last one stays open, and those that it stands on."""
+        """The encoder, open and trained; the last one stays open, and those that it stands on.
+
+        RuntimeError, in one line, where its network does not fit into the device's memory.
+        """
         if use not in self._encoders:
             below = use.chain  # others are closed before this one takes their place
             self._encoders = {other: encoder for other, encoder in self._encoders.items() if other in below}
-            if use.note:
-                self.say(f"note: {use.name}: {use.note}")
-            encoder = registry.create(use.kind, **use.settings)
-            encoder.open(use.weights, device=self.device, precision=use.precision)
-            if use.trained_here:
-                encoder.load_state(self.store.tensors("fit", use.training_key))
-            self._encoders[use] = encoder
+            self._give_back()
+            try:
+                self._encoders[use] = self._opened(use)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                raise RuntimeError(
+                    f"{use.name}: the network does not fit into the memory of {self.device}: --device cpu"
+                ) from None
         return self._encoders[use]
+
+    def _opened(self, use: EncoderUse) -> Encoder:
+        if use.note:
+            self.say(f"note: {use.name}: {use.note}")
+        encoder = registry.create(use.kind, **use.settings)
+        encoder.open(use.weights, device=self.device, precision=use.precision)
+        if use.trained_here:
+            encoder.load_state(self.store.tensors("fit", use.training_key))
+        return encoder
+
+    def _give_back(self) -> None:
+        """Let other processes, and other kinds of memory, have what nothing here holds any more."""
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
 
     def fitted(self, name: str, settings: Mapping[str, Any], fit: str | None) -> Method:
         """The method with what the fit of that key learned; the last one stays in memory."""
@@ -86,17 +106,20 @@ class Worker:
 
         Out of GPU memory: half the batch, for this encoder from then on.
         """
-        if len(images) <= self.batch_size_of(use):
+        size = self.batch_size_of(use)
+        if len(images) <= size:
             try:
-                return self.open(use).encode(self.transfer.send(images))
-            except torch.OutOfMemoryError:
+                with switches("32", self.device):  # a network's pass has its own inside
+                    return self.open(use).encode(self.transfer.send(images))
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
                 if len(images) == 1:
                     raise RuntimeError(
                         f"{use.name}: not enough memory on {self.device} for one image: --device cpu"
                     ) from None
-            torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
-            self._batch_sizes[use] = len(images) // 2
-            self.say(f"note: out of memory on {self.device}: going on with a batch size of {len(images) // 2}")
-        size = self.batch_size_of(use)
+            self._give_back()  # out of the handler, whose traceback holds what was computed
+            size = self._batch_sizes[use] = len(images) // 2
+            self.say(f"note: out of memory on {self.device}: {use.name} goes on with a batch size of {size}")
         parts = [self.encode(use, images[start : start + size]) for start in range(0, len(images), size)]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}

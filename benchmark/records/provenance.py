@@ -16,10 +16,39 @@ from benchmark.records import throughput
 
 _ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[^\s/:;,'\"()]+/)+(?=[^\s/])")
 
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
+    """What this process runs on, and with; of GPUs only the one that is used, and no CUDA is touched for the CPU."""
+    return {**_machine(), **_gpu(device)}
+
+
+def _gpu(device: str) -> dict[str, Any]:
+    """A GPU's name, compute capability and driver, and the most memory that this process has had of it, in GiB."""
+    if not device.startswith("cuda"):
+        return {"gpu": None}
+    import torch
+
+    return {
+        "gpu": torch.cuda.get_device_name(device),
+        "gpu_capability": ".".join(map(str, torch.cuda.get_device_capability(device))),
+        "gpu_driver": _driver(),
+        "gpu_peak_gib": round(torch.cuda.max_memory_allocated(device) / 2**30, 2),
+    }
+
+
+def _driver() -> str | None:
+    """The version of NVIDIA's driver; None where it does not say it."""
+    try:
+        found = re.search(r"Kernel Module\D*?(?:x86_64|aarch64)?\s+(\d+(?:\.\d+)+)", DRIVER.read_text())
+    except OSError:
+        return None
+    return found[1] if found else None
+
 
 @cache
-def machine() -> dict[str, Any]:
-    """What this process runs on, and with."""
+def _machine() -> dict[str, Any]:
     import torch
 
     versions = {"python": platform.python_version()}
@@ -43,7 +72,6 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(memory, 1),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.platform(),
         "versions": versions,
         "commit": _commit(),
@@ -64,7 +92,7 @@ def _commit() -> str | None:
 def provenance(**more: Any) -> dict[str, Any]:
     """Machine, versions, commit, date and command of this run, and `more`."""
     return {
-        **machine(),
+        **machine(more.get("device", "cpu")),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": portable(["run_all.py", *sys.argv[1:]]),
         **more,
@@ -73,8 +101,8 @@ def provenance(**more: Any) -> dict[str, Any]:
 
 def training(device: str) -> dict[str, Any]:
     """Where a training was done, and when: what a fit keeps, and the records made from it repeat."""
-    here = machine()
-    about = {name: here[name] for name in ("cpu", "cores", "threads", "gpu", "system", "versions")}
+    apart = ("memory_gib", "commit")
+    about = {name: said for name, said in machine(device).items() if name not in apart}
     return {**about, "device": device, "date": datetime.now(UTC).isoformat(timespec="seconds")}
 
 

@@ -25,6 +25,7 @@ class _Chunk(BaseModel):
     key: str
     rows: PositiveInt
     files: dict[str, tuple[PositiveInt, NonNegativeInt]]
+    about: dict[str, str] = {}
 
 
 class ChunkWriter:
@@ -43,6 +44,8 @@ class ChunkWriter:
         self._ends: dict[str, int] = {}
         self.position = 0
         """Rows that are safely on the disk."""
+        self.about: dict[str, str] = {}
+        """How they were made, as far as those that follow should be made so as well; noted with each chunk."""
         self._resume()
 
     def _resume(self) -> None:
@@ -55,7 +58,7 @@ class ChunkWriter:
             except (OSError, ValueError, ValidationError):
                 break
             good.append(line)
-            self.position = chunk.rows
+            self.position, self.about = chunk.rows, chunk.about
             self._ends = {name: end for name, (end, _) in chunk.files.items()}
         for path in self._folder.iterdir():  # what came after the last whole chunk
             if path.name in self._ends:
@@ -110,7 +113,7 @@ class ChunkWriter:
             written[path.name] = (end, crc_of(path, start, end))
         self._ends = {name: end for name, (end, _) in written.items()}
         self.position += rows
-        line = files.sealed({"key": self._key, "rows": self.position, "files": written})
+        line = files.sealed({"key": self._key, "rows": self.position, "files": written, "about": self.about})
         with self._appending(self._journal) as file:
             file.write(files.text(line).encode())
             file.flush()

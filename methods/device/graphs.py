@@ -1,7 +1,8 @@
 """A function that a GPU repeats as one graph: Python, which would launch its kernels one by one, is out of the way."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -57,10 +58,7 @@ class Captured:
     def _capture(self, buffers: list[Tensor]) -> tuple[list[Tensor], Callable[[], None], Tensor]:
         before = {tensor: tensor.detach().clone() for tensor in self._changed()}  # by identity: so tensors are hashed
         states = [generator.get_state() for generator in self._generators]
-
-        def work() -> Tensor:
-            return self._function(*buffers)
-
+        work = partial(self._function, *buffers)
         for _ in range(WARM_UP):
             self._recorder.warm_up(work)
         replay, result = self._recorder.record(work)
@@ -83,7 +81,8 @@ class _Cuda:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream, self._pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
+        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Callable[[], Tensor]) -> None:
         current = torch.cuda.current_stream(self._device)
@@ -95,7 +94,7 @@ class _Cuda:
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         graph = torch.cuda.CUDAGraph()
         # thread_local: what other threads ask of CUDA meanwhile (one that pins memory) is no part of this capture
-        how = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
+        how: dict[str, Any] = {"pool": self._pool, "stream": self._stream, "capture_error_mode": "thread_local"}
         with torch.cuda.device(self._device), torch.cuda.graph(graph, **how):
             result = work()
         return graph.replay, result

@@ -49,7 +49,7 @@ def _generators(device: str) -> list[torch.Generator]:
     """torch's global ones, of the CPU and of `device`; `torch.manual_seed` would move those of all devices."""
     generators = [torch.default_generator]
     if torch.device(device).type == "cuda":
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         index = torch.device(device).index
         generators.append(torch.cuda.default_generators[torch.cuda.current_device() if index is None else index])
     return generators
@@ -89,10 +89,13 @@ def train(
     precisions.check(precision)
     memory.keep_freed()
     recorder = graphs.recorder(torch.device(device)) if capture else None
-    run = _Run(model.to(device), loss, recipe, n, name, seed, device, precision, recorder)
+    run = _Run(model.to(device), loss, recipe, n, name, seed, device, precision, captured=recorder is not None)
     path = None if workdir is None else workdir / "training.pt"
     if path is not None:
         run.resume(checkpoint.load(path, run.identity, tensors.room(run.model)))
+    learn: Callable[..., Tensor] = run.learn
+    if recorder is not None:
+        learn = graphs.Captured(run.learn, run.changed, run.generators, recorder)
     generator = torch.Generator(device)
     progress = Progress(name, run.steps, run.step, min(n, recipe.batch_size))
     model.train()
@@ -113,7 +116,7 @@ def train(
             for own in run.generators:
                 own.manual_seed(derive(seed, 2, epoch, place))
             rows = run.order[place * recipe.batch_size : (place + 1) * recipe.batch_size]
-            run.update(batch(rows, generator), place)
+            run.update(learn, batch(rows, generator), place)
             progress.watch(run.step, run.read, place)
             if place == run.per_epoch - 1:
                 run.end_epoch(epoch, on_epoch)
@@ -162,17 +165,15 @@ class _Run:
         seed: int,
         device: str,
         precision: str,
-        recorder: graphs.Recorder | None,
+        *,
+        captured: bool,
     ) -> None:
         self.model, self.loss, self.recipe, self.n, self.name = model, loss, recipe, n, name
         self.device, self.precision, self.generators = torch.device(device), precision, _generators(device)
         self.per_epoch = recipe.steps_per_epoch(n)
         self.steps = recipe.epochs * self.per_epoch
-        self.captured = recorder is not None
-        self.optimizer = optimizer(model, recipe, capturable=self.captured and self.device.type == "cuda")
-        self.learn = self._learn
-        if recorder is not None:
-            self.learn = graphs.Captured(self._learn, self.changed, self.generators, recorder)
+        self.captured = captured
+        self.optimizer = optimizer(model, recipe, capturable=captured and self.device.type == "cuda")
         self.step = 0
         self.history: list[float] = []
         # This epoch's losses stay on the device: fetching each would make every step wait for it.
@@ -186,22 +187,22 @@ class _Run:
         identity = {"name": name, "n": n, "seed": seed, "precision": precision, "recipe": asdict(recipe)}
         self.identity = json.dumps({**identity, "model": shapes}, sort_keys=True)
 
-    def update(self, tensors: tuple[Tensor, ...], place: int) -> None:
-        """One step of the optimiser, and of the average."""
+    def update(self, learn: Callable[..., Tensor], tensors: tuple[Tensor, ...], place: int) -> None:
+        """One step of the optimiser by `learn`, this run's own or that as a graph, and of the average."""
         rate = self.recipe.lr_at(self.step, self.n)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
-        self.losses[place] = self.learn(*tensors)
+        self.losses[place] = learn(*tensors)
         self.step += 1
         if self.recipe.ema is not None:
             decay = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
             with torch.no_grad():
                 torch._foreach_lerp_(self.average, self.averaged, 1 - decay)
 
-    def _learn(self, *tensors: Tensor) -> Tensor:
+    def learn(self, *tensors: Tensor) -> Tensor:
         """Loss, its gradient, a step of the optimiser: what a graph holds. Returns the loss."""
         self.optimizer.zero_grad(set_to_none=True)
         cached = not self.captured  # a cast of the weights that is kept would be one of other weights in a replay

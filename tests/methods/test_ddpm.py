@@ -258,6 +258,36 @@ def test_small_calls_change_nothing(fitted: DDPM, monkeypatch: pytest.MonkeyPatc
     assert torch.allclose(fitted.errors(ID), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("said", ["CUDA out of memory. Tried to allocate", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+def test_calibration_takes_smaller_blocks_where_memory_ends(
+    fitted: DDPM, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever scores fewer images at a time does not help it: the held-out ones are its own."""
+    expected, method, sizes = fitted.score(ID), restored(fitted), list[int]()
+    whole = method.errors
+
+    def small(x: Features) -> Tensor:
+        sizes.append(len(x))
+        if len(x) > limit:
+            raise RuntimeError(said)
+        return whole(x)
+
+    monkeypatch.setattr(method, "errors", small)
+    limit = 0
+    with pytest.raises(RuntimeError, match=said[:20]):  # not even one image
+        method.score(ID)
+    assert sizes == [16, 8, 4, 2, 1]
+    sizes.clear()
+    limit = 24
+    assert len(method._held) == 16
+    assert torch.allclose(method.score(ID), expected, rtol=1e-4)
+    limit, method._calibration = 5, None
+    assert torch.allclose(method._held_errors(), whole(method._held), rtol=1e-4)
+    monkeypatch.setattr(method, "errors", lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # another fault is not met by smaller blocks
+        method.score(ID)
+
+
 def test_pictures(fitted: DDPM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ddpm, "_PICTURE_STEPS", 10)
     pictures = fitted.pictures(ID)

@@ -29,6 +29,7 @@ import methods
 from datasets.folder import FolderSet
 from datasets.loading import batches
 from methods.base import Features
+from methods.device.precision import switches
 from methods.encoders import registry
 from methods.encoders.base import Encoder
 from methods.encoders.networks import cifar
@@ -87,7 +88,10 @@ def _plain(name: str) -> torch.nn.Module:
 
 def _pass(network: torch.nn.Module, x: Tensor, convolutions: str) -> Tensor:
     """As a user of timm has it: matrix products strict, convolutions in TF32 unless that was switched off."""
-    with torch.inference_mode(), patch.object(torch.backends.cudnn.conv, "fp32_precision", convolutions):
+    with torch.inference_mode(), switches("32", x.device):
+        if x.is_cuda:
+            cudnn: Any = torch.backends.cudnn
+            cudnn.conv.fp32_precision = convolutions  # put back with the others
         out: Tensor = network(x)
         return out
 
@@ -126,9 +130,7 @@ def training(given: Given, tiny: bool) -> None:
     seconds: dict[str, list[float]] = {}
     for precision in ("32", "tf32", "bf16") if has_precision and not tiny else ("32",):
         how = {"precision": precision} if has_precision else {}
-        for name, capture in (("loop", _without_capture()), ("captured", nullcontext())):
-            if capture is None:
-                continue
+        for name, capture in _steps():
 
             def fit(epochs: int, how: dict[str, Any] = how) -> None:
                 method = methods.create("dlsr", epochs=epochs, batch_size=batch, **shape)
@@ -139,20 +141,20 @@ def training(given: Given, tiny: bool) -> None:
                     1 if tiny else 2, {"one": lambda: fit(1), "three": lambda: fit(3)}, device=given.device
                 )
             seconds[f"{name}, {precision}"] = [b - a for a, b in zip(taken["one"], taken["three"], strict=True)]
-    rows = [(who, 2 * steps / max(median(taken), 1e-9)) for who, taken in seconds.items()]
-    if _without_capture() is None:
-        rows.append(("captured: there is no methods/device/graphs.py", 0.0))
+    rows: list[tuple[str, object]] = [(who, 2 * steps / median(taken)) for who, taken in seconds.items()]
+    if len(_steps()) == 1:
+        rows.append(("captured: there is no methods/device/graphs.py", "-"))
     title = f"Training LFDN, {sum(sizes)} channels, batch {batch}"
     paired.finish(title, ("step", "steps/s"), rows, given.device, full=False, seconds=seconds)
 
 
-def _without_capture() -> AbstractContextManager[object] | None:
-    """None where nothing is captured yet: the loop is then all that there is."""
+def _steps() -> list[tuple[str, AbstractContextManager[object]]]:
+    """The loop, and its captured step where there is one: what is to be entered while each is timed."""
     try:
         from methods.device import graphs
     except ImportError:
-        return None
-    return patch.object(graphs, "recorder", lambda device: None)
+        return [("loop", nullcontext())]
+    return [("loop", patch.object(graphs, "recorder", lambda device: None)), ("captured", nullcontext())]
 
 
 def auroc(given: Given, tiny: bool) -> None:

@@ -3,21 +3,30 @@
 Each linear layer makes three products a step: forward, to its input, to its weights. What the step takes beside these
 are norms, activations, noise and the optimiser, which reads and writes each weight five times. After the features are
 encoded once, no encoder takes part.
+
+With `--device cuda`: steps a second by precision, launched one by one (eager) and as a captured graph.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from statistics import median
 
 import torch
 from torch import nn
 
 import methods
+from methods import dlsr
 from methods.base import Features
-from methods.device import memory
+from methods.device import memory, precision
 from methods.networks.lfdn import LFDN
+from methods.training.loop import train
+from methods.training.recipe import Recipe
 from tests.performance import paired
 
 BATCH = 128
+CHANNELS = (512, 720)  # of GPU.md's table, and of the paper
+TIMED = 3  # epochs, after one that warms up and captures
 SIZES = {"resnet18": (64, 128, 256, 512), "efficientnet_b4": (24, 32, 56, 160, 448)}
 
 
@@ -35,9 +44,51 @@ def products(network: nn.Module, device: str) -> Callable[[], None]:
     return run
 
 
+def steps_per_second(channels: int, device: str, asked: str, *, capture: bool, steps: int) -> float:
+    """Training steps of LFDN: `steps` of them, TIMED times, on random features."""
+    z = torch.randn(steps * BATCH, channels, generator=torch.Generator().manual_seed(0)).to(device)
+    ends: list[float] = []
+    train(
+        LFDN(channels),
+        *dlsr.objective(z),
+        len(z),
+        Recipe(1 + TIMED, BATCH, "adamw", 1e-4, 1e-4),
+        seed=0,
+        device=device,
+        name="lfdn",
+        on_epoch=lambda *_: ends.append(time.perf_counter()),  # the loop has waited for the device
+        precision=asked,
+        capture=capture,
+    )
+    return steps / median(end - start for start, end in pairwise(ends))
+
+
+def by_precision(device: str, channels: Sequence[int] = CHANNELS, *, steps: int = 60) -> dict[str, dict[str, float]]:
+    """Steps a second, eager and captured: by "channels, precision", of those precisions that the device has."""
+    found: dict[str, dict[str, float]] = {}
+    for width in channels:
+        for asked in precision.PRECISIONS:
+            try:
+                precision.resolve(asked, device)
+            except ValueError:
+                continue
+            found[f"{width} channels, {asked}"] = {
+                name: steps_per_second(width, device, asked, capture=capture, steps=steps)
+                for name, capture in (("eager", False), ("captured", True))
+            }
+    return found
+
+
 def main() -> None:
     given = paired.arguments(__doc__)
     memory.keep_freed()
+    if given.device.startswith("cuda"):
+        found = by_precision(given.device, steps=400 if given.full else 60)
+        pairs = {name: (each["eager"], each["captured"]) for name, each in found.items()}
+        rows = [(name, eager, captured, captured / eager) for name, (eager, captured) in pairs.items()]
+        heads = ("LFDN, batch 128", "steps/s eager", "steps/s captured", "ratio")
+        paired.finish("Training LFDN (DLSR)", heads, rows, given.device, full=given.full, steps_per_second=found)
+        return
     steps = 400 if given.full else 2
     rows, shares = [], {}
     for name, sizes in SIZES.items():

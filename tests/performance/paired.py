@@ -110,7 +110,7 @@ def _text(cell: object) -> str:
 
 def finish(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], device: str, **result: Any) -> None:
     """Print the table, and as the last line `result` with title, table, machine, versions and date as JSON."""
-    machine = dict(provenance.machine())
+    machine = provenance.machine(device if device.startswith("cuda") else "cpu")
     versions = machine.pop("versions")
     shown = table(heads, rows)
     print(f"{title}\n\n{shown}\n")

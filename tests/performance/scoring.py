@@ -105,7 +105,7 @@ def main() -> None:
     dlsr = {f"dlsr {measure}": {"measure": measure, "epochs": 1} for measure in ("mse", "mfsim")}
     with tempfile.TemporaryDirectory() as folder:
         weights = paired.save_classifier(Path(folder) / "resnet18.safetensors")
-        small = Classifier("resnet18", checkpoint="resnet18").open(weights, device=device)
+        small = Classifier(architecture="resnet18", checkpoint="resnet18").open(weights, device=device)
         lines = speeds("resnet18@32", small, 512, 32, images, rows, device)
         weights = Path(folder) / f"{B4}.safetensors"
         save_file(timm.create_model(B4, pretrained=False).state_dict(), weights)

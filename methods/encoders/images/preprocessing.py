@@ -57,7 +57,7 @@ class Shrinking:
         _check(image, 3)
         before = (image.shape[0], image.shape[1])
         after = self.whole(*before)
-        if not (self.always or after[0] < before[0] or after[1] < before[1]):
+        if before == (self.size, self.size) or not (self.always or after[0] < before[0] or after[1] < before[1]):
             return image
         top, left = self.corner(after)
         pixels = image.permute(2, 0, 1)[None]

@@ -1,6 +1,7 @@
 """Batch norms folded into the convolutions before them: the same network for fewer passes over its maps."""
 
 import copy
+import gc
 from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import TypeVar
@@ -40,19 +41,24 @@ class _Tracer(fx.Tracer):
 
 
 def _graph(network: nn.Module) -> fx.Graph:
-    """The calls of a forward pass; none where torch.fx cannot follow it."""
+    """The calls of a forward pass; none where torch.fx cannot follow it. Nothing of it holds the network."""
     tracer = _Tracer()
-    if isinstance(network, Network):  # what encoders read of it; it may have lost its head
+    own = isinstance(network, Network)
+    if own:  # what encoders read of it; it may have lost its head
         tracer.traced_func_name = "stages"
     try:
-        return tracer.trace(network)
+        graph = tracer.trace(network)
     except Exception:  # a forward that depends on its input: of many kinds, and all mean that nothing is known
-        return fx.Graph()
+        graph = fx.Graph()
+    vars(tracer).clear()  # torch.fx leaves it in a circle of references
+    if not own:
+        gc.collect()  # and, where it met a loop or an error, frames, with every frame below them
+    return graph
 
 
 def _pairs(network: nn.Module, read: Collection[str]) -> Iterator[tuple[str, str]]:
     """The names of each convolution and norm that can become one."""
-    graph = _graph(_without_weights(network))
+    graph = _graph(network)
     calls = [node for node in graph.nodes if node.op == "call_module"]
     times = Counter(str(node.target) for node in calls)
     for node in calls:
@@ -67,13 +73,6 @@ def _pairs(network: nn.Module, read: Collection[str]) -> Iterator[tuple[str, str
             continue
         if isinstance(network.get_submodule(conv), nn.Conv2d) and _foldable(network.get_submodule(norm)):
             yield conv, norm
-
-
-def _without_weights(network: N) -> N:
-    """A copy without memory: torch.fx leaves what it traced in a circle of references, until the collector comes by."""
-    weights = {id(weight): nn.Parameter(weight.to("meta"), weight.requires_grad) for weight in network.parameters()}
-    buffers = {id(buffer): buffer.to("meta") for buffer in network.buffers()}
-    return copy.deepcopy(network, {**weights, **buffers})
 
 
 def _foldable(norm: nn.Module) -> bool:

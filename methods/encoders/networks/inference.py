@@ -57,7 +57,7 @@ class Placed(Generic[N]):
     def arrange(self, memory_format: str) -> None:
         """Run it in this memory format, of `FORMATS`, from now on."""
         self.memory_format = memory_format
-        self.network.to(memory_format=FORMATS[memory_format])  # type: ignore[call-overload]
+        self.network.to(memory_format=FORMATS[memory_format])
 
     def fed(self, pixels: Tensor) -> Tensor:
         """Normalised images (N, 3, H, W) as the network reads them."""

@@ -50,4 +50,4 @@ def test_halves_are_of_the_encoder_that_needed_them(tmp_path, capsys):
         assert worker.batch_size_of(small) == 64
         worker.encode(small, images)
     assert seen[8:] == [64]
-    assert "going on with a batch size of 8" in capsys.readouterr().err
+    assert "8 goes on with a batch size of 8" in capsys.readouterr().err

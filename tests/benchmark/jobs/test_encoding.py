@@ -46,7 +46,7 @@ def test_at_the_id_sets_size_every_encoder_sees_the_same(images, tmp_path):
     pixels, _ = encoded(use, images, Store(tmp_path / "cache"))
     whole = [torch.from_numpy(image) for image in images.read(range(16))]
     assert np.array_equal(pixels, preprocessing.to_size(preprocessing.to_size(whole, 28, "cpu"), 20, "cpu"))
-    assert [step["size"] for step in use.transform] == [28, 20]
+    assert [step.size for step in use.shrinking] == [28, 20]
 
 
 def test_the_second_encoder_of_a_run_does_not_decode_again(images, tmp_path):
@@ -73,4 +73,7 @@ def test_what_reads_features_has_the_transform_of_what_it_stands_on():
     base = EncoderUse("net", "classifier", {"resolution": 32}, title="")
     probe = EncoderUse("probe", "probe", {"base": "net"}, title="", base=base)
     assert probe.transform == base.transform
-    assert base.transform == [{"size": 32, "mode": "bilinear", "crop": True, "always": False, "shrunk_in": "uint8"}]
+    assert probe.shrinking == base.shrinking
+    assert base.transform == "shrunk in uint8 where they are decoded"
+    (shrinking,) = probe.shrinking
+    assert (shrinking.size, shrinking.mode, shrinking.crop) == (32, "bilinear", True)

@@ -27,7 +27,7 @@ def world(monkeypatch):
     """A clock that work moves, a set of 10 images, and what was decoded and encoded."""
     world = SimpleNamespace(now=0.0, decoded=Counter(), encoded=[], batch_seconds=1 / 64)  # exact in binary
 
-    def batches(images, rows, size):
+    def batches(images, rows, size, shrink):
         for start in range(0, len(rows), size):
             world.now += world.batch_seconds
             world.decoded.update(rows[start : start + size].tolist())
@@ -43,8 +43,9 @@ def world(monkeypatch):
     monkeypatch.setattr(throughput, "clock", lambda: world.now)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     world.images = SimpleNamespace(images=None, rows=np.arange(10))
-    world.use = SimpleNamespace(chain=(None,))
-    world.worker = SimpleNamespace(device=GPU("cpu"), batch_size=16, encode=encode)
+    world.use = SimpleNamespace(chain=(None,), shrink=None)
+    world.batch_size = 16
+    world.worker = SimpleNamespace(device=GPU("cpu"), batch_size_of=lambda use: world.batch_size, encode=encode)
     return world
 
 
@@ -63,7 +64,7 @@ def test_on_a_gpu_the_pipeline_goes_round_the_set_for_a_second(world):
 def test_on_the_cpu_it_is_the_first_64_images_as_ever(world):
     world.worker.device = "cpu"
     world.images.rows = np.arange(100)
-    world.worker.batch_size = 256
+    world.batch_size = 256
     loaded, encoded = timing._encoder_speeds(world.worker, world.use, world.images)
     assert (loaded.batch, encoded.batch, loaded.repeats) == (64, 64, 5)
     assert set(world.decoded) == set(range(64))

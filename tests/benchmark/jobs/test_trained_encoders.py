@@ -174,8 +174,9 @@ def test_a_base_that_cannot_be_started_from(stacked):
     assert "the base net is no resnet8: give both one" in reasons["msp@tuned"][1]
 
 
-@pytest.mark.parametrize(("resolution", "side"), [("native", 32), ("id", 16)])
-def test_a_training_sees_the_images_that_are_encoded(trial, monkeypatch, resolution, side):
+@pytest.mark.parametrize("resolution", ["native", "id"])
+def test_a_training_sees_the_images_that_are_encoded(trial, monkeypatch, resolution):
+    """Of 32 x 32, shrunk once, as they are read, to what the network reads; by way of 16 x 16 where that is asked."""
     seen = {}
 
     def fit(self, train, **more):
@@ -198,5 +199,6 @@ def test_a_training_sees_the_images_that_are_encoded(trial, monkeypatch, resolut
     train = row.measures["halves"].id.fit.train[-1]
     for job in (*train.needs, train):
         job.run(worker)
-    assert seen["trained"].shape == (40, side, side, 3)
+    assert seen["trained"].shape == (40, 8, 8, 3)
+    assert [step.size for step in train.use.shrinking] == ([8] if resolution == "native" else [16, 8])
     torch.testing.assert_close(seen["trained"], seen["encoded"], rtol=0, atol=0)

@@ -495,3 +495,13 @@ def test_the_accuracy_of_an_embedding_without_a_head_is_a_note():
     assert "kNN accuracy of the embedding of ResNet-18 at 32 on the ID test set (k = 20, cosine): 89.1 %." in " ".join(
         page.split()
     )
+
+
+def test_a_speed_says_where_decoding_went_on_beside_the_rest():
+    rows = view(["msp"])
+    for overlap, said in ((False, ""), (True, ", the slower of decoding and all that follows")):
+        page = tables.text([result("msp", "birds"), speed("msp", 70.0, overlap=overlap)], rows)
+        assert (
+            f"Images/s: from stored bytes to score, median of 5 x 64 images on Some CPU, 2 threads{said}."
+            in " ".join(page.split())
+        )

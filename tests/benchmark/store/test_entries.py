@@ -168,3 +168,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         write_atomically(path, json.dumps(list(range(1000))))
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_goes_on_is_told_how_the_chunks_before_were_made(tmp_path):
+    rows = {"embedding": np.zeros((2, 3), np.float32)}
+    begun = ChunkWriter(Store(tmp_path), "encode", KEY, 4)
+    assert begun.about == {}
+    begun.about = {"memory_format": "contiguous"}
+    begun.append(rows)
+    going_on = ChunkWriter(Store(tmp_path), "encode", KEY, 4)
+    assert (going_on.position, going_on.about) == (2, {"memory_format": "contiguous"})

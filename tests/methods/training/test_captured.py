@@ -6,8 +6,10 @@ and counted is what a GPU sees.
 
 import contextlib
 import copy
+import gc
 import signal
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +248,29 @@ def test_a_batch_that_does_not_fit_is_one_line(tmp_path: Path) -> None:
         train(network(), full, loss, 5000, Recipe(1, 2048, "sgd", 0.1), **how)
     assert str(found.value) == "training vae: a batch of 2,048 does not fit in the memory of cpu: lower batch_size"
     assert tried == [2048]  # never halved
+
+
+@pytest.mark.parametrize("capture", [False, True])
+def test_a_training_that_has_ended_is_gone_at_once(
+    capture: bool, recorders: list[Rerun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its moments, averages and graphs do not wait for the garbage collector in a cycle."""
+    runs: list[weakref.ref[Any]] = []
+
+    class Watched(loop._Run):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            super().__init__(*given, **more)
+            runs.append(weakref.ref(self))
+
+    run(network())  # what torch keeps of the first one of a process is its own
+    monkeypatch.setattr(loop, "_Run", Watched)
+    gc.disable()
+    try:
+        run(network(), capture=capture)
+        recorders.clear()
+        assert runs[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_precision_is_set_around_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:

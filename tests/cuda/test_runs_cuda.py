@@ -1,0 +1,83 @@
+"""Whole runs: one device's cache serves the other, little memory is enough, two processes share one GPU."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import run_all
+
+ROOT = Path(__file__).parents[2]
+SUITE = {
+    "title": "A trial on digits",
+    "id": {"set": "digits"},
+    "ood": [{"set": "letters"}],
+    "encoders": {
+        "net": {"kind": "classifier", "settings": {"architecture": "resnet8", "epochs": 1, "augment": "none"}},
+        "pixels": {"kind": "pixels", "settings": {"resolution": 32}},
+    },
+    "rows": [
+        {"method": "msp", "encoder": "net"},
+        {"method": "knn", "encoder": "net", "settings": {"k": 5}},
+        {"method": "mahalanobis", "encoder": "net"},
+        {"name": "mse", "method": "dlsr", "encoder": "net", "settings": {"measure": "mse", "blocks": 1, "epochs": 2}},
+        {"method": "lowlevel", "encoder": "pixels"},
+    ],
+}
+
+
+@pytest.fixture
+def arguments(tmp_path: Path) -> list[str]:
+    suite = tmp_path / "mini.yaml"
+    suite.write_text(yaml.safe_dump(SUITE))
+    where = ["--results", str(tmp_path / "results"), "--data", str(tmp_path), "--weights", str(tmp_path)]
+    return ["--id", str(suite), *where, "--limit", "60", "--limit-train", "120", "--precision", "32"]
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    found = [json.loads(path.read_text()) for path in (folder / "results").rglob("*.seed0.json")]
+    assert {record["status"] for record in found} == {"done"}
+    return {record["row"]: record["metrics"]["auroc"] for record in found}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_cache_of_one_device_serves_the_other(
+    first: bool, arguments: list[str], device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    devices = (device, "cpu") if first else ("cpu", device)
+    assert run_all.main([*arguments, "--no-speed", "--device", devices[0]]) == 0
+    before = metrics(tmp_path)
+    for path in (tmp_path / "results").rglob("*.seed0.json"):
+        path.unlink()  # the records, not the cache
+    capsys.readouterr()
+    assert run_all.main([*arguments, "--no-speed", "--device", devices[1]]) == 0
+    assert "images encoded" not in capsys.readouterr().err
+    assert metrics(tmp_path) == before
+
+
+def test_little_memory_is_enough(
+    arguments: list[str], device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encode, fit, score and time with what is there now and 64 MiB more."""
+    if device != "cpu":
+        torch.cuda.empty_cache()
+        total = torch.cuda.get_device_properties(device).total_memory
+        share = (torch.cuda.memory_reserved(device) + (64 << 20)) / total
+        torch.cuda.set_per_process_memory_fraction(share, device)
+    try:
+        assert run_all.main([*arguments, "--device", device, "--batch-size", "4096"]) == 0
+    finally:
+        if device != "cpu":
+            torch.cuda.set_per_process_memory_fraction(1.0, device)
+    assert len(metrics(tmp_path)) == len(SUITE["rows"])
+
+
+def test_two_processes_share_one_gpu(arguments: list[str], device: str, tmp_path: Path) -> None:
+    command = [sys.executable, "run_all.py", *arguments, "--no-speed", "--device", device]
+    both = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=200) for process in both] == [0, 0]
+    assert len(metrics(tmp_path)) == len(SUITE["rows"])
