@@ -209,6 +209,7 @@ def parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--pdf", action="store_true", help="figures as PDF as well")
     how.add_argument("--open", action="store_true", help="open the page, report.html, in the browser afterwards")
+    how.add_argument("--no-images", action="store_true", help="in the page only images that may be passed on")
     how.add_argument("--no-speed", action="store_true", help="do not measure images per second")
     how.add_argument("--debug", action="store_true", help="show the traceback of what fails")
     how.add_argument("--strict", action="store_true", help="absent sets and skipped rows are failures")
@@ -357,13 +358,13 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
 
     if given.redraw:
         print(report.text(planned))
-        report.write(planned, redraw=True, pdf=options.pdf)
+        report.write(planned, redraw=True, pdf=options.pdf, images=not given.no_images)
         _open(given, planned.folder)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
     outcome = Runner(planned, worker, debug=given.debug).run()
     print(report.text(planned))
-    report.write(planned, pdf=options.pdf)
+    report.write(planned, pdf=options.pdf, images=not given.no_images)
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)

@@ -28,10 +28,10 @@ def text(plan: Plan) -> str:
     return tables.text(found, shown)
 
 
-def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
+def write(plan: Plan, *, redraw: bool = False, pdf: bool = False, images: bool = True) -> None:
     """Tables, findings, figures and page of the whole results folder. What is drawn already stays, unless `redraw`.
 
-    pdf: figures as PDF as well.
+    pdf: figures as PDF as well. images: in the page also those that may not be passed on.
     """
     from benchmark.records import significance
     from benchmark.reporting import index, tables
@@ -55,7 +55,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
     if compared is not None:
         write_atomically(plan.folder / significance.TESTS, compared.csv())
     drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf)
-    page.write(plan.folder, found, shown, compared, both)
+    page.write(plan.folder, found, shown, compared, both, images=images)
     index.write(plan.folder.parent)
 
 

@@ -93,6 +93,32 @@ function showScores(inside, scores, row, column) {
   move();
 }
 
+function showImages(inside, images) {
+  const sides = [["missed", "OOD images taken for ID, the lowest scores first"], ["flagged", "ID images flagged, the highest scores first"]];
+  for (const [side, title] of sides) {
+    const found = images[side];
+    inside.append(make("h2", title));
+    if (found === null) inside.append(make("p", "Left out of this page (--no-images)."));
+    else if (!found.length) inside.append(make("p", "None, at the threshold that accepts 95 % of the ID images."));
+    else {
+      inside.append(make("p", found.some((one) => one.nearest.length) ? "Beside each the nearest ID training images in the row's own features, with their cosines." : "The features of the ID training images were not at hand: no neighbours."));
+      const list = make("div", "", ...found.map((one) => make("figure", "",
+        pictureOf(one.image, `image with score ${one.score}`),
+        ...one.nearest.map(([place, cosine]) => pictureOf(place, `ID training image, cosine ${cosine}`)),
+        make("figcaption", [`score ${one.score}`, ...one.nearest.map(([, cosine]) => cosine.toFixed(2))].join(" · ")))));
+      list.className = "images";
+      inside.append(list);
+    }
+  }
+}
+
+function pictureOf(place, words) {
+  const image = make("img");
+  image.src = details.images[place];
+  image.alt = image.title = words;
+  return image;
+}
+
 function histogramOf({ edges: [low, high], histogram, counts }, line) {
   const bins = histogram[0].length - 2;
   const width = (high - low) / bins;

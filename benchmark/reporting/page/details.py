@@ -11,16 +11,17 @@ from benchmark.metrics import Floats, threshold_at_tpr
 from benchmark.records import scores
 from benchmark.records.frames import Record, View, results_of
 from benchmark.records.scores import Cell
+from benchmark.reporting.page.images import Images
 
 POINTS = 120  # thresholds of a cell, which are the points of its ROC curve as well
 BINS = 48
 _DIGITS = 5  # of a threshold, counted from the spread of the scores
 
 
-def content(folder: Path, found: Iterable[Record], view: View) -> dict[str, Any]:
-    """By row and OOD set, for the first seed that is done: histogram, thresholds, and the record in parts.
+def content(folder: Path, found: Iterable[Record], view: View, images: Images) -> dict[str, Any]:
+    """By row and OOD set, for the first seed that is done: histogram, thresholds, images, and the record in parts.
 
-    `parts`: what records hold, each once; a record is {name: its place there}.
+    `parts`: what records hold, each once; a record is {name: its place there}. `images`: data URIs, each once.
     """
     parts: dict[str, int] = {}
     cells: dict[str, dict[str, Any]] = {}
@@ -33,8 +34,9 @@ def content(folder: Path, found: Iterable[Record], view: View) -> dict[str, Any]
         if first["status"] == "done":
             cell = scores.read(folder, first)
             about["scores"] = None if cell is None else {**drawn(cell), "n": [first["id"]["n"], first["ood"]["n"]]}
+            about["images"] = images.of(first)
         cells.setdefault(row, {})[ood] = about
-    return {"cells": cells, "parts": [json.loads(part) for part in parts]}
+    return {"cells": cells, "parts": [json.loads(part) for part in parts], "images": list(images.uris)}
 
 
 def _place(parts: dict[str, int], value: Any) -> int:

@@ -8,6 +8,7 @@ from benchmark.records.records import Record
 from benchmark.records.resolutions import Pairs
 from benchmark.records.significance import Significance
 from benchmark.reporting.page import details, document, plots, table
+from benchmark.reporting.page.images import Images, shareable
 from benchmark.store.files import write_atomically
 
 NAME = "report.html"
@@ -22,18 +23,23 @@ _START = {  # what a page shows first: all that its #hash can change
 def write(
     folder: Path, found: list[Record], shown: View, compared: Significance | None, both: Pairs, *, images: bool = True
 ) -> None:
-    """The page of a results folder, beside its tables. images: with the pictures that trainings left."""
+    """The page of a results folder, beside its tables. images: also those that may not be passed on."""
     content = table.content(found, shown, compared)
+    shown_images = Images(folder, every=images)
+    opened = details.content(folder, found, shown, shown_images)
     drawn = plots.content(folder, found, shown, compared, both)
+    of_id = [record for record in found if record["kind"] == "result"]
+    pictures = plots.pictures(folder) if images or all(shareable(record, "id") for record in of_id) else []
     page = document.render(
         "report.html.jinja",
         _SCRIPTS,
-        {"start": _START, "table": content, "details": details.content(folder, found, shown), "plots": drawn},
+        {"start": _START, "table": content, "details": opened, "plots": drawn},
         drawing=True,
         table=content,
         folder=folder.name,
+        images=shown_images.notes,
         plots=drawn,
-        pictures=plots.pictures(folder) if images else [],
+        pictures=pictures,
     )
     write_atomically(folder / NAME, page)
 
