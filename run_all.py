@@ -222,6 +222,8 @@ def parser() -> argparse.ArgumentParser:
         help="images a batch (default: auto, by the size of the images and the device); changes no score",
     )
     how.add_argument("--pdf", action="store_true", help="figures as PDF as well")
+    how.add_argument("--open", action="store_true", help="open the page, report.html, in the browser afterwards")
+    how.add_argument("--no-images", action="store_true", help="in the page only images that may be passed on")
     how.add_argument("--no-speed", action="store_true", help="do not measure images per second")
     how.add_argument("--debug", action="store_true", help="show the traceback of what fails")
     how.add_argument("--strict", action="store_true", help="absent sets and skipped rows are failures")
@@ -408,21 +410,30 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
 
     if given.redraw:
         show_table()
-        report.write(planned, redraw=True, pdf=options.pdf)
+        report.write(planned, redraw=True, pdf=options.pdf, images=not given.no_images)
         print(terminal.next_to_open(planned.folder), file=sys.stderr)
+        _open(given, planned.folder)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
     outcome = Runner(planned, worker, debug=given.debug).run()
     searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
     show_table()
-    report.write(planned, pdf=options.pdf)
+    report.write(planned, pdf=options.pdf, images=not given.no_images)
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)
     print(terminal.next_to_open(planned.folder), file=sys.stderr)
+    _open(given, planned.folder)
     incomplete = bool(outcome.skipped or planned.absent)
     nothing = outcome.measured + outcome.reused == 0
     return 1 if nothing or outcome.failed or planned.broken or (given.strict and incomplete) else 0
+
+
+def _open(given: argparse.Namespace, folder: Path) -> None:
+    if given.open:
+        from benchmark.reporting.page import report
+
+        print(report.show(folder / report.NAME), file=sys.stderr)
 
 
 def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, seconds: float) -> None:
@@ -433,7 +444,7 @@ def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, s
     lines += [f"skipped: {', '.join(rows)}: {reason}" for reason, rows in skipped.items()]
     lines += [f"{name}: {images:,} images encoded" for name, images in passes.items()]
     lines.append(f"{outcome.measured} measured, {outcome.reused} reused, {seconds:.0f} s")
-    lines.append(f"wrote {folder}: table.md, table.csv, table.tex, figures/, records/, scores/")
+    lines.append(f"wrote {folder}: table.md, table.csv, table.tex, report.html, figures/, records/, scores/")
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -22,8 +22,9 @@ from benchmark.records import records, reference, resolutions, significance
 from benchmark.records.frames import ALL, Record, View, frame, is_sanity
 from benchmark.records.ranking import Ranking
 from benchmark.records.shortcuts import separable
-from benchmark.reporting import drawing, report, tables
+from benchmark.reporting import drawing, index, report, tables
 from benchmark.reporting.findings import findings
+from benchmark.reporting.page import report as html
 from benchmark.store.files import write_atomically
 from datasets import catalogue
 
@@ -53,6 +54,7 @@ def redraw(folder: Path) -> None:
     write_atomically(folder / "findings.md", findings(found, shown, compared, both))
     if compared is not None:
         write_atomically(folder / significance.TESTS, compared.csv())
+    html.write(folder, found, shown, compared, both)
     kept = [figure for figure in drawing.measured(folder, found, shown) if (folder / f"{figure.path}.png").is_file()]
     for figure in (*kept, *drawing.comparing(Ranking(found, shown), compared, both)):
         path = folder / f"{figure.path}.png"
@@ -248,6 +250,8 @@ def main() -> None:
     for folder in sorted(PUBLISHED.glob("*/papers+*")):
         redraw_papers(folder)
         print(folder)
+    for results in sorted({folder.parent for folder in PUBLISHED.glob("*/*")}):
+        index.write(results)
     for page in PAGES:
         write_atomically(page, filled(page.read_text(encoding="utf-8")))
         print(page)

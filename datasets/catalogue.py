@@ -44,7 +44,8 @@ class Entry:
     width in pixels, None where images differ. `how_to_get`: one line, with DATA for the folder that --data names.
     `files`: split -> the names under which its files may lie, best first (default: the split's own).
     `hub_folder`: where the set's Hugging Face repository has its shards. `class_depth`: how many levels of folders
-    name a class. `stands_in_for`: the name of the set whose place this one takes.
+    name a class. `stands_in_for`: the name of the set whose place this one takes. `shareable`: its images may stand
+    in a page that is passed on.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Entry:
     torchvision: Torchvision | None = None
     stands_in_for: str | None = None
     embedded: bool = False
+    shareable: bool = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -205,21 +207,21 @@ _ENTRIES = (
         torchvision=Torchvision("CelebA", {"train": {"split": "train"}, "test": {"split": "test"}}),
     ),
     Entry(
-        "mnist", "MNIST", {"train": 60_000, "test": 10_000}, classes=10, size=28,
+        "mnist", "MNIST", {"train": 60_000, "test": 10_000}, classes=10, size=28, shareable=True,
         home="http://yann.lecun.com/exdb/mnist/", licence="CC BY-SA 3.0, as generally stated",
         citation="LeCun et al.: Gradient-Based Learning Applied to Document Recognition, 1998, https://doi.org/10.1109/5.726791",
         how_to_get=_parquet("mnist", "ylecun/mnist"), hub_folder="mnist",
         torchvision=Torchvision("MNIST", _TRAIN_TEST, "targets"),
     ),
     Entry(
-        "fashion_mnist", "Fashion-MNIST", {"train": 60_000, "test": 10_000}, classes=10, size=28,
+        "fashion_mnist", "Fashion-MNIST", {"train": 60_000, "test": 10_000}, classes=10, size=28, shareable=True,
         home="https://github.com/zalandoresearch/fashion-mnist", licence="MIT",
         citation="Xiao, Rasul, Vollgraf: Fashion-MNIST, 2017, https://arxiv.org/abs/1708.07747",
         how_to_get=_parquet("fashion_mnist", "zalando-datasets/fashion_mnist"), hub_folder="fashion_mnist",
         torchvision=Torchvision("FashionMNIST", _TRAIN_TEST, "targets"),
     ),
     Entry(
-        "kmnist", "KMNIST", {"train": 60_000, "test": 10_000}, classes=10, size=28,
+        "kmnist", "KMNIST", {"train": 60_000, "test": 10_000}, classes=10, size=28, shareable=True,
         home="https://github.com/rois-codh/kmnist", licence="CC BY-SA 4.0",
         citation="Clanuwat et al.: Deep Learning for Classical Japanese Literature, 2018, https://arxiv.org/abs/1812.01718",
         how_to_get=_folders("kmnist", "http://codh.rois.ac.jp/kmnist/"),
@@ -297,28 +299,28 @@ _ENTRIES = (
         stands_in_for="lsun_resize",
     ),
     Entry(
-        "digits", "Digits", {"train": 1_000, "test": 797}, classes=10, size=32, embedded=True,
+        "digits", "Digits", {"train": 1_000, "test": 797}, classes=10, size=32, embedded=True, shareable=True,
         home=_DIGITS_HOME, licence="CC BY 4.0", citation=_DIGITS, how_to_get=_NOTHING,
         mapping="scikit-learn's 1,797 digits (the test part of the UCI set), split here, stratified by class",
     ),
     Entry(
-        "letters", "Letters", {"test": 800}, classes=10, size=32, embedded=True,
+        "letters", "Letters", {"test": 800}, classes=10, size=32, embedded=True, shareable=True,
         home="https://matplotlib.org/", licence="drawn from DejaVu and STIX fonts (Bitstream Vera and OFL licences)",
         citation="the letters A to J in matplotlib's text fonts, https://matplotlib.org/", how_to_get=_NOTHING,
     ),
     Entry(
-        "halves", "Halves", {"test": 797}, size=32, embedded=True,
+        "halves", "Halves", {"test": 797}, size=32, embedded=True, shareable=True,
         home=_DIGITS_HOME, licence="CC BY 4.0", citation=_DIGITS, how_to_get=_NOTHING,
         mapping="the top half of each test digit on the bottom half of one of another class",
     ),
     Entry(
-        "scans", "Scans", {"test": 800}, size=32, embedded=True,
+        "scans", "Scans", {"test": 800}, size=32, embedded=True, shareable=True,
         home="https://scikit-learn.org/stable/modules/generated/sklearn.datasets.load_sample_images.html",
         licence="CC BY 2.0, photographs by danielbuechele and vultilion (flickr)",
         citation="patches of scikit-learn's two sample photographs, https://scikit-learn.org/", how_to_get=_NOTHING,
     ),
     Entry(
-        "shuffled", "Shuffled", {"test": 797}, size=32, embedded=True,
+        "shuffled", "Shuffled", {"test": 797}, size=32, embedded=True, shareable=True,
         home=_DIGITS_HOME, licence="CC BY 4.0", citation=_DIGITS, how_to_get=_NOTHING,
         mapping="the pixels of each test digit, in an order of its own",
     ),

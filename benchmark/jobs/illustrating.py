@@ -77,7 +77,21 @@ class Illustrate(Job):
         for path, draw in figures.items():
             for ending in self._endings:
                 draw(self.folder / f"{path}.{ending}")
-        files.write_atomically(self._marker, files.text(files.sealed({"key": self.key, "paths": list(figures)})))
+        drawn = {"key": self.key, "paths": list(figures), "losses": self._losses(worker)}
+        files.write_atomically(self._marker, files.text(files.sealed(drawn)))
+
+    def _losses(self, worker: Worker) -> dict[str, list[float]]:
+        """The loss curves of the training by the path of their figures, as the page draws them."""
+        found = worker.store.tensors("fit", self.training.key).items()
+        curves = {name.removesuffix("losses").rstrip("_"): losses for name, losses in found if name.endswith("losses")}
+        return {
+            self._loss_path(stage): [float(f"{loss:.5g}") for loss in losses.tolist()]
+            for stage, losses in curves.items()
+            if len(losses) > 1 and bool(losses.isfinite().all())
+        }
+
+    def _loss_path(self, stage: str) -> str:
+        return f"figures/losses/{names.safe_name(self.name)}{f'.{stage}' if stage else ''}"
 
     def _figures(self, worker: Worker) -> Iterator[tuple[str, Callable[[Path], None]]]:
         """Paths below the results folder, without their ending, and how each is drawn."""
@@ -85,8 +99,7 @@ class Illustrate(Job):
             if name.endswith("losses") and len(losses) > 1:
                 stage = name.removesuffix("losses").rstrip("_")  # of trainings one after another; "": the last
                 heading = f"{self.heading}: {stage}" if stage else self.heading
-                path = f"figures/losses/{names.safe_name(self.name)}{f'.{stage}' if stage else ''}"
-                yield path, partial(loss_curve, heading, losses.tolist())
+                yield self._loss_path(stage), partial(loss_curve, heading, losses.tolist())
         for title, images in self._pictures(worker).items():
             path = f"figures/pictures/{names.safe_name(self.name)}.{names.safe_name(title)}"
             heading, note = f"{self.heading}: {title}", _NOTES.get(title, "")

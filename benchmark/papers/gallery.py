@@ -6,13 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.nn.functional import normalize
 
 from benchmark.canvas import MARGIN, SMALL, TINY, Box, add, canvas, height, wrap
 from benchmark.jobs.encoding import Encode, encodes, load_features
 from benchmark.jobs.inputs import Selection
+from benchmark.jobs.mistaking import vectors, wrong
 from benchmark.jobs.scoring import Score
 from benchmark.metrics import threshold_at_tpr
 from benchmark.papers.figures import NotMeasured
@@ -22,8 +21,6 @@ from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.store.entries import Store
 from datasets import catalogue
-from methods.base import Features
-from methods.vectors.layers import normalised
 from methods.vectors.neighbours import Neighbours, neighbours
 
 SHOWN, NEIGHBOURS = 6, 3
@@ -70,7 +67,7 @@ def gallery(view: Gallery, options: Options) -> Callable[[Path], None]:
         raise NotMeasured(f"the features that its scores came from are no longer in {options.cache}: {anew}")
     threshold = threshold_at_tpr(store.arrays("score", accepted.key)["scores"])
     train = accepted.fit.train[-1].images
-    bank = neighbours(_vectors(load_features(fitted, store, ("layers", "embedding"))))
+    bank = neighbours(vectors(load_features(fitted, store, ("layers", "embedding"))))
     found = {name: _errors(job, store, view.show == "id", threshold, bank, train) for name, job in kept.items()}
     shown = sorted((one for of_set in found.values() for one in of_set), key=lambda one: one.score)
     if view.show == "id":
@@ -108,14 +105,12 @@ def _errors(
 ) -> list[Shown]:
     """The images of one set on the wrong side of the threshold, the worst first: flagged ones with `highest`."""
     scores = store.arrays("score", job.key)["scores"]
-    order = np.argsort(scores, kind="stable")
-    chosen = (order[::-1] if highest else order)[: 2 * SHOWN if highest else SHOWN]
-    chosen = chosen[(scores[chosen] > threshold) == highest]
+    chosen = wrong(scores, threshold, flagged=highest, most=2 * SHOWN if highest else SHOWN)
     if not len(chosen):
         return []
     passes = encodes(job.images[-1].use, job.images[-1].images)
     features = load_features(passes, store, ("layers", "embedding"))[torch.from_numpy(chosen.copy())]
-    distances, nearest = train.search(_vectors(features), min(NEIGHBOURS, len(train)))
+    distances, nearest = train.search(vectors(features), min(NEIGHBOURS, len(train)))
     cosines = 1 - distances.square() / 2  # of unit vectors
     source = job.images[-1].images
     pixels = source.images.read(source.rows[chosen].tolist())
@@ -125,13 +120,6 @@ def _errors(
         neighbours = list(zip(images.images.read(rows), cosines[place].tolist(), strict=True))
         found.append(Shown(picture, float(scores[chosen[place]]), source.images.title, neighbours))
     return found
-
-
-def _vectors(features: Features) -> torch.Tensor:
-    """Unit vectors to compare images by: the layers as DLSR reads them where there are any, else the embedding."""
-    if features.layers is not None:
-        return normalize(normalised(features), dim=1)
-    return normalize(torch.as_tensor(features.need("embedding")), dim=1)
 
 
 def _draw(title: str, shown: Sequence[Shown], note: str, path: Path) -> None:

@@ -14,6 +14,7 @@ from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.illustrating import Illustrate
 from benchmark.jobs.inputs import EncoderUse, Selection, calibrated
 from benchmark.jobs.measuring import Measure
+from benchmark.jobs.mistaking import ShowMistakes
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.searching import Search
 from benchmark.jobs.timing import MeasureSpeed
@@ -42,6 +43,7 @@ class Row:
     thresholds: Calibrate | None = None  # where there is no OOD set
     speed: MeasureSpeed | None = None
     pictures: tuple[Illustrate, ...] = ()
+    mistakes: Mapping[str, ShowMistakes] = field(default_factory=dict)  # by the name of the OOD set
 
     @property
     def cells(self) -> tuple[Measure | Calibrate, ...]:
@@ -67,8 +69,8 @@ class Plan:
     broken: tuple[tuple[str, str], ...]  # sets whose files cannot be right, and why
     footnotes: tuple[str, ...]
 
-    def targets(self) -> Iterator[tuple[Row, Measure | Calibrate | MeasureSpeed | Illustrate]]:
-        """What this run is to measure, row by row."""
+    def targets(self) -> Iterator[tuple[Row, Measure | Calibrate | MeasureSpeed | Illustrate | ShowMistakes]]:
+        """What this run is to measure, row by row; then what it erred on, when all features are there."""
         for row in self.rows:
             if row.selected:
                 for column in self.columns:
@@ -80,6 +82,10 @@ class Plan:
                     yield row, pictures
                 if row.speed is not None:
                     yield row, row.speed
+        for row in self.rows:
+            for column in self.columns:
+                if row.selected and column.selected and column.name in row.mistakes:
+                    yield row, row.mistakes[column.name]
 
     def jobs(self) -> list[Job]:
         """Every job of this run once, each after what it needs."""
@@ -255,7 +261,12 @@ class _Planner:
             row,
             speed=speed if self.options.speed and of_images else None,
             pictures=self._pictures(scored, about),
+            mistakes=self._mistakes(use, measures) if of_images else {},
         )
+
+    def _mistakes(self, use: EncoderUse, measures: Mapping[str, Measure]) -> dict[str, ShowMistakes]:
+        train = self._encodes(use, self.train)
+        return {name: ShowMistakes(measure, train) for name, measure in measures.items()}
 
     def _precision(self, use: EncoderUse | str | None, method: Method) -> str:
         """That of the run, where a network runs for the row: in an encoder, or in a training of the method."""

@@ -43,3 +43,7 @@ def thresholds_path(folder: Path, row: str, seed: int) -> Path:
 
 def scores_path(folder: Path, row: str, name: str, seed: int) -> Path:
     return folder / "scores" / safe_name(row) / f"{safe_name(name)}.seed{seed}.npy"
+
+
+def mistakes_path(folder: Path, row: str, name: str) -> Path:
+    return folder / "mistakes" / safe_name(row) / f"{safe_name(name)}.json"

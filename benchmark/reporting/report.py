@@ -43,14 +43,15 @@ def check_columns(plan: Plan, columns: Sequence[str]) -> None:
     terminal.check(columns, view(plan, [], selected=True, notes=[]))
 
 
-def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
-    """Tables, findings and figures of the whole results folder. What is drawn already stays, unless `redraw`.
+def write(plan: Plan, *, redraw: bool = False, pdf: bool = False, images: bool = True) -> None:
+    """Tables, findings, figures and page of the whole results folder. What is drawn already stays, unless `redraw`.
 
-    pdf: figures as PDF as well.
+    pdf: figures as PDF as well. images: in the page also those that may not be passed on.
     """
     from benchmark.records import significance
-    from benchmark.reporting import tables
+    from benchmark.reporting import index, tables
     from benchmark.reporting.findings import findings
+    from benchmark.reporting.page import report as page
 
     found, notes = _current(plan)
     shown = view(plan, found, selected=False, notes=notes)
@@ -58,6 +59,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
         if calibrated := thresholds.of(found):
             write_atomically(plan.folder / "table.md", thresholds.markdown(calibrated, shown))
             write_atomically(plan.folder / "table.csv", thresholds.csv(calibrated))
+            index.write(plan.folder.parent)
         return
     compared = significance.of_folder(plan.folder, found, shown)
     both = resolutions.pairs(found, resolutions.sibling(plan.folder), shown)
@@ -68,6 +70,8 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False) -> None:
     if compared is not None:
         write_atomically(plan.folder / significance.TESTS, compared.csv())
     drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf)
+    page.write(plan.folder, found, shown, compared, both, images=images)
+    index.write(plan.folder.parent)
 
 
 def _current(plan: Plan) -> tuple[list[Record], list[str]]:

@@ -79,6 +79,7 @@ def drawn():
 def _figures(request, monkeypatch):
     if {"trial", "copied"} & set(request.fixturenames) and "drawn" not in request.fixturenames:
         monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
+        monkeypatch.setattr("benchmark.reporting.page.report.write", lambda *what, **how: None)
 
 
 @pytest.fixture

@@ -1,0 +1,14 @@
+"use strict";
+// The view that the link names; then whatever it changes to.
+
+showPlots(island("plots"), (name) => {
+  const found = lines[rowOf.get(name)];
+  if (!found) return;
+  if (found.line.hidden) change({ text: "", encoder: "", reads: "" });
+  for (const { line } of lines) line.classList.toggle("found", line === found.line);
+  found.line.scrollIntoView({ block: "center" });
+  found.line.querySelector("td.cell").focus({ preventScroll: true });
+});
+const follow = () => change(read(location.hash, allowed));
+addEventListener("hashchange", follow);
+follow();
