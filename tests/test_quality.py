@@ -26,9 +26,9 @@ FLOORS = (
     ("benchmark.canvas", "benchmark.records"),
     ("benchmark.jobs",),
     ("benchmark.planning",),
-    ("benchmark.running", "benchmark.reporting"),
+    ("benchmark.running", "benchmark.reporting", "benchmark.detectors"),
     ("benchmark.papers",),
-    ("benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
+    ("benchmark.detecting", "benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
     ("run_all",),
 )
 JOBS = (

@@ -41,6 +41,8 @@ class Row:
     thresholds: Calibrate | None = None  # where there is no OOD set
     speed: MeasureSpeed | None = None
     pictures: tuple[Illustrate, ...] = ()
+    scored: Score | None = None  # the ID test set
+    train: tuple[Encode, ...] = ()  # the passes over the ID training set
 
     @property
     def cells(self) -> tuple[Measure | Calibrate, ...]:
@@ -220,7 +222,7 @@ class _Planner:
             for column in self.columns
         }
         alone = None if self.columns or calibration is None else Calibrate(self.folder, about, scored, calibration)
-        row = Row(spec, about, "", selected, measures, alone)
+        row = Row(spec, about, "", selected, measures, alone, scored=scored, train=self._encodes(use, self.train))
         if seed != (self.options.seeds or self.suite.seeds)[0]:
             return row
         of_images = not use.chain[0].encoder.of_files  # of features in files no image was ever decoded

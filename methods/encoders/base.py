@@ -151,9 +151,7 @@ class Encoder(ABC):
 
         CannotRun where there is no such part.
         """
-        raise CannotRun(
-            f"{self.title or type(self).__name__}: its features are no arithmetic on pixels"
-        )
+        raise CannotRun(f"{self.title or type(self).__name__}: its features are no arithmetic on pixels")
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
