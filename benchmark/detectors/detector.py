@@ -100,9 +100,8 @@ class Detector:
                 found.pop("logits", None)
         first = next(iter(found.values()))
         index = first.new_zeros(first.shape[0], dtype=torch.int64)
-        return Features(
-            **{name: found[name] for name in NAMES if name in found}, layer_sizes=sizes, head=head, index=index
-        )
+        found = {name: found[name] for name in NAMES if name in found}
+        return Features(**found, layer_sizes=sizes, head=head, index=index)
 
     def _given(self, features: Any) -> Iterator[Features]:
         reader: Any = self.worker.open(self.use.chain[0])
@@ -114,9 +113,7 @@ class Detector:
         elif isinstance(features, Mapping):
             blocks = [{name: torch.as_tensor(values) for name, values in features.items()}]
         else:
-            raise ValueError(
-                "this detector reads features: a mapping of arrays (embedding, logits, layers), or their file"
-            )
+            raise ValueError("it reads features: a mapping of arrays (embedding, logits, layers), or their file")
         for block in blocks:
             yield self.features(reader.given(block))
 
@@ -139,11 +136,8 @@ class Detector:
 
         def make(where: Path) -> None:
             for name, values, header in kept:
-                save_file(
-                    {key: value.detach().cpu().contiguous().clone() for key, value in values.items()},
-                    where / name,
-                    header,
-                )
+                own = {key: value.detach().cpu().contiguous().clone() for key, value in values.items()}
+                save_file(own, where / name, header)
             if onnx:
                 from benchmark.detectors import graph
 

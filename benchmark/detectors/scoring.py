@@ -56,12 +56,12 @@ def score(folder: Path, paths: Sequence[Path], accept: str, *, device: str, stri
 def _csv(detector: Detector, names: list[str], scores: Any, said: list[str], accept: str) -> str:
     p = p_values(detector.calibration, scores)
     verdicts = accepted(detector.calibration, scores, accept)
-    cells = [
-        (name, "", "", "", note)
-        if np.isnan(value)
-        else (name, repr(float(value)), repr(float(at)), str(bool(yes)).lower(), note)
-        for name, value, at, yes, note in zip(names, scores, p, verdicts, said, strict=True)
-    ]
+    cells = []
+    for name, value, at, yes, note in zip(names, scores, p, verdicts, said, strict=True):
+        there = not np.isnan(value)
+        cells.append(
+            (name, *((repr(float(value)), repr(float(at)), str(yes).lower()) if there else ("", "", "")), note)
+        )
     return shown.csv(pd.DataFrame(cells, columns=list(HEADER))).partition("\n")[2]
 
 

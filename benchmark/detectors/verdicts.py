@@ -22,9 +22,8 @@ def share(accept: str | float, n: int) -> Fraction:
     if not 0 < percent < 100:
         raise ValueError(f"{accept!s:.20} is no percentage between 0 and 100")
     if percent * (n + 1) > 100 * n:
-        raise ValueError(
-            f"{float(percent):g} % needs {-(-percent // (100 - percent))} calibration images; there are {n}"
-        )
+        needed = -(-percent // (100 - percent))
+        raise ValueError(f"{float(percent):g} % needs {needed} calibration images; there are {n}")
     return percent / 100
 
 
