@@ -24,6 +24,8 @@ from datasets.images import decode
 from datasets.walking import printable
 from methods.base import NAMES, Features, Method
 from methods.device import tensors
+from methods.encoders import registry
+from methods.encoders.base import class_of
 
 CHECKS = "checks.safetensors"
 METHOD = "method.safetensors"
@@ -86,7 +88,7 @@ class Detector:
         """Features of images that `use.shrink` has seen."""
         return self.features(self.worker.encode(self.use.chain[0], images))
 
-    def features(self, out: dict[str, Tensor]) -> Features:
+    def features(self, out: dict[str, Tensor], made: type[Features] = Features) -> Features:
         """The features that the method reads, from what the first encoder gave; the rest of the chain is run."""
         head, sizes = None, ()
         found: dict[str, Tensor] = {}
@@ -101,7 +103,7 @@ class Detector:
         first = next(iter(found.values()))
         index = first.new_zeros(first.shape[0], dtype=torch.int64)
         found = {name: found[name] for name in NAMES if name in found}
-        return Features(**found, layer_sizes=sizes, head=head, index=index)
+        return made(**found, layer_sizes=tuple(sizes), head=head, index=index)
 
     def _given(self, features: Any) -> Iterator[Features]:
         reader: Any = self.worker.open(self.use.chain[0])
@@ -119,7 +121,7 @@ class Detector:
 
     def save(self, folder: str | Path, *, onnx: bool = False) -> None:
         """Write it into a folder of its own, which is replaced where it is there. CannotRun where it cannot be kept."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         links, kept = [], []
         for number, link in enumerate(self.use.chain):
@@ -137,7 +139,7 @@ class Detector:
         def make(where: Path) -> None:
             for name, values, header in kept:
                 own = {key: value.detach().cpu().contiguous().clone() for key, value in values.items()}
-                save_file(own, where / name, header)
+                (where / name).write_bytes(save(own, header))
             if onnx:
                 from benchmark.detectors import graph
 
@@ -236,14 +238,16 @@ def _image(image: Any) -> Tensor:
 
 def _use(folder: Path, saved: saved_folder.Saved) -> EncoderUse:
     use: EncoderUse | None = None
+    registry.names()  # all are there
     for link in saved.encoders:
+        # before it is made: some settings name a file
+        if refused := link.settings.keys() - class_of(link.kind, link.settings).building():
+            raise ValueError(f"the encoder {link.kind} is not built from {', '.join(sorted(refused))}")
         weights = None if link.weights is None else folder / link.weights
         match = saved.match if use is None else None
         use = EncoderUse(
             link.name, link.kind, link.settings, link.title, weights, match=match, base=use, no_head=link.no_head
         )
-        if refused := link.settings.keys() - use.encoder.built_from.keys():
-            raise ValueError(f"the encoder {link.kind} is not built from {', '.join(sorted(refused))}")
     assert use is not None
     return use
 

@@ -55,7 +55,9 @@ def export(detector: Detector, path: Path) -> None:
         entry.key, entry.value = name, value
     content = model.SerializeToString()
     try:
-        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        how = onnxruntime.SessionOptions()
+        how.log_severity_level = 3  # that an input may be left out is meant
+        session = onnxruntime.InferenceSession(content, how, providers=["CPUExecutionProvider"])
         apart = max(_apart(session, graph, colours(n, size, seed=n), detector.spread) for n in _BATCHES)
     except Exception as error:
         raise CannotRun(
@@ -86,7 +88,7 @@ class _Graph(nn.Module):
         by_rank = torch.ones_like(as_high, dtype=torch.bool)
         if self.left is not None:
             by_rank = (1 + as_high) * self.left.denominator > self.left.numerator * (len(self.detector.calibration) + 1)
-        return score, p_value, torch.where(threshold.isnan(), by_rank, score.double() <= threshold)
+        return score, p_value, (threshold.isnan() & by_rank) | (score.double() <= threshold)
 
     def score(self, images: Tensor) -> Tensor:
         encoder = self.detector.worker.open(self.detector.use.chain[0])
@@ -94,13 +96,13 @@ class _Graph(nn.Module):
             out = {"pixels": images}
         else:
             out = encoder.encode_pixels(images.permute(0, 3, 1, 2).float())
-        x = self.detector.features(out)
-        whole = {name: getattr(x, name) for name in ("embedding", "logits", "layers", "pixels", "head", "index")}
-        return self.method.score(_Whole(**whole, layer_sizes=x.layer_sizes))
+        return self.method.score(self.detector.features(out, _Whole))
 
 
 class _Whole(Features):
-    """Features that are one block, whatever their number."""
+    """Features that are one block, whatever their number, which is not asked for."""
+
+    def __post_init__(self) -> None: ...
 
     def blocks(self, rows: int) -> Iterator[Features]:
         yield self
@@ -203,9 +205,8 @@ def _apart(session: Any, graph: _Graph, images: Tensor, spread: float) -> float:
 
 
 def _first(error: Exception) -> str:
-    return (
-        " ".join((str(error.__cause__ or error).strip().splitlines() or [""])[0].split())[:120] or type(error).__name__
-    )
+    lines = str(error.__cause__ or error).strip().splitlines()
+    return " ".join(lines[0].split())[:120] if lines else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -58,10 +58,8 @@ def _csv(detector: Detector, names: list[str], scores: Any, said: list[str], acc
     verdicts = accepted(detector.calibration, scores, accept)
     cells = []
     for name, value, at, yes, note in zip(names, scores, p, verdicts, said, strict=True):
-        there = not np.isnan(value)
-        cells.append(
-            (name, *((repr(float(value)), repr(float(at)), str(yes).lower()) if there else ("", "", "")), note)
-        )
+        figures = ("", "", "") if np.isnan(value) else (repr(float(value)), repr(float(at)), str(yes).lower())
+        cells.append((name, *figures, note))
     return shown.csv(pd.DataFrame(cells, columns=list(HEADER))).partition("\n")[2]
 
 

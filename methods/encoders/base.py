@@ -134,10 +134,15 @@ class Encoder(ABC):
         """
         return {}, {}
 
+    @classmethod
+    def building(cls) -> tuple[str, ...]:
+        """The settings that `open` needs beside that file: none that says where files lie, or that a training reads."""
+        return tuple(name for name in settings(cls) if name not in ("checkpoint", "shipped"))
+
     @property
     def built_from(self) -> dict[str, Any]:
-        """The settings that `open` needs beside that file: not where files lie, nor what a training alone reads."""
-        return {name: getattr(self, name) for name in settings(self) if name not in ("checkpoint", "shipped")}
+        """These settings as they are here."""
+        return {name: getattr(self, name) for name in self.building()}
 
     @abstractmethod
     def encode(self, images: Images) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from methods.base import Count, Features, NotNegative, Positive, Range
 from methods.device import tensors
-from methods.encoders.base import register, settings
+from methods.encoders.base import register
 from methods.encoders.classifier import Classifier, split
 from methods.encoders.images import preprocessing
 from methods.encoders.networks.inference import inference
@@ -122,10 +122,10 @@ class OAL(Classifier):
         """The classifier's `checkpoint`; without one, and without a base, the classifier is trained too."""
         return super().find_weights(directory, download=download)
 
-    @property
-    def built_from(self) -> dict[str, Any]:
+    @classmethod
+    def building(cls) -> tuple[str, ...]:
         """The classifier's: what else there is, is for the tuning."""
-        return {name: value for name, value in super().built_from.items() if name in settings(Classifier)}
+        return Classifier.building()
 
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         super().open(weights, device=device, precision=precision)
