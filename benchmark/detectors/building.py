@@ -101,7 +101,7 @@ def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu") -> D
     sets = [row.about["id"], *(measure.about["ood"] for measure in row.measures.values())]
     about = {
         **{name: row.about[name] for name in ("suite", "row", "title", "seed", "footnotes", "resolution")},
-        "takes": "features" if detector.of_features else "images, uint8 (N, H, W, 3) of any size",
+        "takes": _taken(use),
         "preprocessing": [
             *use.transform,
             *[{name: json.loads(value)} for name, value in _normalisation(use, worker).items()],
@@ -189,6 +189,13 @@ def _differs(table: Scores, of_test: Scores, precision: str, apart: bool) -> dic
         "unit": "standard deviations of the table's scores of the ID test set",
         "because": reasons,
     }
+
+
+def _taken(use: EncoderUse) -> str:
+    first = use.chain[0].encoder
+    if first.of_files:
+        return "features"
+    return "images, uint8 (N, H, W, 3) of any size" if first.shrinking else "tensors as the network reads them"
 
 
 def _licence(name: str) -> str:

@@ -1,5 +1,6 @@
 """A row as it is taken home: an encoder, a fitted method, and the scores of the ID calibration images."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,7 +23,7 @@ from benchmark.store.entries import Store
 from datasets.features import FeatureFile
 from datasets.images import decode
 from datasets.walking import printable
-from methods.base import NAMES, Features, Method
+from methods.base import NAMES, CannotRun, Features, Method
 from methods.device import tensors
 from methods.encoders import registry
 from methods.encoders.base import class_of
@@ -49,7 +50,8 @@ class Detector:
     def __call__(self, images: Any, *, accept: str | float = ACCEPT) -> pd.DataFrame:
         """`score`, `p_value` and `accepted` of each image, a row each.
 
-        images: uint8 (N, H, W, 3), or a sequence of uint8 (H, W, 3) and of files; of a detector on features a mapping
+        images: uint8 (N, H, W, 3), or a sequence of uint8 (H, W, 3) and of files; of a detector on a network that was
+        given as an object, tensors as that network reads them (N, ...); of one on features a mapping
         of arrays (`embedding`, `logits`, `layers`) or their file. p = (1 + calibration scores >= score) / (n + 1);
         accepted: p > 1 - accept / 100. ValueError for a share that the calibration images are too few for.
         """
@@ -127,6 +129,11 @@ class Detector:
         for number, link in enumerate(self.use.chain):
             encoder = self.worker.open(link)
             weights, header = encoder.weights()
+            if not _is_json(encoder.built_from):
+                raise CannotRun(
+                    f"{link.name} is an object of this process, which no folder can hold: save its weights, and give "
+                    "it by name (--network NAME --checkpoint FILE)"
+                )
             name = f"encoder{number or ''}.safetensors" if weights else None
             kept += [(name, weights, header)] if name else []
             part = {"name": link.name, "title": link.title, "kind": link.kind, "no_head": link.no_head}
@@ -234,6 +241,14 @@ def _image(image: Any) -> Tensor:
     if isinstance(image, str | Path):
         return torch.from_numpy(decode(Path(image), printable(image)))
     return torch.as_tensor(image if isinstance(image, Tensor) else np.array(image))
+
+
+def _is_json(settings: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(settings)
+    except TypeError:
+        return False
+    return True
 
 
 def _use(folder: Path, saved: saved_folder.Saved) -> EncoderUse:
