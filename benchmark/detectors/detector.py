@@ -122,10 +122,14 @@ class Detector:
             yield self.features(reader.given(block))
 
     def save(self, folder: str | Path, *, onnx: bool = False) -> None:
-        """Write it into a folder of its own, which is replaced where it is there. CannotRun where it cannot be kept."""
+        """Write it into a folder of its own, which is replaced where it is there.
+
+        `onnx`: with an ONNX file. CannotRun, in one line, where it cannot be kept, or (it is saved then) has no graph.
+        """
         from safetensors.torch import save
 
         links, kept = [], []
+        without: list[CannotRun] = []
         for number, link in enumerate(self.use.chain):
             encoder = self.worker.open(link)
             weights, header = encoder.weights()
@@ -150,7 +154,10 @@ class Detector:
             if onnx:
                 from benchmark.detectors import graph
 
-                graph.export(self, where / "detector.onnx")
+                try:
+                    graph.export(self, where / "detector.onnx")
+                except CannotRun as why:
+                    without.append(why)
 
         about = {
             **self.about,
@@ -166,6 +173,8 @@ class Detector:
             "checks": CHECKS,
         }
         saved_folder.write(Path(folder), about, make)
+        if without:
+            raise CannotRun(f"saved, without an ONNX file: {without[0]}")
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "cpu") -> Self:

@@ -1,6 +1,5 @@
 """The folder of a saved detector: tensors in safetensors files, and `detector.json`, which has the digest of each."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmark.store import files
-from datasets.files import open_regular
+from datasets.images import file_sha256
 
 FORMAT = 1
 ABOUT = "detector.json"
@@ -81,7 +80,7 @@ def write(folder: Path, about: Mapping[str, Any], make: Callable[[Path], None]) 
         make(partial)
         there = {}
         for path in sorted(partial.iterdir()):
-            size, digest = _digest(path)
+            size, digest = file_sha256(path)
             there[path.name] = {"bytes": size, "sha256": digest}
         content = files.sealed({"format": FORMAT, **about, "files": there})
         files.write_atomically(partial / ABOUT, files.text(content))
@@ -119,16 +118,10 @@ def read(folder: Path) -> tuple[Saved, dict[str, Any]]:
         try:
             if (folder / name).is_symlink():
                 raise ValueError("it is a link")
-            if _digest(folder / name, file.bytes) != (file.bytes, file.sha256):
+            if file_sha256(folder / name, file.bytes) != (file.bytes, file.sha256):
                 raise ValueError("it has changed")
         except FileNotFoundError:
             raise ValueError(f"{folder / name} is not there: the detector is not whole; save it again") from None
         except (OSError, ValueError) as error:
             raise ValueError(f"{folder / name} does not verify: {error}; save the detector again") from None
     return saved, content
-
-
-def _digest(path: Path, limit: int | None = None) -> tuple[int, str]:
-    with open_regular(path, limit) as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return file.tell(), digest

@@ -297,3 +297,14 @@ def test_rows_are_named_by_label_or_by_a_name_that_is_one_rows_alone(run):
     assert row_of(run[0], "vim").spec.label == row_of(run[0], "vim@net").spec.label == "vim@net"
     with pytest.raises(UsageError, match="did you mean 'mahalanobis@net'"):
         row_of(run[0], "mahalanobs@net")
+
+
+def test_flags_that_save_write_the_folder_below_the_results(trial, capsys):
+    trial.write(calibrate=True)
+    assert trial.run("--methods", "msp", "--save", "nothing") == 2
+    assert capsys.readouterr().err.startswith("error: --save: no row 'nothing'")
+    trial.run("--methods", "msp", "--save", "msp")
+    (folder,) = trial.results.glob("*/detectors/*")
+    assert folder.name == "msp@net"
+    assert f"wrote {folder}: " in capsys.readouterr().err
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
