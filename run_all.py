@@ -79,6 +79,10 @@ def _file(text: str) -> Path:
     return path
 
 
+def _path(text: str) -> Path:
+    return Path(_name(text)).expanduser()
+
+
 def _network(given: argparse.Namespace) -> dict[str, Any] | None:
     """The settings of the user's own network, where flags name one."""
     settings = {name: getattr(given, name) for name in ("network", "checkpoint", "mean", "std", "size", "crop")}
@@ -213,6 +217,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="features, fits and scores (default: .cache in the results folder)",
     )
+    _home(parse)
     how = parse.add_argument_group("how")
     how.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:i]", help="default: auto")
     how.add_argument(
@@ -267,6 +272,45 @@ def parser() -> argparse.ArgumentParser:
     return parse
 
 
+def _home(parse: argparse.ArgumentParser) -> None:
+    """The flags of detectors that are taken home."""
+    home = parse.add_argument_group("a detector to take home")
+    home.add_argument(
+        "--save",
+        nargs="+",
+        type=_name,
+        default=[],
+        metavar="ROW",
+        help="save the detectors of these rows, fitted without the calibration images, below the results",
+    )
+    home.add_argument("--onnx", action="store_true", help="with --save: as an ONNX file as well")
+    home.add_argument(
+        "--detector", type=_path, metavar="DIR", help="a saved detector; with --score, and nothing is run beside"
+    )
+    home.add_argument(
+        "--score", nargs="+", type=_path, default=[], metavar="PATH", help="images, folders of them, or features: CSV"
+    )
+    home.add_argument(
+        "--accept", metavar="PERCENT", help="of the ID calibration images that would be accepted (default: 95)"
+    )
+
+
+def _detector_fault(given: argparse.Namespace) -> str:
+    """What cannot be among the flags of detectors; "" where nothing is."""
+    if bool(given.detector) != bool(given.score):
+        return "--detector DIR and --score PATH ... go together"
+    if given.accept and not given.detector:
+        return "--accept is for --detector DIR --score PATH ..."
+    if given.onnx and not given.save:
+        return "--onnx is for --save ROW ..."
+    looking = [name for name in ("list", "plan", "redraw", "paper", "write_suite") if getattr(given, name)]
+    if given.save and (looking or given.detector):
+        return f"--save beside --{(looking or ['detector'])[0].replace('_', '-')}, which runs no suite"
+    if given.detector and (given.id or looking):
+        return f"--detector beside --{(['id'] if given.id else looking)[0].replace('_', '-')}: leave one of them out"
+    return ""
+
+
 def main(arguments: list[str] | None = None) -> int:
     from benchmark.shown import printed
 
@@ -285,6 +329,8 @@ def main(arguments: list[str] | None = None) -> int:
             parse.error(f"--json beside --{without.replace('_', '-')}: there are no numbers of a run to print")
         if given.searched and not given.sweep:
             parse.error("--searched without --sweep: there is no value to choose")
+        if fault := _detector_fault(given):
+            parse.error(fault)
         if len(set(given.seeds)) < len(given.seeds):
             parse.error("--seeds: a seed stands there twice")
         try:
@@ -325,6 +371,11 @@ def _status(given: argparse.Namespace) -> int:
 
     try:
         device = device_of(given.device)
+        if given.detector:
+            from benchmark.detecting import score
+
+            accept = given.accept or "95"
+            return score(given.detector, given.score, accept, device=device, strict=given.strict)
         asked = None if given.precision == "auto" else given.precision
         options = Options(
             data=given.data,
@@ -392,6 +443,11 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         options = as_recorded(results_folder(suite.name, options, own=suite.own), options)
     planned = plan.make(suite, options, download=not looking_only)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
+    if given.save:
+        from benchmark import detecting
+
+        for name in given.save:
+            detecting.row_of(planned, name)  # before anything is run
     if given.plan:
         print(planned.describe(store))
         return 0
@@ -419,6 +475,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
     show_table()
     report.write(planned, pdf=options.pdf, images=not given.no_images)
+    saved = not given.save or detecting.save(planned, given.save, store, device=options.device, onnx=given.onnx)
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)
@@ -426,7 +483,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     _open(given, planned.folder)
     incomplete = bool(outcome.skipped or planned.absent)
     nothing = outcome.measured + outcome.reused == 0
-    return 1 if nothing or outcome.failed or planned.broken or (given.strict and incomplete) else 0
+    return 1 if nothing or outcome.failed or planned.broken or not saved or (given.strict and incomplete) else 0
 
 
 def _open(given: argparse.Namespace, folder: Path) -> None:

@@ -44,7 +44,7 @@ class ASH(Method):
     def shape(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """The pruned embedding (N, D) and the factor of each row (N,), float64: z' is their product."""
         values, kept = largest(z, self.percentile)
-        scale = torch.ones(len(z), dtype=torch.float64, device=z.device)
+        scale = torch.ones(z.shape[0], dtype=torch.float64, device=z.device)
         shaped = z
         if self.variant == "b":
             mean = z.sum(dim=1, dtype=torch.float64) / values.shape[1]

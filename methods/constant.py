@@ -17,4 +17,4 @@ class Constant(Method):
     paper = "control: AUROC .5, FPR95 1"
 
     def score(self, x: Features) -> Tensor:
-        return torch.zeros(len(x), device=x.index.device)
+        return torch.zeros(x.index.shape, device=x.index.device)

@@ -102,11 +102,11 @@ class DLSR(Method):
         if self.layers == "all":
             return x
         last = x.layer_sizes[-1:]
-        return Features(layers=x.need("layers")[:, -last[0] :], layer_sizes=last, index=x.index)
+        return replace(x, layers=x.need("layers")[:, -last[0] :], layer_sizes=last)
 
     def _score(self, x: Features) -> Tensor:
         z = normalise(x.need("layers"), self._sizes, self.std)
-        scores = torch.zeros(len(z), device=z.device)
+        scores = torch.zeros(z.shape[0], device=z.device)
         for draw in range(self.n_draws):
             if self.measure == "lr":
                 regret = mse(z, self._reconstruct("first_epoch", z, x.index, draw))

@@ -1,7 +1,7 @@
 """Nearest neighbours in each layer apart: what DLSR's reading layer by layer is worth without its network."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -39,7 +39,7 @@ class LayerKNN(Method):
     def score(self, x: Features) -> Tensor:
         check_layers(x, self._sizes)
         layers = split(normalised(x, device=x.index.device), self._sizes)
-        of_layers = [part.score(Features(embedding=z)) for part, z in zip(self._parts, layers, strict=True)]
+        of_layers = [part.score(replace(x, embedding=z)) for part, z in zip(self._parts, layers, strict=True)]
         return torch.stack(of_layers).mean(dim=0).to(x.index.device)
 
     def state(self) -> dict[str, Tensor]:

@@ -87,5 +87,5 @@ def unknown(f: Tensor, w: Tensor, alpha: int) -> Tensor:
     alpha = min(alpha, f.shape[1])
     omega = torch.arange(alpha, 0, -1, dtype=f.dtype, device=f.device) / alpha
     order = f.argsort(dim=1, descending=True, stable=True)[:, :alpha]
-    g = f - f * w * torch.zeros_like(f).scatter(1, order, omega.expand(len(f), -1))
+    g = f - f * w * torch.zeros_like(f).scatter(1, order, omega.expand(f.shape[0], -1))
     return (f - g).sum(dim=1) - g.logsumexp(dim=1)

@@ -49,7 +49,7 @@ class Relation(Method):
         )
 
     def _related(self, z: Tensor, p: Tensor) -> Tensor:
-        total = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+        total = torch.zeros(z.shape[0], dtype=torch.float64, device=z.device)
         for directions, predicted in zip(
             torch.split(self.directions, BANK), torch.split(self.predictions, BANK), strict=True
         ):

@@ -26,7 +26,7 @@ FLOORS = (
     ("benchmark.canvas", "benchmark.records"),
     ("benchmark.jobs",),
     ("benchmark.planning",),
-    ("benchmark.running", "benchmark.reporting"),
+    ("benchmark.running", "benchmark.reporting", "benchmark.detectors"),
     ("benchmark.papers",),
     ("benchmark.detecting", "benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
     ("benchmark.evaluating",),

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+import torch
+
 import methods
 from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import Encode, encodes, load_features
+from benchmark.jobs.inputs import calibrated
 from benchmark.jobs.worker import Worker
 from benchmark.records.provenance import training
 from benchmark.store import keys
@@ -24,7 +27,10 @@ def _fit_settings(method: Method) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class FitMethod(Job):
-    """What a method learns from the ID training features; rows that differ in `score_only` fields share it."""
+    """What a method learns from the ID training features; rows that differ in `score_only` fields share it.
+
+    apart: without the images to calibrate on, of a training set that has them among its others.
+    """
 
     kind: ClassVar[str] = "fit"
     method: str
@@ -32,11 +38,13 @@ class FitMethod(Job):
     seed: int
     train: tuple[Encode, ...]
     precision: str = "32"  # of the network that the method trains, where it trains one
+    apart: bool = False
 
     @cached_property
     def validation(self) -> tuple[Encode, ...]:
         """The passes over the calibration images; none where there are no such images."""
-        calibration = self.train[-1].images.calibration
+        images = self.train[-1].images
+        calibration = calibrated(images).calibration if self.apart else images.calibration
         return () if calibration is None else encodes(self.train[-1].use, calibration)
 
     @cached_property
@@ -53,6 +61,7 @@ class FitMethod(Job):
             train=[job.key for job in self.train],
             source=keys.source(type(self._method).__module__),
             **({"precision": self.precision} if self._method.trains else {}),
+            **({"apart": True} if self.apart else {}),
             **({"validation": [job.key for job in self.validation]} if self.validation else {}),
         )
 
@@ -69,6 +78,8 @@ class FitMethod(Job):
         method = methods.create(self.method, **self.settings)
         names = (*method.reads, "labels")
         train = load_features(self.train, worker.store, names)
+        if self.apart:
+            train = train[torch.from_numpy(~self.train[-1].images.held_out)]
         if self.validation:
             train = replace(train, validation=load_features(self.validation, worker.store, names))
         how = {"precision": self.precision} if method.trains else {}

@@ -54,6 +54,11 @@ class Selection:
             return rows[select_balanced(self.images.labels[rows], limit)]
         return rows[select(len(rows), limit)]
 
+    @cached_property
+    def held_out(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which of `rows` are among those that the whole set has to calibrate on."""
+        return np.isin(self.rows, hold_out(len(self.images))[1].numpy())
+
     @property
     def labels(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """(n,) int64 in the order of `places`, -1 = none."""

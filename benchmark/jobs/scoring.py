@@ -62,7 +62,7 @@ class Score(Job):
         parts = []
         with worker.progress(self.title, len(x)) as bar:
             for block in x.blocks(block_rows(x)):
-                given = self._scored(method, block, worker)
+                given = self.scored(method, block, worker)
                 if given.shape != (len(block),):
                     raise ValueError(f"{self.method} gave scores of shape {tuple(given.shape)} for {len(block)} images")
                 parts.append(given.numpy())
@@ -87,7 +87,7 @@ class Score(Job):
         }
 
     @classmethod
-    def _scored(cls, method: Method, block: Features, worker: Worker) -> Tensor:
+    def scored(cls, method: Method, block: Features, worker: Worker) -> Tensor:
         """Scores of one block on the CPU. Out of GPU memory: in halves, which changes no score."""
         try:
             with switches("32", worker.device):
@@ -99,7 +99,7 @@ class Score(Job):
                 raise RuntimeError(f"not enough memory on {worker.device} for one image: --device cpu") from None
         torch.cuda.empty_cache()  # out of the handler, whose traceback holds what was computed
         half = len(block) // 2
-        return torch.cat([cls._scored(method, part, worker) for part in (block[:half], block[half:])])
+        return torch.cat([cls.scored(method, part, worker) for part in (block[:half], block[half:])])
 
     def done(self, store: Store) -> bool:
         n = len(self.images[-1].images.rows)

@@ -20,7 +20,7 @@ from datasets.arrays import SUFFIXES
 from datasets.features import FeatureFile
 from datasets.images import decode
 from datasets.walking import printable
-from methods.encoders.features import read_head
+from methods.encoders.networks.checkpoints import read_head
 
 GROUPS = ("near", "far")
 MODEL = "tf_efficientnet_b4.aa_in1k"  # of the catalogue's suites

@@ -44,6 +44,8 @@ class Row:
     speed: MeasureSpeed | None = None
     pictures: tuple[Illustrate, ...] = ()
     mistakes: Mapping[str, ShowMistakes] = field(default_factory=dict)  # by the name of the OOD set
+    scored: Score | None = None  # the ID test set
+    train: tuple[Encode, ...] = ()  # the passes over the ID training set
 
     @property
     def cells(self) -> tuple[Measure | Calibrate, ...]:
@@ -252,7 +254,7 @@ class _Planner:
         alone = (
             None if self.columns or calibration is None else Calibrate(self.folder, about, scored, calibration, search)
         )
-        row = Row(spec, about, "", selected, measures, alone)
+        row = Row(spec, about, "", selected, measures, alone, scored=scored, train=self._encodes(use, self.train))
         if seed != (self.options.seeds or self.suite.seeds)[0]:
             return row
         of_images = not use.chain[0].encoder.of_files  # of features in files no image was ever decoded

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from torch import Tensor
 
-from methods.base import Features, Head, check_settings, nearest
+from methods.base import CannotRun, Features, Head, check_settings, nearest
 
 if TYPE_CHECKING:  # it stands on this file
     from methods.encoders.images.preprocessing import Shrinking
@@ -129,12 +129,36 @@ class Encoder(ABC):
         """Train on the ID training set; `train` holds what `learns` names, and the labels where there are any."""
         return self
 
+    def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Tensors and header of a safetensors file that `open` reads back, once open and trained; none: it needs none.
+
+        CannotRun where it cannot be kept in a file.
+        """
+        return {}, {}
+
+    @classmethod
+    def building(cls) -> tuple[str, ...]:
+        """The settings that `open` needs beside that file: none that says where files lie, or that a training reads."""
+        return tuple(name for name in settings(cls) if name not in ("checkpoint", "shipped"))
+
+    @property
+    def built_from(self) -> dict[str, Any]:
+        """These settings as they are here."""
+        return {name: getattr(self, name) for name in self.building()}
+
     @abstractmethod
     def encode(self, images: Images) -> dict[str, Tensor]:
         """Features of a batch on the encoder's device: resize and normalise happen in here. float32 out.
 
         Images that were not shrunk yet are, on the CPU; the features are the same.
         """
+
+    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
+        """What `encode` does behind the resize, with plain tensor operations; float32 (N, 3, R, R) from 0 to 255.
+
+        CannotRun where there is no such part.
+        """
+        raise CannotRun(f"{self.title or type(self).__name__}: its features are no arithmetic on pixels")
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:

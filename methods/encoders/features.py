@@ -9,12 +9,10 @@ import torch
 from torch import Tensor
 
 from methods.base import Count, Head, Range, as_tensor
-from methods.device import tensors
 from methods.encoders.base import BadFile, Encoder, HeadClasses, Images, register
+from methods.encoders.networks.checkpoints import read_head
 
-HEAD_BYTES = 4 << 30
 _Columns = Annotated[int, Range(0, 1 << 24)]
-_ROUNDING = {torch.float16: 2.0**-11, torch.float32: 2.0**-24, torch.float64: 2.0**-24}
 
 
 @register("features")
@@ -71,6 +69,9 @@ class FeatureReader(Encoder):
                 raise BadFile(f"{weights}: a head for {columns:,} columns; embedding has {self.embedding or 'none':,}")
         return self
 
+    def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        return ({} if self._head is None else {"weight": self._head.weight, "bias": self._head.bias}), {}
+
     def encode(self, images: Images) -> dict[str, Tensor]:
         raise ValueError("the encoder features reads files of features, not images")
 
@@ -103,25 +104,3 @@ class FeatureReader(Encoder):
         apart = (embedding @ weight.T + bias - logits).abs()
         if bool((apart > allowed).any()):
             raise ValueError(f"its logits are not what the head gives: they differ by up to {float(apart.max()):.3g}")
-
-
-def read_head(path: Path) -> tuple[Head, float]:
-    """The head in a `.npz` or `.safetensors` file, and the relative error that it was stored with; else BadFile."""
-    try:
-        found, _ = tensors.read(path, HEAD_BYTES)
-    except ValueError as error:
-        raise BadFile(str(error)) from None
-    absent = [name for name in ("weight", "bias") if name not in found]
-    if absent:
-        there = ", ".join(map(str, found)) or "nothing"
-        raise BadFile(f"{path} holds no {' and no '.join(absent)}, but {there:.100}: a head is weight and bias")
-    for name in ("weight", "bias"):
-        if (kind := found[name].dtype) not in _ROUNDING:
-            raise BadFile(f"{path}: {name} is {str(kind).removeprefix('torch.')}; float16, 32 and 64 are read")
-        if not bool(found[name].float().isfinite().all()):
-            raise BadFile(f"{path}: {name} holds NaN or infinity")
-    try:
-        head = Head(found["weight"], found["bias"])
-    except ValueError as error:
-        raise BadFile(f"{path}: {error}") from None
-    return head, max(_ROUNDING[found[name].dtype] for name in ("weight", "bias"))

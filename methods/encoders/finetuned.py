@@ -172,15 +172,17 @@ class Finetuned(Trainable[nn.Module]):
         return self
 
     def encode(self, images: Images) -> dict[str, Tensor]:
-        embedding = self._run(images)
+        return self.encode_pixels(preprocessing.stretch(images, self.resolution, self._device))
+
+    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
+        embedding = self._run(pixels)
         with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
             logits = timm_models.classifier(self._network, self.model)(embedding)
         return {"embedding": embedding, "logits": logits, "layers": torch.cat(self._maps.take(), 1)}
 
-    def _run(self, images: Images) -> Tensor:
+    def _run(self, pixels: Tensor) -> Tensor:
         """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
         placed = self._running
-        pixels = preprocessing.stretch(images, self.resolution, self._device)
         with placed.running():
             x = placed.fed(preprocessing.normalise(pixels, self._mean, self._std))
             return timm_models.embed(placed.network, x).float()
@@ -192,5 +194,5 @@ class Finetuned(Trainable[nn.Module]):
         """Ready to encode, with a fused copy whose maps are listened to."""
         super()._place(network)
         self._maps = timm_models.PooledMaps(self._running.network, self.model)
-        self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))
+        self._run(torch.zeros((1, 3, self.resolution, self.resolution), device=self._device))
         self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())

@@ -156,7 +156,7 @@ class Network(Encoder):
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         if weights is None:
             raise ValueError(f"network: {self.network} needs a file of weights")
-        self._device = device
+        self._device, self._file = device, weights
         library, state, header, like = self._read(weights)
         for name, value in self.settled(weights).items():
             setattr(self, name, value)
@@ -170,9 +170,15 @@ class Network(Encoder):
         self._placed = Placed(network, self.network, device=device, exactness=precision, read=read)
         self._device_head = self._head.to(device)
         self._maps = timm_models.PooledMaps(self._placed.network, self.network, read)
-        self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))
+        self._run(torch.zeros((1, 3, self.resolution, self.resolution), device=self._device))
         self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
         return self
+
+    def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Read once more: the network here has lost its head, and its norms are folded into its convolutions."""
+        _, state, header, _ = self._read(self._file)
+        names = {"classes": header["classes"]} if "classes" in header else {}
+        return state, names | checkpoints.said(self._read_at.mean, self._read_at.std)
 
     @property
     def memory_format(self) -> str | None:
@@ -183,16 +189,18 @@ class Network(Encoder):
             self._placed.arrange(memory_format)
 
     def encode(self, images: Images) -> dict[str, Tensor]:
-        embedding = self._run(images)
+        return self.encode_pixels(preprocessing.prepared(images, self.shrinking, self._device))
+
+    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
+        embedding = self._run(pixels)
         with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
             logits = self._device_head(embedding)
             return {"embedding": embedding, "logits": logits, "layers": torch.cat(self._maps.take(), 1)}
 
-    def _run(self, images: Images) -> Tensor:
+    def _run(self, pixels: Tensor) -> Tensor:
         """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
         if self._placed is None:
             raise RuntimeError("open the encoder before encode")
-        pixels = preprocessing.prepared(images, self.shrinking, self._device)
         with self._placed.running():
             x = preprocessing.normalise(pixels, self._read_at.mean, self._read_at.std)
             embedding: Tensor = self._placed.network(self._placed.fed(x))

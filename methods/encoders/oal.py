@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from methods.base import Count, Features, NotNegative, Positive, Range
 from methods.device import tensors
-from methods.encoders.base import Images, register
+from methods.encoders.base import register
 from methods.encoders.classifier import Classifier, split
 from methods.encoders.images import preprocessing
 from methods.encoders.networks.inference import inference
@@ -28,6 +28,8 @@ from methods.encoders.outliers.student import Adapter, Student
 from methods.training import loop
 from methods.training.recipe import Recipe
 from methods.vectors.noise import derive
+
+ADAPTER = "adapter."  # before the names of its tensors
 
 
 @register("oal")
@@ -64,6 +66,7 @@ class OAL(Classifier):
     paper = "Gao et al., Enhancing OOD Detection Using Latent Diffusion, https://arxiv.org/abs/2406.16525"
 
     keeps_head = True
+    beside = (ADAPTER,)
 
     base: str = ""
     held_out: Annotated[float, Range(0, 1, "()")] = 0.1
@@ -118,6 +121,33 @@ class OAL(Classifier):
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The classifier's `checkpoint`; without one, and without a base, the classifier is trained too."""
         return super().find_weights(directory, download=download)
+
+    @classmethod
+    def building(cls) -> tuple[str, ...]:
+        """The classifier's: what else there is, is for the tuning."""
+        return Classifier.building()
+
+    def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
+        super().open(weights, device=device, precision=precision)
+        if weights is not None:
+            self._adapt(self._read(weights)[0])
+        return self
+
+    def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        state, header = super().weights()
+        return {**state, **self._adapter_state()}, header
+
+    def _adapter_state(self) -> dict[str, Tensor]:
+        adapter = {} if self._adapter is None else self._adapter.state_dict()
+        return {f"{ADAPTER}{name}": value.cpu() for name, value in adapter.items()}
+
+    def _adapt(self, state: Mapping[str, Tensor]) -> None:
+        """Have the adapter that a state holds, or none."""
+        self._adapter = None
+        if adapter := tensors.under(ADAPTER, state):
+            self._adapter = Adapter(adapter["mean"], adapter["scale"])
+            self._adapter.load_state_dict(adapter)
+            self._adapter.eval().to(self._device)
 
     def start_from(self, weights: Path) -> Self:
         self._start = weights
@@ -265,8 +295,8 @@ class OAL(Classifier):
         scores = torch.cat((self._energies(known), self._energies(outliers))).double().cpu()
         return float(roc_auc_score([0] * len(known) + [1] * len(outliers), scores))
 
-    def encode(self, images: Images) -> dict[str, Tensor]:
-        out = super().encode(images)
+    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
+        out = super().encode_pixels(pixels)
         if self._adapter is not None:
             with inference(self._device, "32"):
                 out["embedding"] = self._adapter(out["embedding"])
@@ -276,9 +306,8 @@ class OAL(Classifier):
     def state(self) -> dict[str, Tensor]:
         """Beside the networks: the mean loss of each epoch, and what to choose settings by."""
         state = super().state()
-        if self._adapter is not None:
-            state |= {f"adapter.{name}": value.cpu() for name, value in self._adapter.state_dict().items()}
         if state:
+            state |= self._adapter_state()
             state |= {"losses": torch.tensor(self.losses), "diffusion_losses": torch.tensor(self.diffusion_losses)}
             state |= {f"selection.{name}": torch.tensor(value) for name, value in self.selection.items()}
         return state
@@ -289,11 +318,7 @@ class OAL(Classifier):
             self._start = state
             return self
         super().load_state(state)
-        self._adapter = None
-        if adapter := tensors.under("adapter.", state):
-            self._adapter = Adapter(adapter["mean"], adapter["scale"])
-            self._adapter.load_state_dict(adapter)
-            self._adapter.eval().to(self._device)
+        self._adapt(state)
         self.losses, self.diffusion_losses = state["losses"].tolist(), state["diffusion_losses"].tolist()
         self.selection = {name: float(value) for name, value in tensors.under("selection.", state).items()}
         return self

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from methods.base import Range
 from methods.encoders.base import Encoder, Images, register
 from methods.encoders.images import preprocessing
-from methods.encoders.networks import timm_models
+from methods.encoders.networks import checkpoints, timm_models
 from methods.encoders.networks.inference import Placed
 
 
@@ -63,15 +63,20 @@ class Pretrained(Encoder):
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         if weights is None:
             raise ValueError(f"pretrained: {self.model} needs a weights file")
-        self._device = device
+        self._device, self._file = device, weights
         network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, weights)
         read = timm_models.map_names(network, self.model, self.layers)
         self._placed = Placed(network, self.model, device=device, exactness=precision, read=read)
         side = self.resolution // 16 if self.pooling == "grid14" else None
         self._maps = timm_models.PooledMaps(self._placed.network, self.model, read, side=side)
-        self._run(torch.zeros((1, self.resolution, self.resolution, 3), dtype=torch.uint8))
+        self._run(torch.zeros((1, 3, self.resolution, self.resolution), device=self._device))
         self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
         return self
+
+    def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Read once more: the network here has its norms folded into its convolutions."""
+        network, mean, std = timm_models.pretrained(self.model, self.resolution, self._file)
+        return network.state_dict(), checkpoints.said(mean, std)
 
     @property
     def memory_format(self) -> str | None:
@@ -82,13 +87,15 @@ class Pretrained(Encoder):
             self._placed.arrange(memory_format)
 
     def encode(self, images: Images) -> dict[str, Tensor]:
-        return {"embedding": self._run(images), "layers": torch.cat(self._maps.take(), 1)}
+        return self.encode_pixels(preprocessing.stretch(images, self.resolution, self._device))
 
-    def _run(self, images: Images) -> Tensor:
+    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
+        return {"embedding": self._run(pixels), "layers": torch.cat(self._maps.take(), 1)}
+
+    def _run(self, pixels: Tensor) -> Tensor:
         """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
         if self._placed is None:
             raise RuntimeError("open the encoder before encode")
-        pixels = preprocessing.stretch(images, self.resolution, self._device)
         with self._placed.running():
             x = self._placed.fed(preprocessing.normalise(pixels, self._mean, self._std))
             return timm_models.embed(self._placed.network, x).float()

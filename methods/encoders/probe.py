@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from methods.base import Count, Features, Head, NotNegative
 from methods.device.precision import switches
 from methods.encoders.base import Encoder, Images, register
+from methods.encoders.networks import checkpoints
 
 
 @register("probe")
@@ -61,7 +62,12 @@ class Probe(Encoder):
 
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         self._device = device
+        if weights is not None:
+            self._head = checkpoints.read_head(weights)[0].to(device)
         return self
+
+    def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        return self.state(), {}
 
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         """Train on `embedding` and labels; CannotRun without labels."""

@@ -140,8 +140,10 @@ class SimCLR(Trainable[cifar.Network]):
         return augmentation.random_greyscale(images, 0.2, generator)
 
     def encode(self, images: Images) -> dict[str, Tensor]:
+        return self.encode_pixels(preprocessing.resize_and_crop(images, self.resolution, self._device))
+
+    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
         placed = self._running
-        pixels = preprocessing.resize_and_crop(images, self.resolution, self._device)
         with placed.running():
             stages = placed.network.stages(placed.fed(preprocessing.normalise(pixels, self._mean, self._std)))
             embedding = placed.network.embedding(stages[-1]).float()

@@ -38,6 +38,8 @@ def normalise(layers: Tensor, sizes: Sequence[int], std: Std = "biased") -> Tens
 def normalised(x: Features, std: Std = "biased", device: str | torch.device = "cpu") -> Tensor:
     """`x.layers` normalised, (N, C) float32 on `device`; read in blocks, for they may be a memory map."""
     layers = x.need("layers")
+    if torch.compiler.is_exporting():  # a graph of any number of images, which has no blocks
+        return normalise(layers, x.layer_sizes, std)
     z = torch.empty(layers.shape, device=device)
     for start in range(0, len(layers), BLOCK):
         rows = slice(start, start + BLOCK)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.base import CannotRun
+from methods.base import CannotRun, Head
 from methods.device import tensors
 from methods.device.files import open_regular
 from methods.encoders.base import BadFile, HeadClasses
@@ -22,6 +22,8 @@ AVERAGED = ("model_ema.", "ema_model.", "ema.")
 PREFIXES = (*AVERAGED, "module.", "_orig_mod.", "model.", "net.")  # and of DataParallel, torch.compile, Lightning
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MOST = 16 << 30  # bytes of a file of weights, whatever the network
+HEAD_BYTES = 4 << 30
+_ROUNDING = {torch.float16: 2.0**-11, torch.float32: 2.0**-24, torch.float64: 2.0**-24}
 _WRAPPED = 3  # how often at most
 
 
@@ -141,6 +143,11 @@ def _numbers(text: str | None) -> tuple[float, ...]:
         return ()
 
 
+def said(mean: Sequence[float], std: Sequence[float]) -> dict[str, str]:
+    """Mean and std as a header that `normalisation` reads."""
+    return {"mean": json.dumps(list(mean)), "std": json.dumps(list(std))}
+
+
 def own_normalisation(header: Mapping[str, str], path: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """`normalisation`, of a file that alone can say it: ValueError where its header does not."""
     if (found := normalisation(header, path)) is None:
@@ -233,3 +240,25 @@ def load(
 def _type(tensor: Tensor) -> str:
     kind = str(tensor.dtype).removeprefix("torch.")
     return kind if tensor.layout is torch.strided else f"{kind} ({str(tensor.layout).removeprefix('torch.')})"
+
+
+def read_head(path: Path) -> tuple[Head, float]:
+    """The head in a `.npz` or `.safetensors` file, and the relative error that it was stored with; else BadFile."""
+    try:
+        found, _ = tensors.read(path, HEAD_BYTES)
+    except ValueError as error:
+        raise BadFile(str(error)) from None
+    absent = [name for name in ("weight", "bias") if name not in found]
+    if absent:
+        there = ", ".join(map(str, found)) or "nothing"
+        raise BadFile(f"{path} holds no {' and no '.join(absent)}, but {there:.100}: a head is weight and bias")
+    for name in ("weight", "bias"):
+        if (kind := found[name].dtype) not in _ROUNDING:
+            raise BadFile(f"{path}: {name} is {str(kind).removeprefix('torch.')}; float16, 32 and 64 are read")
+        if not bool(found[name].float().isfinite().all()):
+            raise BadFile(f"{path}: {name} holds NaN or infinity")
+    try:
+        head = Head(found["weight"], found["bias"])
+    except ValueError as error:
+        raise BadFile(f"{path}: {error}") from None
+    return head, max(_ROUNDING[found[name].dtype] for name in ("weight", "bias"))

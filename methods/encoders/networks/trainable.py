@@ -23,6 +23,7 @@ class Trainable(Encoder, Generic[N]):
     """checkpoint: the stem of a file in the weights folder; without one the network is trained, never in its place."""
 
     learns: ClassVar[str] = "pixels"
+    beside: ClassVar[tuple[str, ...]] = ()  # of a file's tensors: prefixes of those that are not the network's
 
     checkpoint: str | None = None
 
@@ -93,9 +94,15 @@ class Trainable(Encoder, Generic[N]):
             state, header, head = self._read(weights)
             self._mean, self._std = self._normalisation(header, weights)
             network = self._build(head.count if head else 2)
-            checkpoints.load(network, state, name=self.network_name, path=weights)
+            checkpoints.load(network, state, name=self.network_name, path=weights, beside=self.beside)
             self._place(network)
         return self
+
+    def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        if self._network is None:
+            raise RuntimeError(f"{self.title}: fit it, or open a checkpoint, before it is kept")
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self._network.state_dict().items()}
+        return state, checkpoints.said(self._mean, self._std)
 
     def state(self) -> dict[str, Tensor]:
         if self._network is None or not self._trained:

@@ -109,9 +109,9 @@ def _broken(x):
 def test_a_block_that_does_not_fit_is_scored_in_halves_and_another_fault_is_not_taken_for_that():
     worker = SimpleNamespace(device="cpu")
     x = Features(index=torch.arange(23))
-    assert Score._scored(Greedy(), x, worker).tolist() == list(range(23))
+    assert Score.scored(Greedy(), x, worker).tolist() == list(range(23))
     with pytest.raises(RuntimeError, match="illegal"):
-        Score._scored(SimpleNamespace(score=_broken), x, worker)
+        Score.scored(SimpleNamespace(score=_broken), x, worker)
 
 
 def test_the_cells_of_a_row_share_the_sorted_scores_of_its_id_set():

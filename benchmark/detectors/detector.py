@@ -1,0 +1,291 @@
+"""A row as it is taken home: an encoder, a fitted method, and the scores of the ID calibration images."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+import methods
+from benchmark.detectors import folder as saved_folder
+from benchmark.detectors.verdicts import ACCEPT, Scores, accepted, p_values, share
+from benchmark.jobs.inputs import EncoderUse
+from benchmark.jobs.scoring import Score
+from benchmark.jobs.worker import Worker
+from benchmark.records import provenance
+from benchmark.store.entries import Store
+from datasets.features import FeatureFile
+from datasets.images import decode
+from datasets.walking import printable
+from methods.base import NAMES, CannotRun, Features, Method
+from methods.device import tensors
+from methods.encoders import registry
+from methods.encoders.base import class_of
+
+CHECKS = "checks.safetensors"
+METHOD = "method.safetensors"
+TOLERANCE = 1e-5  # of the calibration scores' deviation: what is told
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """Scores images, or features, as the row that it was made of does; greater = more out-of-distribution.
+
+    `about`: what `detector.json` says beside encoders, method and files. `calibration`: (n,) ascending.
+    """
+
+    about: Mapping[str, Any]
+    use: EncoderUse
+    method: Method
+    method_name: str
+    calibration: Scores
+    worker: Worker
+
+    def __call__(self, images: Any, *, accept: str | float = ACCEPT) -> pd.DataFrame:
+        """`score`, `p_value` and `accepted` of each image, a row each.
+
+        images: uint8 (N, H, W, 3), or a sequence of uint8 (H, W, 3) and of files; of a detector on a network that was
+        given as an object, tensors as that network reads them (N, ...); of one on features a mapping
+        of arrays (`embedding`, `logits`, `layers`) or their file. p = (1 + calibration scores >= score) / (n + 1);
+        accepted: p > 1 - accept / 100. ValueError for a share that the calibration images are too few for.
+        """
+        share(accept, len(self.calibration))
+        scores = self.scores(images)
+        verdicts = pd.array(accepted(self.calibration, scores, accept), dtype="boolean")
+        verdicts[np.isnan(scores)] = pd.NA
+        return pd.DataFrame({"score": scores, "p_value": p_values(self.calibration, scores), "accepted": verdicts})
+
+    def scores(self, images: Any) -> Scores:
+        """The score (N,) float64 of each image; as above."""
+        found = [self.of(block).numpy() for block in self._blocks(images)]
+        return np.concatenate(found).astype(np.float64) if found else np.empty(0)
+
+    def of(self, x: Features) -> Tensor:
+        """The scores (N,) of features as the encoder gives them, all with the noise of index 0; on the CPU."""
+        return Score.scored(self.method, replace(x, index=torch.zeros_like(x.index)), self.worker)
+
+    @property
+    def of_features(self) -> bool:
+        """Whether it reads features, not images."""
+        return self.use.chain[0].encoder.of_files
+
+    def _blocks(self, images: Any) -> Iterator[Features]:
+        if self.of_features:
+            yield from self._given(images)
+            return
+        size = self.worker.batch_size_of(self.use.chain[0])
+        if isinstance(images, str | Path):
+            images = [images]
+        for start in range(0, len(images), size):
+            shrunk = [self.use.shrink(_image(image)) for image in images[start : start + size]]
+            yield self.encode(torch.stack(shrunk) if len({image.shape for image in shrunk}) == 1 else shrunk)
+
+    def encode(self, images: Tensor | list[Tensor]) -> Features:
+        """Features of images that `use.shrink` has seen."""
+        return self.features(self.worker.encode(self.use.chain[0], images))
+
+    def features(self, out: dict[str, Tensor], made: type[Features] = Features) -> Features:
+        """The features that the method reads, from what the first encoder gave; the rest of the chain is run."""
+        head, sizes = None, ()
+        found: dict[str, Tensor] = {}
+        for place, link in enumerate(self.use.chain):
+            encoder = self.worker.open(link)
+            found |= encoder.encode(found["embedding"]) if place else out
+            sizes = encoder.layer_sizes or sizes
+            head = encoder.head or head
+            if link.no_head:
+                head = None
+                found.pop("logits", None)
+        first = next(iter(found.values()))
+        index = first.new_zeros(first.shape[0], dtype=torch.int64)
+        found = {name: found[name] for name in NAMES if name in found}
+        return made(**found, layer_sizes=tuple(sizes), head=head, index=index)
+
+    def _given(self, features: Any) -> Iterator[Features]:
+        reader: Any = self.worker.open(self.use.chain[0])
+        if isinstance(features, str | Path):
+            blocks: Iterable[Mapping[str, Any]] = FeatureFile.of(Path(features)).blocks()
+        elif isinstance(features, Features):
+            there = {name: getattr(features, name) for name in NAMES}
+            blocks = [{name: values for name, values in there.items() if values is not None}]
+        elif isinstance(features, Mapping):
+            blocks = [{name: torch.as_tensor(values) for name, values in features.items()}]
+        else:
+            raise ValueError("it reads features: a mapping of arrays (embedding, logits, layers), or their file")
+        for block in blocks:
+            yield self.features(reader.given(block))
+
+    def save(self, folder: str | Path, *, onnx: bool = False) -> None:
+        """Write it into a folder of its own, which is replaced where it is there.
+
+        `onnx`: with an ONNX file. CannotRun, in one line, where it cannot be kept, or (it is saved then) has no graph.
+        """
+        from safetensors.torch import save
+
+        links, kept = [], []
+        without: list[CannotRun] = []
+        for number, link in enumerate(self.use.chain):
+            encoder = self.worker.open(link)
+            weights, header = encoder.weights()
+            if not _is_json(encoder.built_from):
+                raise CannotRun(
+                    f"{link.name} is an object of this process, which no folder can hold: save its weights, and give "
+                    "it by name (--network NAME --checkpoint FILE)"
+                )
+            name = f"encoder{number or ''}.safetensors" if weights else None
+            kept += [(name, weights, header)] if name else []
+            part = {"name": link.name, "title": link.title, "kind": link.kind, "no_head": link.no_head}
+            links.append({**part, "settings": encoder.built_from, "weights": name})
+        state = self.method.state()
+        kept += [(METHOD, state, {})] if state else []
+        inputs = self._examples()
+        kept.append((CHECKS, {**inputs, "scores": torch.from_numpy(self._checked(inputs))}, {}))
+
+        def make(where: Path) -> None:
+            for name, values, header in kept:
+                own = {key: value.detach().cpu().contiguous().clone() for key, value in values.items()}
+                (where / name).write_bytes(save(own, header))
+            if onnx:
+                from benchmark.detectors import graph
+
+                try:
+                    graph.export(self, where / "detector.onnx")
+                except CannotRun as why:
+                    without.append(why)
+
+        about = {
+            **self.about,
+            "match": self.use.chain[0].match,
+            "encoders": links,
+            "method": {
+                "name": self.method_name,
+                "title": self.method.title,
+                "settings": {name: getattr(self.method, name) for name in methods.hyperparameters(self.method)},
+                "state": METHOD if state else None,
+            },
+            "calibration": {**self.about["calibration"], "scores": self.calibration.tolist()},
+            "checks": CHECKS,
+        }
+        saved_folder.write(Path(folder), about, make)
+        if without:
+            raise CannotRun(f"saved, without an ONNX file: {without[0]}")
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "cpu") -> Self:
+        """The detector in a folder that `save` wrote, on `device`. ValueError, in one line, where it does not verify.
+
+        That it computes otherwise than where it was made, or that this is another machine, is said on stderr.
+        """
+        here = Path(folder)
+        saved, about = saved_folder.read(here)
+        worker = Worker(Store(here), device=device)
+        try:
+            use = _use(here, saved)
+            method = methods.create(saved.method.name, **saved.method.settings)
+            if saved.method.state is not None:
+                method.load_state(tensors.read(here / saved.method.state, saved_folder.MOST)[0], device=device)
+            scores = np.array(saved.calibration.scores, dtype=np.float64)
+            if np.isnan(scores).any() or (np.diff(scores) < 0).any():
+                raise ValueError("its calibration scores do not ascend")
+            detector = cls(about, use, method, saved.method.name, scores, worker)
+            checks = tensors.read(here / saved.checks, saved_folder.MOST)[0]
+            before = checks.pop("scores").double().numpy()
+            apart = detector._apart(before, detector._checked(checks))
+        except Exception as error:  # settings and tensors that nobody vouches for make a network raise anything
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"{here} does not fit this version: {said:.300}") from None
+        for note in _elsewhere(saved.made):
+            worker.say(f"note: {here}: {note}")
+        if apart > TOLERANCE:
+            worker.say(
+                f"note: {here}: its {len(before)} inputs score up to {apart:.2g} of the calibration scores' deviation "
+                "otherwise here than where it was made"
+            )
+        return detector
+
+    def _checked(self, inputs: Mapping[str, Tensor]) -> Scores:
+        return self.scores(inputs if self.of_features else inputs["images"])
+
+    def _apart(self, before: Scores, now: Scores) -> float:
+        """The largest difference of scores, in deviations of the calibration scores."""
+        with np.errstate(invalid="ignore"):
+            apart = np.where(before == now, 0, np.abs(before - now)).max(initial=0)
+        return float(apart / self.spread)
+
+    @cached_property
+    def spread(self) -> float:
+        """The standard deviation of the finite calibration scores; 1 where they are all alike."""
+        finite = self.calibration[np.isfinite(self.calibration)]
+        return float(finite.std()) if len(finite) and finite.std() > 0 else 1.0
+
+    def _examples(self) -> dict[str, Tensor]:
+        """Eight inputs that belong to nobody: blurred colours at the encoder's size; of features, numbers."""
+        if self.of_features:
+            return _numbers(self.use.chain[0].encoder)
+        return {"images": colours(8, self.use.chain[0].encoder.resolution, seed=0)}
+
+
+def colours(count: int, size: int, seed: int) -> Tensor:
+    """Images of smooth colours with some noise: uint8 (count, size, size, 3)."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(count, 3, 4, 4, generator=generator) * 255
+    smooth = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
+    noise = 20 * torch.randn(smooth.shape, generator=generator)
+    return (smooth + noise).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
+
+
+def _numbers(reader: Any) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    widths = {"embedding": reader.embedding, "logits": reader.logits, "layers": sum(reader.layers)}
+    return {name: torch.rand(8, width, generator=generator) for name, width in widths.items() if width}
+
+
+def _image(image: Any) -> Tensor:
+    if isinstance(image, str | Path):
+        return torch.from_numpy(decode(Path(image), printable(image)))
+    return torch.as_tensor(image if isinstance(image, Tensor) else np.array(image))
+
+
+def _is_json(settings: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(settings)
+    except TypeError:
+        return False
+    return True
+
+
+def _use(folder: Path, saved: saved_folder.Saved) -> EncoderUse:
+    use: EncoderUse | None = None
+    registry.names()  # all are there
+    for link in saved.encoders:
+        # before it is made: some settings name a file
+        if refused := link.settings.keys() - class_of(link.kind, link.settings).building():
+            raise ValueError(f"the encoder {link.kind} is not built from {', '.join(sorted(refused))}")
+        weights = None if link.weights is None else folder / link.weights
+        match = saved.match if use is None else None
+        use = EncoderUse(
+            link.name, link.kind, link.settings, link.title, weights, match=match, base=use, no_head=link.no_head
+        )
+    assert use is not None
+    return use
+
+
+def _elsewhere(made: Mapping[str, Any]) -> Iterator[str]:
+    """What differs between the machine that it was made on and this one, for people."""
+    here = provenance.machine()
+    then = made.get("versions")
+    versions = [
+        f"{name} {then[name]!s:.20} (here {here['versions'].get(name, 'absent')})"
+        for name in ("torch", "timm", "numpy", "Pillow")
+        if isinstance(then, Mapping) and name in then and then[name] != here["versions"].get(name)
+    ]
+    if versions:
+        yield f"made with {', '.join(versions)}"
+    if made.get("cpu") != here["cpu"]:
+        yield f"made on {made.get('cpu')!s:.60}, this is {here['cpu']}"

@@ -1,0 +1,226 @@
+"""A detector as one ONNX file: from uint8 images of the encoder's size to `score`, `p_value` and `accepted`.
+
+torch.export sees the very code that scores; what it cannot follow is not arithmetic, and the row says so.
+"""
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmark.detectors.detector import Detector, colours
+from benchmark.detectors.verdicts import ACCEPT, share
+from methods.base import CannotRun, Features
+from methods.vectors.neighbours import Neighbours
+
+ROWS = 50_000  # of a bank of neighbours: more do not belong into a file
+TOLERANCE = 1e-4  # of the scores' spread
+_BATCHES = (1, 2, 7)
+
+
+def export(detector: Detector, path: Path) -> None:
+    """Write the file, and hold it against the detector on other images. CannotRun, in one line, where it cannot be."""
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise CannotRun(f"--onnx needs {error.name}: pip install onnx onnxscript onnxruntime") from None
+    if detector.of_features or (
+        not detector.use.chain[0].encoder.runs_network and detector.use.chain[0].kind != "pixels"
+    ):
+        raise CannotRun("--onnx: the graph starts at images, and this detector reads features")
+    if detector.worker.device != "cpu":
+        raise CannotRun("--onnx: on the CPU alone: --device cpu")
+    graph = _Graph(detector).eval()
+    size = detector.use.chain[0].encoder.resolution
+    try:
+        with _quiet():
+            model = _exported(graph, size)
+    except CannotRun:
+        raise
+    except Exception as error:  # of many kinds, and all mean that there is no graph
+        raise CannotRun(f"--onnx: {detector.method.title}: no graph of plain arithmetic ({_first(error)})") from None
+    for name, value in _metadata(detector, size).items():
+        entry = model.metadata_props.add()
+        entry.key, entry.value = name, value
+    content = model.SerializeToString()
+    try:
+        how = onnxruntime.SessionOptions()
+        how.log_severity_level = 3  # that an input may be left out is meant
+        session = onnxruntime.InferenceSession(content, how, providers=["CPUExecutionProvider"])
+        apart = max(_apart(session, graph, colours(n, size, seed=n), detector.spread) for n in _BATCHES)
+    except Exception as error:
+        raise CannotRun(
+            f"--onnx: {detector.method.title}: onnxruntime cannot run its graph ({_first(error)})"
+        ) from None
+    if not apart <= TOLERANCE:
+        raise CannotRun(
+            f"--onnx: {detector.method.title}: the graph's scores differ by {apart:.2g} of their spread, more than "
+            f"{TOLERANCE:g}"
+        )
+    onnx.checker.check_model(model)
+    path.write_bytes(content)
+
+
+class _Graph(nn.Module):
+    """The detector behind the resize; (N, H, W, 3) uint8 -> score (N,), p_value (N,), accepted (N,)."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector, self.method = detector, _plain(detector.method)
+        self.register_buffer("calibration", torch.from_numpy(detector.calibration.copy()))
+        self.left = 1 - share(ACCEPT, len(detector.calibration)) if _carries(detector) else None
+
+    def forward(self, images: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        score = self.score(images)
+        as_high = (self.calibration[None] >= score.double()[:, None]).sum(dim=1)
+        p_value = (1 + as_high).double() / (len(self.detector.calibration) + 1)
+        by_rank = torch.ones_like(as_high, dtype=torch.bool)
+        if self.left is not None:
+            by_rank = (1 + as_high) * self.left.denominator > self.left.numerator * (len(self.detector.calibration) + 1)
+        return score, p_value, (threshold.isnan() & by_rank) | (score.double() <= threshold)
+
+    def score(self, images: Tensor) -> Tensor:
+        encoder = self.detector.worker.open(self.detector.use.chain[0])
+        if self.detector.use.chain[0].kind == "pixels":
+            out = {"pixels": images}
+        else:
+            out = encoder.encode_pixels(images.permute(0, 3, 1, 2).float())
+        return self.method.score(self.detector.features(out, _Whole))
+
+
+class _Whole(Features):
+    """Features that are one block, whatever their number, which is not asked for."""
+
+    def __post_init__(self) -> None: ...
+
+    def blocks(self, rows: int) -> Iterator[Features]:
+        yield self
+
+
+class _Bank(nn.Module):
+    """The arithmetic of `Neighbours`: all distances, in float64."""
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        self.rows = rows.double()
+        self.squares = self.rows.square().sum(dim=1)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def search(self, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        x = x.double()
+        squares = x.square().sum(dim=1, keepdim=True) + self.squares - 2 * (x @ self.rows.T)
+        nearest, index = squares.topk(k, dim=1, largest=False)
+        return nearest.clamp_min(0).sqrt(), index
+
+    def kth(self, x: Tensor, k: int) -> Tensor:
+        return self.search(x, k)[0][:, -1]
+
+
+def _plain(method: Any) -> Any:
+    """A copy whose parts are tensors and numbers: no search for neighbours, and no whole numbers in tensors."""
+    method = copy.copy(method)
+    method.__dict__.pop("_device", None)
+    for name, value in vars(method).items():
+        if isinstance(value, Neighbours):
+            if len(value) > ROWS:
+                raise CannotRun(f"--onnx: {method.title} keeps {len(value):,} rows; at most {ROWS:,} go into a file")
+            setattr(method, name, _Bank(value.rows))
+        elif isinstance(value, Tensor) and not value.is_floating_point() and value.ndim < 2:
+            setattr(method, name, value.numpy())
+        elif isinstance(value, list) and value and hasattr(value[0], "score"):
+            setattr(method, name, [_plain(part) for part in value])
+    return method
+
+
+def _exported(graph: _Graph, size: int) -> Any:
+    images = colours(2, size, seed=0)
+    nan = torch.tensor(float("nan"), dtype=torch.float64)
+    with torch.no_grad():
+        batch = torch.export.Dim("N")
+        program = torch.export.export(graph, (images, nan), dynamic_shapes=({0: batch}, None), strict=False)
+        program = program.run_decompositions()
+        made = torch.onnx.export(
+            program,
+            (images, nan),
+            dynamo=True,
+            verbose=False,
+            input_names=["images", "threshold"],
+            output_names=["score", "p_value", "accepted"],
+        )
+    assert made is not None
+    model = made.model_proto
+    given = model.graph.initializer.add()  # an input with a value is one that may be left out
+    from onnx import numpy_helper
+
+    given.CopyFrom(numpy_helper.from_array(nan.numpy(), "threshold"))
+    return model
+
+
+def _metadata(detector: Detector, size: int) -> dict[str, str]:
+    about = detector.about
+    return {
+        "row": str(about["row"]),
+        "preprocessing": json.dumps([shrinking.described() for shrinking in detector.use.shrinking]),
+        "size": str(size),
+        "thresholds": json.dumps({percent: cell["threshold"] for percent, cell in about["thresholds"].items()}),
+        "threshold": json.dumps(about["thresholds"].get(ACCEPT, {}).get("threshold")),
+        "accepted": (
+            f"p_value > 1 - {ACCEPT} / 100, or score <= threshold where that is given"
+            if _carries(detector)
+            else f"too few calibration images for {ACCEPT} %: give a threshold"
+        ),
+        "p_value": "(1 + calibration scores >= score) / (n + 1)",
+        "before": "decode to RGB; resize as `preprocessing` says (antialiased, in uint8); the centre, size x size",
+    }
+
+
+def _carries(detector: Detector) -> bool:
+    try:
+        share(ACCEPT, len(detector.calibration))
+    except ValueError:
+        return False
+    return True
+
+
+def _apart(session: Any, graph: _Graph, images: Tensor, spread: float) -> float:
+    with torch.no_grad():
+        wanted = graph.score(images).double().numpy()
+    found = session.run(["score"], {"images": images.numpy()})[0].astype(np.float64)
+    if found.shape != wanted.shape:
+        return float("inf")
+    return float(np.where(found == wanted, 0, np.abs(found - wanted)).max() / spread)
+
+
+def _first(error: Exception) -> str:
+    lines = str(error.__cause__ or error).strip().splitlines()
+    return " ".join(lines[0].split())[:120] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters talk to stdout and to the log."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
