@@ -39,6 +39,7 @@ class Encoder(ABC):
     `supervised`: whether `fit` needs the labels too.
     `keeps_head`: whether `fit` goes on with the head in the file that it starts from.
     `of_files`: whether it reads features that are there already, not images.
+    `reruns`: whether it runs the network of the encoder that it stands on, in another way (`networks.rerun`).
     `runs_network`: whether a network runs in it, so that its features depend on the precision.
     """
 
@@ -48,6 +49,7 @@ class Encoder(ABC):
     supervised: ClassVar[bool] = True
     keeps_head: ClassVar[bool] = False
     of_files: ClassVar[bool] = False
+    reruns: ClassVar[bool] = False
     runs_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -60,7 +62,7 @@ class Encoder(ABC):
     @property
     @abstractmethod
     def offers(self) -> tuple[str, ...]:
-        """The features that `encode` returns, of embedding, logits, layers, pixels."""
+        """The features that `encode` returns: of embedding, logits, layers, pixels, and extras."""
 
     @property
     @abstractmethod
@@ -138,6 +140,11 @@ class Encoder(ABC):
     def layer_sizes(self) -> tuple[int, ...]:
         """Channels of each layer in `layers`; known once open."""
         return ()
+
+    @property
+    def extra_sizes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of each extra that holds several layers, the columns of each; known once open."""
+        return {}
 
     @property
     def memory_format(self) -> str | None:
