@@ -9,7 +9,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -149,6 +149,8 @@ class Features:
     """An encoder's outputs for N images. Tensors or arrays, possibly memory-mapped; read-only.
 
     embedding (N, D), logits (N, K), layers (N, sum(layer_sizes)): float32. pixels (N, H, W, 3): uint8.
+    extras: what an encoder offers beside these, by name, (N, n) float32 each; `reads` names them as it does the others.
+    extra_sizes: of those that hold several layers, the columns of each.
     labels (N,) int64, -1 = none. index (N,) int64: each image's place in its whole set, the key of all noise
     (0 to N - 1 where it is not given). `validation`: Features of the ID calibration images, which are none of these;
     like the head it belongs to the whole set, whatever rows are taken of that. None where there are none: what is
@@ -164,6 +166,8 @@ class Features:
     head: Head | None = None
     index: Any = None
     validation: "Features | None" = None
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    extra_sizes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         types = dict.fromkeys(("embedding", "logits", "layers"), torch.float32)
@@ -174,15 +178,22 @@ class Features:
             if values is not None:
                 object.__setattr__(self, name, as_tensor(values, dtype))
                 lengths[name] = len(values)
+        extras = {name: as_tensor(values, torch.float32) for name, values in self.extras.items()}
+        object.__setattr__(self, "extras", extras)
+        object.__setattr__(self, "extra_sizes", {name: tuple(sizes) for name, sizes in self.extra_sizes.items()})
+        lengths |= {name: len(values) for name, values in extras.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"features of one set differ in length: {lengths}")
         if not lengths:
-            raise ValueError("Features needs at least one of embedding, logits, layers, pixels, labels, index")
+            raise ValueError("Features needs at least one of embedding, logits, layers, pixels, labels, index, extras")
         object.__setattr__(self, "layer_sizes", tuple(self.layer_sizes))
         if self.layers is not None and sum(self.layer_sizes) != self.layers.shape[1]:
             raise ValueError(f"layer_sizes {self.layer_sizes} do not add up to {self.layers.shape[1]} columns")
+        for name, sizes in self.extra_sizes.items():
+            if name in extras and sum(sizes) != extras[name].shape[1]:
+                raise ValueError(f"extra_sizes {sizes} of {name} do not add up to {extras[name].shape[1]} columns")
         if self.index is None:
-            there = next(values for name in types if (values := getattr(self, name)) is not None)
+            there = next(values for name in lengths if (values := self.get(name)) is not None)
             object.__setattr__(self, "index", torch.arange(len(there), device=there.device))
 
     def __len__(self) -> int:
@@ -194,7 +205,7 @@ class Features:
             for name in (*NAMES, "labels", "index")
             for values in (getattr(self, name),)
         }
-        return replace(self, **changed)
+        return replace(self, **changed, extras={name: change(values) for name, values in self.extras.items()})
 
     def __getitem__(self, rows: slice | Array | list[int]) -> "Features":
         if isinstance(rows, np.ndarray):
@@ -214,12 +225,16 @@ class Features:
             validation=None if self.validation is None else self.validation.to(device),
         )
 
+    def get(self, name: str) -> Any:
+        """The feature `name`, of the named ones or of `extras`; None where there is none."""
+        return self.extras.get(name) if name not in _FIELDS else getattr(self, name)
+
     def need(self, name: str) -> Tensor:
         """The feature `name`; CannotRun, with what there is instead, where the encoder does not offer it."""
-        values = getattr(self, name)
+        values = self.get(name)
         if values is None:
             there = [other for other in (*NAMES, "labels") if getattr(self, other) is not None]
-            raise CannotRun(f"needs {name}; there is only {', '.join(there) or 'nothing'}")
+            raise CannotRun(f"needs {name}; there is only {', '.join([*there, *self.extras]) or 'nothing'}")
         return values  # type: ignore[no-any-return]
 
     def need_head(self) -> Head:
@@ -239,6 +254,14 @@ class Features:
         parts: tuple[Tensor, ...] = torch.split(self.need("layers"), list(self.layer_sizes), dim=1)
         return parts
 
+    def split_extra(self, name: str) -> tuple[Tensor, ...]:
+        """The extra `name` as one tensor (N, c_m) a layer."""
+        whole = self.need(name)
+        parts: tuple[Tensor, ...] = torch.split(whole, list(self.extra_sizes.get(name, (whole.shape[1],))), dim=1)
+        return parts
+
+
+_FIELDS = frozenset(one.name for one in fields(Features))
 
 M = TypeVar("M", bound="Method")
 
@@ -247,8 +270,8 @@ M = TypeVar("M", bound="Method")
 class Method(ABC):
     """One OOD detector. Its dataclass fields are its hyper-parameters; what `fit` learns are plain attributes.
 
-    `reads`: the features it needs ("embedding", "logits", "layers", "pixels", "head", "labels"); `reads_any`: one of
-    them is enough.
+    `reads`: the features it needs ("embedding", "logits", "layers", "pixels", "head", "labels", the name of an extra);
+    `reads_any`: one of them is enough.
     `score_only`: fields that a fit does not depend on. `inert`: fields that change no score (speed, memory).
     `fitted`: attributes that hold what `fit` learned (tensors, ints, floats): what `state` saves.
     `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything. `calibrates`: whether
@@ -362,7 +385,7 @@ def check_training(train: Features, reads: Iterable[str]) -> None:
     if not len(train):
         raise CannotRun("there are no training images")
     for name in reads:
-        values = getattr(train, name)
+        values = train.get(name)
         if isinstance(values, Tensor) and values.is_floating_point():
             rows = max(1, (1 << 22) // max(1, values[:1].numel()))  # 16 MiB at a time: it may be a memory map
             bad = sum(int((~block.isfinite()).flatten(1).any(dim=1).sum()) for block in torch.split(values, rows))

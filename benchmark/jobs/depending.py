@@ -23,6 +23,8 @@ def of_encoder(use: EncoderUse) -> dict[str, Any]:
         about["training"] = {"data": use.train.identity, "seed": use.seed if use.random else None, "start": start}
     if use.base is not None:
         about["base"] = of_encoder(use.base)
+    if use.of is not None:
+        about["of"] = of_encoder(use.of)
     return about
 
 
@@ -36,5 +38,5 @@ def made(use: EncoderUse) -> dict[str, Any] | None:
         except (ValueError, RecursionError):
             return None
         return {name: machine[name] for name in _MACHINE if name in machine} if isinstance(machine, Mapping) else None
-    below = file or use.base
+    below = file or use.base or use.of
     return None if below is None else made(below)

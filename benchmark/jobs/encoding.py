@@ -16,7 +16,7 @@ from benchmark.records.provenance import training
 from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Arrays, Store
 from datasets.loading import batches, in_memory
-from methods.base import CannotRun, Features, Head
+from methods.base import NAMES, CannotRun, Features, Head
 from methods.encoders import registry
 from methods.encoders.features import FeatureReader
 
@@ -93,7 +93,7 @@ class Encode(Job):
 
     @cached_property
     def needs(self) -> tuple[Job, ...]:
-        before: list[Job] = [TrainEncoder(self.use)] if self.use.trained_here else []
+        before: list[Job] = [TrainEncoder(use) for use in self.use.made_of if use.trained_here]
         if self.use.base is not None:
             before.append(Encode(self.use.base, self.images))
         return tuple(before)
@@ -111,9 +111,11 @@ class Encode(Job):
             WritingThread(writer) as thread,
         ):
             for count, features in self._batches(worker, writer.position):
+                if self.use.no_head:  # and what nobody may read is not kept
+                    features.pop("logits", None)
                 thread.put(features)
                 bar.update(count)
-        head = encoder.head
+        head = None if self.use.no_head else encoder.head
         writer.finish(
             arrays={"labels": self.images.labels.astype(np.int64), "index": rows.astype(np.int64)},
             tensors={} if head is None else {"head.weight": head.weight.cpu(), "head.bias": head.bias.cpu()},
@@ -122,6 +124,7 @@ class Encode(Job):
                 "seconds": time.perf_counter() - started,
                 "images": len(rows),
                 "layer_sizes": list(encoder.layer_sizes),
+                "extra_sizes": {name: list(sizes) for name, sizes in encoder.extra_sizes.items()},
                 "decoders": self.images.images.decoders.used,
                 "memory_format": encoder.memory_format,
                 "training": self._training(worker.store),
@@ -141,9 +144,10 @@ class Encode(Job):
 
     def _training(self, store: Store) -> dict[str, Any] | None:
         """Where the last training in the chain was done; None where no encoder of it was trained here."""
-        if self.use.trained_here:
-            own: dict[str, Any] = store.meta("fit", self.use.training_key)["training"]
-            return own
+        for use in self.use.made_of:
+            if use.trained_here:
+                own: dict[str, Any] = store.meta("fit", use.training_key)["training"]
+                return own
         if self.use.base is None:
             return None
         below: dict[str, Any] | None = store.meta("encode", Encode(self.use.base, self.images).key)["training"]
@@ -180,13 +184,23 @@ def encodes(use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
 def load_features(passes: tuple[Encode, ...], store: Store, names: tuple[str, ...]) -> Features:
     """The features `names` (and `index`) of one selection, memory-mapped."""
     arrays: dict[str, Any] = {}
+    extra_sizes: dict[str, Any] = {}
     wanted = {*names, "labels", "index"}
     sizes: tuple[int, ...] = ()
     head = None
     for job in passes:
         # a head whose classes are not the ID set's is not offered
         arrays |= store.arrays("encode", job.key, wanted - {"logits"} if job.use.no_head else wanted)
-        sizes = tuple(store.meta("encode", job.key)["layer_sizes"]) or sizes
+        meta = store.meta("encode", job.key)
+        sizes = tuple(meta["layer_sizes"]) or sizes
+        extra_sizes |= meta.get("extra_sizes", {})
         tensors = store.tensors("encode", job.key)
         head = Head(tensors["head.weight"], tensors["head.bias"]) if tensors and not job.use.no_head else head
-    return Features(**arrays, layer_sizes=sizes if "layers" in arrays else (), head=head if "head" in names else None)
+    extras = {name: arrays.pop(name) for name in arrays.keys() - {*NAMES, "labels", "index"}}
+    return Features(
+        **arrays,
+        layer_sizes=sizes if "layers" in arrays else (),
+        head=head if "head" in names else None,
+        extras=extras,
+        extra_sizes={name: extra_sizes[name] for name in extras.keys() & extra_sizes.keys()},
+    )

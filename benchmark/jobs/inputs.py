@@ -95,6 +95,7 @@ class EncoderUse:
     precision: str = "32"
     match: int | None = None  # --resolution id: the size that every image is brought to first
     base: "EncoderUse | None" = None  # whose embedding it reads in the place of images
+    of: "EncoderUse | None" = None  # whose network it runs, with the same weights, in another way
     train: Selection | None = None  # what it is trained on, where no file holds its weights
     start: "Path | EncoderUse | None" = None  # a file or an encoder trained here, where not from random weights
     seed: int = 0  # of the training
@@ -110,8 +111,8 @@ class EncoderUse:
     @cached_property
     def shrinking(self) -> tuple[preprocessing.Shrinking, ...]:
         """What every image goes through where it is decoded, one after the other."""
-        if self.base is not None:
-            return self.base.shrinking
+        if (below := self.base or self.of) is not None:
+            return below.shrinking
         own = self.encoder.shrinking
         first = () if self.match is None else (preprocessing.to_id_size(self.match),)
         return first if own is None else (*first, own)
@@ -138,9 +139,20 @@ class EncoderUse:
         return (*(self.base.chain if self.base is not None else ()), self)
 
     @property
+    def made_of(self) -> tuple["EncoderUse", ...]:
+        """It, and the encoder whose network it runs: what may have been trained for a pass of it."""
+        return (self,) if self.of is None else (self, *self.of.made_of)
+
+    @property
+    def resolution(self) -> int:
+        """The size at which its network sees an image."""
+        return self.encoder.resolution if self.of is None else self.of.resolution
+
+    @property
     def random(self) -> bool:
         """Whether its features differ from seed to seed: it, or what it stands on, is trained here on images."""
-        return self.trained_here if self.base is None else self.base.random
+        below = self.base or self.of
+        return self.trained_here if below is None else below.random
 
     def view(self, images: Selection) -> Selection:
         """Images of the ID set with labels in the order of its head."""
@@ -161,8 +173,10 @@ class EncoderUse:
             return False
         if self.encoder.of_files or self.encoder.is_given:
             return True
-        if self.base is not None and self.base.may_know(images):
+        if (below := self.base or self.of) is not None and below.may_know(images):
             return True
+        if self.of is not None:
+            return False
         file = self.weights or self.start
         if not isinstance(file, Path):
             return file is not None and file.may_know(images)
@@ -193,7 +207,8 @@ class EncoderUse:
     def identity(self) -> dict[str, Any]:
         """Everything that its features depend on but the images."""
         apart = {"head": False} if self.no_head else {}  # what is made without it is another thing
-        return {**self._untrained, **apart, "trained": self.training_key if self.trained_here else None}
+        below = {} if self.of is None else {"of": self.of.identity}
+        return {**self._untrained, **apart, **below, "trained": self.training_key if self.trained_here else None}
 
     @cached_property
     def _untrained(self) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def block_rows(x: Features) -> int:
     """Rows of a block: 64 MiB of features at most, and at most 4,096 images, whose activations must fit too."""
     bytes_per_row: int = sum(
         values[:1].numel() * values.element_size()
-        for values in (x.embedding, x.logits, x.layers, x.pixels)
+        for values in (x.embedding, x.logits, x.layers, x.pixels, *x.extras.values())
         if values is not None
     )
     return max(1, min(4096, BLOCK_BYTES // max(1, bytes_per_row)))

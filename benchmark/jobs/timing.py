@@ -54,7 +54,7 @@ class MeasureSpeed(Job):
     @property
     def needs(self) -> tuple[Job, ...]:
         chain = self.score.images[-1].use.chain
-        trainings = (TrainEncoder(use) for use in chain if use.trained_here)
+        trainings = (TrainEncoder(use) for link in chain for use in link.made_of if use.trained_here)
         return (*trainings, *self.score.needs, self.score)  # it reads all of them, not the scores alone
 
     @property

@@ -20,6 +20,7 @@ from methods.device.memory import out_of_memory
 from methods.device.precision import switches
 from methods.encoders import registry
 from methods.encoders.base import Encoder
+from methods.encoders.networks.rerun import Rerun
 
 
 class Worker:
@@ -76,6 +77,15 @@ class Worker:
         if use.note:
             self.say(f"note: {use.name}: {use.note}")
         encoder = registry.create(use.kind, **use.settings)
+        if use.of is not None:  # with its own copy of that network, which it may run as no other does
+            assert isinstance(encoder, Rerun)
+            network = registry.create(use.of.kind, **use.of.settings)
+            encoder.prepare(network)
+            encoder.stand_on(self._loaded(network, use.of))
+            return encoder
+        return self._loaded(encoder, use)
+
+    def _loaded(self, encoder: Encoder, use: EncoderUse) -> Encoder:
         encoder.open(use.weights, device=self.device, precision=use.precision)
         if use.trained_here:
             encoder.load_state(self.store.tensors("fit", use.training_key))
@@ -99,7 +109,7 @@ class Worker:
 
     def batch_size_of(self, use: EncoderUse) -> int:
         """How many images go through this encoder at once."""
-        return self._batch_sizes.get(use) or batch_size(self.batch_size, self.device, use.encoder.resolution)
+        return self._batch_sizes.get(use) or batch_size(self.batch_size, self.device, use.resolution)
 
     def encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> dict[str, Tensor]:
         """Features of one batch, on the device, which may still be at work on them.

@@ -21,7 +21,7 @@ def lacking(view: Any, data: Path, weights: Path) -> list[str]:
         if not all(present(suite.id.set, data, split) for split in ("train", "test")):
             absent.append(suite.id.set)
         encoder = next(row.encoder for row in suite.rows if row.label == label)
-        spec = suite.encoders[str(suite.encoders[encoder].settings.get("base", encoder))]
+        spec = suite.encoders[suite.below(encoder)[-1]]
         if spec.kind == "pretrained" and pretrained is not None:
             spec = spec.model_copy(update={"settings": {"model": pretrained}})
         specs += [] if spec in specs else [spec]

@@ -8,6 +8,7 @@ from benchmark.planning import yaml_reader
 from benchmark.planning.suite import RowSpec, Suite, UsageError
 from methods.base import nearest
 from methods.encoders import registry
+from methods.encoders.base import registered
 
 _SETTING = re.compile(r"(\w+)=(.*)", re.DOTALL)
 
@@ -89,5 +90,5 @@ def offered(suite: Suite, encoder: str) -> set[str]:
     spec = suite.encoders[encoder]
     there = set(registry.create(spec.kind, **spec.settings).offers)
     base = spec.settings.get("base")
-    there |= offered(suite, base) if base is not None else set()
+    there |= offered(suite, base) if base is not None and not registered()[spec.kind].reruns else set()
     return there | ({"head"} if "logits" in there else set())

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from benchmark.jobs.inputs import EncoderUse
 from benchmark.planning import classes
@@ -11,6 +12,7 @@ from benchmark.planning.suite import EncoderSpec, Suite, UsageError
 from datasets.features import head_beside
 from methods.base import CannotRun
 from methods.encoders.base import BadFile
+from methods.encoders.networks.rerun import Rerun
 
 
 class EncoderLookup:
@@ -30,11 +32,11 @@ class EncoderLookup:
         self.broken: list[tuple[str, str]] = []
         """Wanted encoders whose weights cannot be right, and why."""
         self._suite, self._options, self._id, self._download = suite, options, known, download
-        self._wanted = wanted | {str(suite.encoders[name].settings.get("base")) for name in wanted}
+        self._wanted = {below for name in wanted for below in suite.below(name)}
         self._of_seed: dict[tuple[str, int], EncoderUse] = {}
         self._found: dict[str, EncoderUse | str] = {}
         # an encoder that stands on another comes after it
-        for name in sorted(suite.encoders, key=lambda name: "base" in suite.encoders[name].settings):
+        for name in sorted(suite.encoders, key=lambda name: len(suite.below(name))):
             self._found[name] = self._find(name)
 
     def __getitem__(self, name: str) -> EncoderUse | str:
@@ -49,9 +51,10 @@ class EncoderLookup:
             return use.shipped
         if (use.name, seed) not in self._of_seed:
             base = None if use.base is None else self.of_seed(use.base, seed)
+            of = None if use.of is None else self.of_seed(use.of, seed)
             start = self.of_seed(use.start, seed) if isinstance(use.start, EncoderUse) else use.start
             below = start if isinstance(start, EncoderUse) else base
-            of_seed = replace(use, seed=seed, base=base, start=_file_or_use(start))
+            of_seed = replace(use, seed=seed, base=base, of=of, start=_file_or_use(start))
             self._of_seed[use.name, seed] = self._in_order(of_seed, of_seed if below is None else below)
         return self._of_seed[use.name, seed]
 
@@ -70,6 +73,8 @@ class EncoderLookup:
             match=self._id.size if self._options.resolution == "id" else None,
         )
         features = self._id.train.images.features
+        if use.encoder.reruns:
+            return self._rerun(use, base)
         if base is None and use.encoder.of_files != (features is not None):
             kinds = ("images", "features") if use.encoder.of_files else ("features", "images")
             return f"{name} reads {kinds[1]}; {self._id.train.images.title} holds {kinds[0]}"
@@ -117,6 +122,18 @@ class EncoderLookup:
         if use.trained_here and use.encoder.keeps_head and (reason := use.no_head or (base and base.no_head)):
             return f"{name} cannot start from that network: {reason}"
         return use
+
+    def _rerun(self, use: EncoderUse, of: EncoderUse | None) -> EncoderUse | str:
+        """An encoder that runs the network of another: its weights, its training and its classes are that one's."""
+        assert of is not None  # its settings name it
+        try:
+            cast(Rerun, use.encoder).prepare(of.encoder)
+        except ValueError as error:
+            return f"{use.name} cannot stand on {of.name}: {error}"
+        if of.no_head:
+            return f"{use.name} runs the head of {of.name}, and {of.no_head}"
+        use = replace(use, of=of, precision=of.precision, places=of.places, note=of.note)
+        return use if of.shipped is None else replace(use, shipped=replace(use, of=of.shipped))
 
     def _without(self, name: str, where: list[tuple[str, str]], error: Exception) -> str:
         """Why the encoder cannot be had, which is noted where rows of this run want it."""

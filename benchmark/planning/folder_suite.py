@@ -171,7 +171,7 @@ def _of_images(ids: Path, network: tuple[str, EncoderSpec] | None) -> tuple[dict
     if network is None:  # a public one, with a linear head of its own
         plain, headed = "imagenet", "probe"
         encoders = {
-            plain: EncoderSpec(kind="pretrained", settings={"model": MODEL}),
+            plain: EncoderSpec(kind="pretrained", settings={"model": MODEL, "resolution": 224}),
             headed: EncoderSpec(kind="probe", settings={"base": plain}),
             **encoders,
         }

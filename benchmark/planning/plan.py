@@ -195,7 +195,9 @@ class _Planner:
         use = self.encoders[spec.encoder]
         use = use if isinstance(use, str) else self.encoders.of_seed(use, seed)
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
-        of_encoder = [] if isinstance(use, str) else [*departures.of_encoder(use), *([use.note] if use.note else [])]
+        made_of = () if isinstance(use, str) else use.made_of
+        of_encoder = [note for link in made_of for note in departures.of_encoder(link)]
+        of_encoder += [] if isinstance(use, str) else filter(None, [use.note])
         of_method = departures.of_method(
             spec.method, spec.preset, method, calibrated=self.train.calibration is not None
         )

@@ -147,6 +147,11 @@ class Suite(_Strict):
         """Whether no file says what it is."""
         return self._of_folder
 
+    def below(self, encoder: str) -> tuple[str, ...]:
+        """The encoder, the one that it stands on, and the one below that where there is one."""
+        base = self.encoders[encoder].settings.get("base")
+        return (encoder,) if base is None else (encoder, *self.below(base))
+
     @property
     def given(self) -> "Mapping[tuple[str, str], ImageSet | ValueError]":
         """Of a suite that is made in memory: the caller's sets by name and split, or what is wrong with one."""
@@ -284,9 +289,10 @@ def _check_names(suite: Suite, path: Path) -> None:
     def say(where: str, error: Exception) -> UsageError:
         return UsageError(f"{path}: {where}: {error}")
 
+    registry.names()  # all are known from here on
     for name, spec in suite.encoders.items():
         base = spec.settings.get("base")
-        bases = [name for name, other in suite.encoders.items() if "base" not in other.settings]
+        bases = [other for other, there in suite.encoders.items() if _carries(there, spec)]
         if base is not None and base not in bases:
             raise UsageError(
                 f"{path}: encoders.{name}.settings.base: no encoder {base!r} to stand on; {nearest(str(base), bases)}"
@@ -320,6 +326,14 @@ def _check_names(suite: Suite, path: Path) -> None:
                 catalogue.get(name)
             except ValueError as error:
                 raise say(place, error) from None
+
+
+def _carries(spec: EncoderSpec, other: EncoderSpec) -> bool:
+    """Whether another encoder may stand on it: on what stands on something itself only what runs a network again."""
+    from methods.encoders.base import registered
+
+    reruns = {kind for kind, cls in registered().items() if cls.reruns}
+    return "base" not in spec.settings or (other.kind in reruns and spec.kind not in reruns)
 
 
 def is_path(name: str) -> bool:

@@ -40,6 +40,7 @@ class Encoder(ABC):
     `keeps_head`: whether `fit` goes on with the head in the file that it starts from.
     `of_files`: whether it reads features that are there already, not images.
     `is_given`: whether its network is an object of the caller's, of whose training nothing is known.
+    `reruns`: whether it runs the network of the encoder that it stands on, in another way (`networks.rerun`).
     `runs_network`: whether a network runs in it, so that its features depend on the precision.
     """
 
@@ -50,6 +51,7 @@ class Encoder(ABC):
     keeps_head: ClassVar[bool] = False
     of_files: ClassVar[bool] = False
     is_given: ClassVar[bool] = False
+    reruns: ClassVar[bool] = False
     runs_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ class Encoder(ABC):
     @property
     @abstractmethod
     def offers(self) -> tuple[str, ...]:
-        """The features that `encode` returns, of embedding, logits, layers, pixels."""
+        """The features that `encode` returns: of embedding, logits, layers, pixels, and extras."""
 
     @property
     @abstractmethod
@@ -164,6 +166,11 @@ class Encoder(ABC):
     def layer_sizes(self) -> tuple[int, ...]:
         """Channels of each layer in `layers`; known once open."""
         return ()
+
+    @property
+    def extra_sizes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of each extra that holds several layers, the columns of each; known once open."""
+        return {}
 
     @property
     def memory_format(self) -> str | None:

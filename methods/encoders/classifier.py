@@ -14,7 +14,6 @@ from methods.encoders.base import Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_crop, random_flip
 from methods.encoders.networks import checkpoints, cifar
-from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
 from methods.training.recipe import Recipe
@@ -158,19 +157,17 @@ class Classifier(Trainable[cifar.Network]):
 
         return augmented
 
-    def encode(self, images: Images) -> dict[str, Tensor]:
-        return self.encode_pixels(preprocessing.resize_and_crop(images, self.resolution, self._device))
+    def resized(self, images: Images) -> Tensor:
+        return preprocessing.resize_and_crop(images, self.resolution, self._device)
 
-    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
-        placed = self._running
-        with placed.running():
-            stages = placed.network.stages(placed.fed(preprocessing.normalise(pixels, self._mean, self._std)))
-            embedding = placed.network.embedding(stages[-1]).float()
-        with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
-            layers = torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)
-            return {"embedding": embedding, "logits": self._head(embedding), "layers": layers}
+    def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return cifar.passed(self.placed.network, x)
 
-    def _head(self, embedding: Tensor) -> Tensor:
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return cifar.architecture(self.architecture).stage_names
+
+    def logits(self, embedding: Tensor) -> Tensor:
         assert self._network is not None
         logits: Tensor = self._network.head(embedding)
         return logits

@@ -14,7 +14,6 @@ from methods.encoders.base import HeadClasses, Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_flip
 from methods.encoders.networks import checkpoints, timm_models
-from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
 from methods.training.recipe import Recipe
@@ -110,10 +109,8 @@ class Finetuned(Trainable[nn.Module]):
         return super().find_weights(directory, download=download)
 
     def head_in(self, weights: Path) -> HeadClasses | None:
-        """timm's 1,000 outputs are ImageNet's classes, where the file does not say otherwise."""
         head = super().head_in(weights)
-        silent = head is not None and head.count == 1000 and head.names is None and head.trained_on is None
-        return HeadClasses(1000, trained_on="imagenet") if silent else head
+        return head and timm_models.of_imagenet(head)
 
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The published weights of the model, as `pretrained` finds them; CannotRun where there are none."""
@@ -171,21 +168,19 @@ class Finetuned(Trainable[nn.Module]):
         self._place(network)
         return self
 
-    def encode(self, images: Images) -> dict[str, Tensor]:
-        return self.encode_pixels(preprocessing.stretch(images, self.resolution, self._device))
+    def resized(self, images: Images) -> Tensor:
+        return preprocessing.stretch(images, self.resolution, self._device)
 
-    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
-        embedding = self._run(pixels)
-        with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
-            logits = timm_models.classifier(self._network, self.model)(embedding)
-        return {"embedding": embedding, "logits": logits, "layers": torch.cat(self._maps.take(), 1)}
+    def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return timm_models.embed(self.placed.network, x), self._pooled.take()
 
-    def _run(self, pixels: Tensor) -> Tensor:
-        """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
-        placed = self._running
-        with placed.running():
-            x = placed.fed(preprocessing.normalise(pixels, self._mean, self._std))
-            return timm_models.embed(placed.network, x).float()
+    def logits(self, embedding: Tensor) -> Tensor:
+        logits: Tensor = timm_models.classifier(self._network, self.model)(embedding)
+        return logits
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return self._pooled.names
 
     def _listened(self, network: nn.Module) -> tuple[str, ...]:
         return timm_models.map_names(network, self.model)
@@ -193,6 +188,5 @@ class Finetuned(Trainable[nn.Module]):
     def _place(self, network: nn.Module) -> None:
         """Ready to encode, with a fused copy whose maps are listened to."""
         super()._place(network)
-        self._maps = timm_models.PooledMaps(self._running.network, self.model)
-        self._run(torch.zeros((1, 3, self.resolution, self.resolution), device=self._device))
-        self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
+        self._pooled = timm_models.PooledMaps(self.placed.network, self.model)
+        self._layer_sizes = self.found_sizes(self.resolution)

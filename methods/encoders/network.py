@@ -9,17 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import CannotRun, Head, Range
-from methods.encoders.base import Encoder, HeadClasses, Images, register
+from methods.encoders.base import HeadClasses, Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.networks import checkpoints, named, timm_models
-from methods.encoders.networks.inference import Placed, inference
+from methods.encoders.networks.inference import Placed
+from methods.encoders.networks.one_network import OneNetwork
 
 Share = Annotated[float, Range(0, 1, "(]")]
 
 
 @register("network")
 @dataclass
-class Network(Encoder):
+class Network(OneNetwork):
     """`embedding` (what the last linear layer reads), `logits`, `layers` (pooled maps) and the head, in one pass.
 
     network: a name of timm, or of torchvision; where both have it and `library` names neither, the one that the file
@@ -165,13 +166,13 @@ class Network(Encoder):
         network = named.build(library, self.network, classes, self.size)
         checkpoints.load(network, state, name=f"{library}'s {self.network}", path=weights)
         network.eval()
-        self._head = _take_head(network, head, self.network, self.resolution)
+        self._head = named.take_head(network, head, self.network, self.resolution)
         read = timm_models.map_names(network, self.network, self.layers or named.map_names(library, self.network))
-        self._placed = Placed(network, self.network, device=device, exactness=precision, read=read)
+        how = {"device": device, "exactness": precision}
+        self._placed = Placed(network, self.network, read=read, fused=self.fused, **how)
         self._device_head = self._head.to(device)
-        self._maps = timm_models.PooledMaps(self._placed.network, self.network, read)
-        self._run(torch.zeros((1, 3, self.resolution, self.resolution), device=self._device))
-        self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
+        self._pooled = timm_models.PooledMaps(self._placed.network, self.network, read)
+        self._layer_sizes = self.found_sizes(self.resolution)
         return self
 
     def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -181,47 +182,25 @@ class Network(Encoder):
         return state, names | checkpoints.said(self._read_at.mean, self._read_at.std)
 
     @property
-    def memory_format(self) -> str | None:
-        return None if self._placed is None else self._placed.memory_format
-
-    def arrange(self, memory_format: str) -> None:
-        if self._placed is not None:
-            self._placed.arrange(memory_format)
-
-    def encode(self, images: Images) -> dict[str, Tensor]:
-        return self.encode_pixels(preprocessing.prepared(images, self.shrinking, self._device))
-
-    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
-        embedding = self._run(pixels)
-        with inference(self._device, "32"):  # the head's own arithmetic, so that methods can repeat it
-            logits = self._device_head(embedding)
-            return {"embedding": embedding, "logits": logits, "layers": torch.cat(self._maps.take(), 1)}
-
-    def _run(self, pixels: Tensor) -> Tensor:
-        """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
+    def placed(self) -> Placed[nn.Module]:
         if self._placed is None:
             raise RuntimeError("open the encoder before encode")
-        with self._placed.running():
-            x = preprocessing.normalise(pixels, self._read_at.mean, self._read_at.std)
-            embedding: Tensor = self._placed.network(self._placed.fed(x))
-            return embedding.float()
+        return self._placed
 
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        reading = self._read_at
+        return reading.mean, reading.std
 
-def _take_head(network: nn.Module, name: str, title: str, size: int) -> Head:
-    """The linear layer, out of its network, which then gives the embedding; proved on two images of noise.
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return self._pooled.names
 
-    ValueError where the logits of the whole are not those that the layer makes of the embedding.
-    """
-    layer = network.get_submodule(name)
-    assert isinstance(layer, nn.Linear)
-    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach().clone()
-    head = Head(layer.weight.detach().clone(), bias)
-    noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        whole = network(noise)
-        network.set_submodule(name, nn.Identity())
-        embedding = network(noise)
-        right = embedding.ndim == 2 and embedding.shape[1] == layer.in_features and isinstance(whole, Tensor)
-        if not right or not torch.allclose(head(embedding), whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max())):
-            raise ValueError(f"the logits of {title} are not its layer {name} applied to an embedding (N, D)")
-    return head
+    def resized(self, images: Images) -> Tensor:
+        return preprocessing.prepared(images, self.shrinking, self._device)
+
+    def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.placed.network(x), self._pooled.take()
+
+    def logits(self, embedding: Tensor) -> Tensor:
+        return self._device_head(embedding)

@@ -18,7 +18,7 @@ from methods.device import tensors
 from methods.encoders.base import register
 from methods.encoders.classifier import Classifier, split
 from methods.encoders.images import preprocessing
-from methods.encoders.networks.inference import inference
+from methods.encoders.networks.inference import exactly
 from methods.encoders.networks.stages import Stages
 from methods.encoders.outliers import batches
 from methods.encoders.outliers import latents as latent_files
@@ -281,11 +281,11 @@ class OAL(Classifier):
             return {"outliers": term.at_rates(**rates)}
 
     def _energies(self, embedding: Tensor) -> Tensor:
-        return outlier_loss.energy(self._head(embedding))
+        return outlier_loss.energy(self.logits(embedding))
 
     @torch.no_grad()
     def _accuracy(self, embedding: Tensor, labels: Tensor) -> float:
-        return float((self._head(embedding).argmax(1) == labels).float().mean())
+        return float((self.logits(embedding).argmax(1) == labels).float().mean())
 
     @torch.no_grad()
     def _auroc(self, known: Tensor, outliers: Tensor) -> float:
@@ -295,12 +295,12 @@ class OAL(Classifier):
         scores = torch.cat((self._energies(known), self._energies(outliers))).double().cpu()
         return float(roc_auc_score([0] * len(known) + [1] * len(outliers), scores))
 
-    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
-        out = super().encode_pixels(pixels)
+    def features(self, x: Tensor) -> dict[str, Tensor]:
+        out = super().features(x)
         if self._adapter is not None:
-            with inference(self._device, "32"):
+            with exactly(self._device, "32"):
                 out["embedding"] = self._adapter(out["embedding"])
-                out["logits"] = self._head(out["embedding"])
+                out["logits"] = self.logits(out["embedding"])
         return out
 
     def state(self) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
-"""Any timm model with its published weights: pooled feature maps, and the embedding before its classifier."""
+"""Any timm model with its published weights: pooled feature maps, the embedding, and its own classifier."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -7,23 +8,27 @@ from typing import Annotated, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from methods.base import Range
-from methods.encoders.base import Encoder, Images, register
+from methods.base import Head, Range
+from methods.encoders.base import HeadClasses, Images, register
 from methods.encoders.images import preprocessing
-from methods.encoders.networks import checkpoints, timm_models
+from methods.encoders.networks import checkpoints, named, timm_models
 from methods.encoders.networks.inference import Placed
+from methods.encoders.networks.one_network import OneNetwork
 
 
 @register("pretrained")
 @dataclass
-class Pretrained(Encoder):
+class Pretrained(OneNetwork):
     """`embedding` (N, D): the pooled last map. `layers`: one pooled vector a feature map. One forward pass.
 
-    model: a timm name with its tag. layers: names of modules, None = all maps that timm lists for the model.
-    pooling: "gap", or "grid14": each map is first resized (bilinear, align_corners=True) to the grid of
+    `logits` and the head: those of the model's own classifier, where that is one linear layer behind the embedding and
+    the file holds it. model: a timm name with its tag. layers: names of modules, None = all maps that timm lists for
+    the model. pooling: "gap", or "grid14": each map is first resized (bilinear, align_corners=True) to the grid of
     stride 16, which is 14 x 14 at 224, then averaged; DLSR's paper says the first, its code does the second
-    (paper.md, 2.1). Images are stretched to resolution x resolution. Mean and std come from the weights
-    file's header, else from timm's configuration of these weights.
+    (paper.md, 2.1).
+    resolution: images are stretched to resolution x resolution; or, where `crop` is given as well, their short side
+    comes to resolution / crop pixels, and the centre is read. With neither both are the weights' own. Mean and std come
+    from the weights file's header, else from timm's configuration of these weights.
     """
 
     title = "pretrained (timm)"
@@ -32,26 +37,40 @@ class Pretrained(Encoder):
     model: str = "tf_efficientnet_b4.aa_in1k"
     layers: tuple[str, ...] | None = None
     pooling: Literal["gap", "grid14"] = "gap"
-    resolution: Annotated[int, Range(16, 4096)] = 224
+    resolution: Annotated[int, Range(16, 4096)] | None = None  # type: ignore[assignment]  # a number, once created
+    crop: Annotated[float, Range(0, 1, "(]")] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.layers == ():
             raise ValueError("pretrained: layers is empty; leave it out for all of the model's maps")
+        if self.resolution is None:
+            own = named.reading("timm", timm_models.known(self.model))
+            self.resolution, self.crop = own.size, self.crop or own.crop
         self._placed: Placed[nn.Module] | None = None
+        self._head: Head | None = None
+        self._device_head: Head | None = None
         self._layer_sizes: tuple[int, ...] = ()
 
     @property
     def offers(self) -> tuple[str, ...]:
-        return ("embedding", "layers")
+        return ("embedding", "layers", *(("logits",) if named.has_head("timm", self.model) else ()))
 
     @property
     def shrinking(self) -> preprocessing.Shrinking:
-        return preprocessing.Shrinking(self.resolution)
+        if self.crop is None:
+            return preprocessing.Shrinking(self.resolution)
+        short = math.floor(self.resolution / self.crop)
+        mode = named.reading("timm", self.model).mode
+        return preprocessing.Shrinking(short, mode, crop=True, centre=self.resolution)
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
         return self._layer_sizes
+
+    @property
+    def head(self) -> Head | None:
+        return self._head
 
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """`<directory>/<model>.safetensors`, with the tag or without, then the Hugging Face cache, then the hub.
@@ -60,42 +79,62 @@ class Pretrained(Encoder):
         """
         return timm_models.find_weights(self.model, self.resolution, directory, download=download)
 
+    def head_in(self, weights: Path) -> HeadClasses | None:
+        import timm
+
+        if not named.has_head("timm", self.model):
+            return None
+        with torch.device("meta"):  # its sizes alone
+            like = timm.create_model(self.model, pretrained=False, num_classes=2)
+        state, header = checkpoints.read(weights, like)
+        names = timm_models.head_names(self.model)
+        if not checkpoints.classes_in(state, names):
+            return None
+        return timm_models.of_imagenet(checkpoints.head_classes(state, header, names, like, weights))
+
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         if weights is None:
             raise ValueError(f"pretrained: {self.model} needs a weights file")
         self._device, self._file = device, weights
-        network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, weights)
+        has_head = named.has_head("timm", self.model)
+        network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, weights, head=has_head)
+        if has_head and not isinstance(network.get_submodule(name := named.head_name("timm", self.model)), nn.Identity):
+            self._head = named.take_head(network, name, self.model, self.resolution, timm_models.embed)
+            self._device_head = self._head.to(device)
         read = timm_models.map_names(network, self.model, self.layers)
-        self._placed = Placed(network, self.model, device=device, exactness=precision, read=read)
+        self._placed = Placed(network, self.model, device=device, exactness=precision, read=read, fused=self.fused)
         side = self.resolution // 16 if self.pooling == "grid14" else None
-        self._maps = timm_models.PooledMaps(self._placed.network, self.model, read, side=side)
-        self._run(torch.zeros((1, 3, self.resolution, self.resolution), device=self._device))
-        self._layer_sizes = tuple(pooled.shape[1] for pooled in self._maps.take())
+        self._pooled = timm_models.PooledMaps(self._placed.network, self.model, read, side=side)
+        self._layer_sizes = self.found_sizes(self.resolution)
         return self
 
     def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Read once more: the network here has its norms folded into its convolutions."""
-        network, mean, std = timm_models.pretrained(self.model, self.resolution, self._file)
+        has_head = named.has_head("timm", self.model)
+        network, mean, std = timm_models.pretrained(self.model, self.resolution, self._file, head=has_head)
         return network.state_dict(), checkpoints.said(mean, std)
 
     @property
-    def memory_format(self) -> str | None:
-        return None if self._placed is None else self._placed.memory_format
-
-    def arrange(self, memory_format: str) -> None:
-        if self._placed is not None:
-            self._placed.arrange(memory_format)
-
-    def encode(self, images: Images) -> dict[str, Tensor]:
-        return self.encode_pixels(preprocessing.stretch(images, self.resolution, self._device))
-
-    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
-        return {"embedding": self._run(pixels), "layers": torch.cat(self._maps.take(), 1)}
-
-    def _run(self, pixels: Tensor) -> Tensor:
-        """One forward pass: returns the embedding, and leaves the layers in `_maps`."""
+    def placed(self) -> Placed[nn.Module]:
         if self._placed is None:
             raise RuntimeError("open the encoder before encode")
-        with self._placed.running():
-            x = self._placed.fed(preprocessing.normalise(pixels, self._mean, self._std))
-            return timm_models.embed(self._placed.network, x).float()
+        return self._placed
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self._mean, self._std
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return self._pooled.names
+
+    def resized(self, images: Images) -> Tensor:
+        if self.crop is None:
+            return preprocessing.stretch(images, self.resolution, self._device)
+        return preprocessing.prepared(images, self.shrinking, self._device)
+
+    def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return timm_models.embed(self.placed.network, x), self._pooled.take()
+
+    def logits(self, embedding: Tensor) -> Tensor | None:
+        return None if self._device_head is None else self._device_head(embedding)

@@ -12,7 +12,6 @@ from methods.base import Count, Features, NotNegative, Positive, Range
 from methods.encoders.base import Images, register
 from methods.encoders.images import augmentation, preprocessing
 from methods.encoders.networks import cifar
-from methods.encoders.networks.inference import inference
 from methods.encoders.networks.trainable import Trainable
 from methods.training import loop
 from methods.training.recipe import Recipe
@@ -139,16 +138,18 @@ class SimCLR(Trainable[cifar.Network]):
         images = augmentation.color_jitter(images, generator, strength=(0.4, 0.4, 0.4, 0.1), probability=0.8)
         return augmentation.random_greyscale(images, 0.2, generator)
 
-    def encode(self, images: Images) -> dict[str, Tensor]:
-        return self.encode_pixels(preprocessing.resize_and_crop(images, self.resolution, self._device))
+    def resized(self, images: Images) -> Tensor:
+        return preprocessing.resize_and_crop(images, self.resolution, self._device)
 
-    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
-        placed = self._running
-        with placed.running():
-            stages = placed.network.stages(placed.fed(preprocessing.normalise(pixels, self._mean, self._std)))
-            embedding = placed.network.embedding(stages[-1]).float()
-        with inference(self._device, "32"):
-            return {"embedding": embedding, "layers": torch.cat([stage.float().mean((2, 3)) for stage in stages], 1)}
+    def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return cifar.passed(self.placed.network, x)
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return cifar.architecture(self.architecture).stage_names
+
+    def logits(self, embedding: Tensor) -> None:
+        """It has no head."""
 
 
 def nt_xent(projected: Tensor, temperature: float) -> Tensor:

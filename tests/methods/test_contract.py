@@ -46,6 +46,8 @@ SMALL: dict[str, dict[str, Any]] = {
 # A second value for a field, and what must be set beside it for the field to matter.
 OTHER: dict[tuple[str, str], Any] = {
     ("vim", "dim"): 5,
+    ("adascale", "k2"): 0.2,
+    ("adascale", "p_max"): 95.0,
     ("residual", "dim"): 5,
     ("gen", "m"): 3,
     ("nnguide", "share"): 0.1,
@@ -116,7 +118,21 @@ def features(count: int, *, ood: bool, seed: int, first: int = 0) -> Features:
         labels=np.full(count, -1) if ood else labels,
         head=Head(weight, bias),
         index=np.arange(first, first + count),
+        extras=extras(embedding, layers, ood=ood, seed=seed),
+        extra_sizes={"gram": (12, 28), "gradients": LAYERS},
     )
+
+
+def extras(embedding: Any, layers: Any, *, ood: bool, seed: int) -> dict[str, Any]:
+    """As the encoders that run a network otherwise have them."""
+    random = np.random.default_rng(seed + 100)
+    moved = (0.5 if ood else 0.1) * random.standard_normal(embedding.shape) + embedding
+    return {
+        "perturbed": moved.astype(np.float32),
+        "gram": (2 * layers + 3).astype(np.float32),
+        "extremes": (layers[:, :6] + 2).astype(np.float32),
+        "gradients": (layers * (3 if ood else 1)).astype(np.float32),
+    }
 
 
 TRAIN = features(640, ood=False, seed=0)
@@ -133,7 +149,8 @@ def only(x: Features, reads: tuple[str, ...]) -> Features:
     """`x` with no feature that `reads` does not name."""
     names = {"embedding", "logits", "layers", "pixels", "labels", "head"} - set(reads)
     changes: dict[str, Any] = dict.fromkeys(names)
-    return replace(x, **changes, layer_sizes=LAYERS if "layers" in reads else ())
+    kept = {name: values for name, values in x.extras.items() if name in reads}
+    return replace(x, **changes, layer_sizes=LAYERS if "layers" in reads else (), extras=kept)
 
 
 def training_set(name: str) -> Features:
@@ -157,6 +174,7 @@ def close(a: Tensor, b: Tensor) -> bool:
 
 def digest(x: Features) -> str:
     tensors = [getattr(x, name) for name in ("embedding", "logits", "layers", "pixels", "labels", "index")]
+    tensors += x.extras.values()
     assert x.head is not None
     tensors += [x.head.weight, x.head.bias]
     return hashlib.sha256(b"".join(values.numpy().tobytes() for values in tensors)).hexdigest()

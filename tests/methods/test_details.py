@@ -72,13 +72,13 @@ def test_nnguide_banks_are_never_too_small() -> None:
 
 def test_nac_draws_its_images_by_class() -> None:
     method: Any = methods.create("nac", images=100, full=100.0).fit(TRAIN)
-    assert float(method.coverage.sum()) == pytest.approx(WIDTH)  # 100 images, a bin each in every feature, O of 100
+    assert float(method.coverage[0].sum()) == pytest.approx(WIDTH)  # 100 images, a bin each in every feature, O of 100
     z = torch.ones(600, WIDTH)
     z[:590] = 0
     labels = torch.arange(600) % CLASSES
     labels[590:] = torch.arange(CLASSES)
     half: Any = methods.create("nac", images=10 * 120, full=1200.0).fit(Features(embedding=z, head=HEAD, labels=labels))
-    assert float(half.coverage.sum()) == pytest.approx(WIDTH)  # 600 where 1,200 are asked for: O is halved
+    assert float(half.coverage[0].sum()) == pytest.approx(WIDTH)  # 600 where 1,200 are asked for: O is halved
 
 
 def test_relation_raises_the_product_and_compares_before() -> None:

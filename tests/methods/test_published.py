@@ -23,9 +23,13 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "vra": {"lower": 10, "upper": 90, "per_channel": True, "below": "zero"},
     "kpca": {"kernel": "cosine", "share": None, "components": None, "floor": True, "gamma": 2, "features": 2048},
     "ddu": {"jitter": None, "prior": False, "unbiased": True},
-    "nac": {"edges": 50, "full": 50, "slope": 100, "images": 1000},
+    "nac": {"edges": 50, "full": 50, "slope": 100, "images": 1000, "layers": "last"},
     "openmax": {"tail": 20, "alpha": 3},
     "weiper": {"delta": 1.8, "copies": 100, "bins": 100, "l1": 2.5, "l2": 0.1, "smooth_z": 4, "smooth_f": 15},
+    "adascale": {"variant": "a", "k1": 0.05, "k2": 0.01, "weight": 10, "p_min": 75, "p_max": 85},
+    "gram": {"group": "predicted"},
+    "combood": {"k": 50, "combination": "n"},
+    "msp": {"temperature": 1},
     "cfood": {"alpha": 0.1, "share": 0.01, "neighbours": 230},
 }
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
@@ -42,6 +46,7 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("kpca", "rff_imagenet_contrastive"): {"kernel": "rff", "gamma": 1, "features": 4096, "share": 0.5},
     ("residual", "openood"): {"dim": 512},
     ("ddu", "pytorch-ood"): {"jitter": 1e-6, "prior": True, "unbiased": False},
+    ("gram", "openood"): {"group": "label"},
     ("nac", "cifar100"): {"slope": 50},
     ("nac", "imagenet"): {"full": 10, "slope": 3000},
     ("weiper", "cifar100"): {"delta": 2.4, "l1": 0.1, "l2": 1, "smooth_f": 40},

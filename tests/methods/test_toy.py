@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import methods
-from methods import cfood, kpca, openmax, optfs
+from methods import cfood, combood, kpca, nac, openmax, optfs
 from methods.base import Features, Head
 from methods.vectors.histograms import divergence
 
@@ -97,7 +97,7 @@ def test_nac_signal() -> None:
 
 
 def test_nac_edges() -> None:
-    same(methods.create("nac", edges=6)._edges(), [0, 0.4042, 0.5, 0.5958, 1.01, 1.2])
+    same(nac.bin_edges(6), [0, 0.4042, 0.5, 0.5958, 1.01, 1.2])
 
 
 def test_pnml_projection() -> None:
@@ -159,3 +159,41 @@ def test_cfood_shares(query: tuple[float, float], shares: list[float]) -> None:
         assert isinstance(method, cfood.CFOOD)
         enough = [k for k, found in enumerate(shares, 1) if found >= share]
         assert float(method.score(x)) == pytest.approx(min(enough, default=5) / 5)
+
+
+# methods that read what a network gives when it runs otherwise; the encoders' own values: tests/methods/encoders/
+
+
+ADASCALE = {"k1": 0.5, "k2": 0.25, "p_min": 60.0, "p_max": 85.0}
+MOVED = [(1.9, 1.2, 1, 0.1), (0.5, 0, 0.5, 3), (1, 1, 2.8, 1)]
+
+
+def ask(**extras: Any) -> Features:
+    z = QUERIES.embedding
+    return Features(embedding=z, logits=QUERIES.logits, head=HEAD, extras=extras)
+
+
+@pytest.mark.parametrize(
+    ("variant", "wanted"), [("a", [-15.7522, -13.5914, -15.7523]), ("l", [-10.1269, -5.0111, -10.1272])]
+)
+def test_adascale(variant: str, wanted: list[float]) -> None:
+    method: Any = methods.create("adascale", variant=variant, **ADASCALE)
+    method.load_state({"quantities": torch.tensor([2, 3, 4, 6, 8]).double()})
+    asked = ask(perturbed=torch.tensor(MOVED))
+    same(method._quantity(asked), [4.1, 23.5, 5.8])
+    same(method.score(asked), wanted)
+
+
+def test_gram_deviation() -> None:
+    """One layer of two channels, one power; the range of the predicted class comes from two training images."""
+    train = Features(
+        logits=torch.tensor([[1.0, 0], [1, 0]]),
+        extras={"gram": torch.tensor([[4.0, 9], [5, 6]])},
+        validation=Features(logits=torch.tensor([[1.0, 0]]), extras={"gram": torch.tensor([[4.0, 6]])}),
+    )
+    asked = Features(logits=torch.tensor([[0.0, -math.inf]]), extras={"gram": torch.tensor([[6.0, 12]])})
+    same(methods.create("gram").fit(train).score(asked), [0.2 + 0.3333])
+
+
+def test_combood() -> None:
+    same(combood.combined(torch.tensor([1.5]).square(), torch.tensor([0.5]), 2), [0.86371])

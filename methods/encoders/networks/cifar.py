@@ -13,10 +13,11 @@ from methods.base import nearest
 class Network(nn.Module):
     """Stages of convolutions, a global average, a linear layer.
 
-    `stage_channels`: the channels of each stage's output.
+    `stage_channels`: the channels of each stage's output; `stage_names`: the modules that these come from.
     """
 
     stage_channels: ClassVar[tuple[int, ...]] = ()
+    stage_names: ClassVar[tuple[str, ...]] = ()
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """The output map of every stage, for normalised images (N, 3, H, W)."""
@@ -75,6 +76,7 @@ class CifarResNet(Network):
     """
 
     stage_channels = (16, 32, 64)
+    stage_names = ("layer1", "layer2", "layer3")
 
     def __init__(self, classes: int, *, depth: int) -> None:
         super().__init__()
@@ -96,6 +98,7 @@ class ResNet18(Network):
     """ResNet-18 with a 3 x 3 stem and no max-pool, as OpenOOD trains it at 32 pixels. Stages: layer1 to layer4."""
 
     stage_channels = (64, 128, 256, 512)
+    stage_names = ("layer1", "layer2", "layer3", "layer4")
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -160,6 +163,7 @@ class DenseNetBC(Network):
     """
 
     stage_channels = (216, 300, 342)
+    stage_names = ("block1", "block2", "block3")
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -180,6 +184,12 @@ class DenseNetBC(Network):
 
     def embedding(self, last: Tensor) -> Tensor:
         return functional.relu(self.bn1(last)).mean((2, 3))
+
+
+def passed(network: Network, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The embedding (N, D), and the average (N, c) of each stage's map."""
+    stages = network.stages(x)
+    return network.embedding(stages[-1]), [stage.float().mean((2, 3)) for stage in stages]
 
 
 HEADS = ("linear.weight", "fc.weight")  # the head, whatever the checkpoint calls it

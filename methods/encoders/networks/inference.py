@@ -1,5 +1,6 @@
 """How every network of an encoder is run: where, how exactly, and in which memory format."""
 
+import copy
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Generic, TypeVar
@@ -28,30 +29,45 @@ def memory_format(network: str, device: str, exactness: str) -> str:
 
 
 @contextmanager
-def inference(device: str, exactness: str) -> Iterator[None]:
-    """No gradients; float32 as `exactness` says. bf16 on the CPU is autocast, on a GPU the weights' own (`Placed`)."""
-    memory.keep_freed()
+def exactly(device: str, exactness: str) -> Iterator[None]:
+    """float32 as `exactness` says. bf16 on the CPU is autocast, on a GPU the weights' own (`Placed`)."""
     kind = torch.device(device).type
-    with (
-        torch.inference_mode(),
-        precision.switches(exactness, device),
-        torch.autocast(kind, torch.bfloat16, enabled=exactness == "bf16" and kind == "cpu"),
-    ):
+    autocast = torch.autocast(kind, torch.bfloat16, enabled=exactness == "bf16" and kind == "cpu")
+    with precision.switches(exactness, device), autocast:
+        yield
+
+
+@contextmanager
+def inference(device: str, exactness: str) -> Iterator[None]:
+    """`exactly`, without gradients."""
+    memory.keep_freed()
+    with torch.inference_mode(), exactly(device, exactness):
+        yield
+
+
+@contextmanager
+def differentiation(device: str, exactness: str) -> Iterator[None]:
+    """`exactly`, with gradients, whatever the caller had."""
+    memory.keep_freed()
+    with torch.inference_mode(False), torch.enable_grad(), exactly(device, exactness):
         yield
 
 
 class Placed(Generic[N]):
     """A copy of a network to encode with: fused, on its device, weights of the type that the precision asks for.
 
-    read: names of modules whose output someone listens to.
+    Its weights take no gradients. read: names of modules whose output someone listens to. fused: whether it is.
     """
 
-    def __init__(self, network: N, name: str, *, device: str, exactness: str, read: Collection[str] = ()) -> None:
+    def __init__(
+        self, network: N, name: str, *, device: str, exactness: str, read: Collection[str] = (), fused: bool = True
+    ) -> None:
         self.device, self.exactness = device, precision.check(exactness)
         # on a GPU not autocast, which would convert weights at every pass
         half = exactness == "bf16" and torch.device(device).type == "cuda"
         self.dtype = torch.bfloat16 if half else torch.float32
-        self.network = fusing.fuse(network, read=read).to(device=device, dtype=self.dtype)
+        copied = fusing.fuse(network, read=read) if fused else copy.deepcopy(network).eval()
+        self.network = copied.to(device=device, dtype=self.dtype).requires_grad_(False)
         self.arrange(memory_format(name, device, exactness))
 
     def arrange(self, memory_format: str) -> None:
@@ -66,3 +82,7 @@ class Placed(Generic[N]):
     def running(self) -> AbstractContextManager[None]:
         """`inference`, of this network."""
         return inference(self.device, self.exactness)
+
+    def differentiating(self) -> AbstractContextManager[None]:
+        """`differentiation`, of this network."""
+        return differentiation(self.device, self.exactness)

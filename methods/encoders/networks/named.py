@@ -1,6 +1,6 @@
 """Networks by name, timm's and torchvision's: built for any number of classes, with their head and maps found."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from methods.base import nearest
+from methods.base import Head, nearest
 from methods.encoders.networks import timm_models
 
 Library = Literal["timm", "torchvision"]
@@ -88,6 +88,14 @@ def head_name(library: Library, name: str) -> str:
     return _layout(library, name)[0]
 
 
+def has_head(library: Library, name: str) -> bool:
+    """Whether its logits come from one linear layer; of a model that is published without classes they do not."""
+    try:
+        return bool(head_name(library, name))
+    except ValueError:
+        return False
+
+
 def map_names(library: Library, name: str) -> tuple[str, ...]:
     """The modules whose outputs are the network's feature maps: timm's own list, else the last of each size."""
     return _layout(library, name)[1]
@@ -135,6 +143,30 @@ def _last_of_each_size(network: nn.Module, size: int) -> tuple[str, ...]:
     for hook in hooks:
         hook.remove()
     return tuple(last.values())
+
+
+def take_head(
+    network: Any, name: str, title: str, size: int, embed: Callable[[Any, Tensor], Tensor] | None = None
+) -> Head:
+    """The linear layer, out of its network, which then gives the embedding; proved on two images of noise.
+
+    embed: how the embedding comes out of the network without the layer, where not as all of it.
+    ValueError where the logits of the whole are not those that the layer makes of the embedding.
+    """
+    network.eval()
+    layer = network.get_submodule(name)
+    assert isinstance(layer, nn.Linear)
+    bias = torch.zeros(layer.out_features) if layer.bias is None else layer.bias.detach().clone()
+    head = Head(layer.weight.detach().clone(), bias)
+    noise = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        whole = network(noise)
+        network.set_submodule(name, nn.Identity())
+        embedding = (embed or nn.Module.__call__)(network, noise)
+        right = embedding.ndim == 2 and embedding.shape[1] == layer.in_features and isinstance(whole, Tensor)
+        if not right or not torch.allclose(head(embedding), whole, rtol=1e-3, atol=1e-4 * float(whole.abs().max())):
+            raise ValueError(f"the logits of {title} are not its layer {name} applied to an embedding (N, D)")
+    return head
 
 
 def best_fit(name: str, states: Mapping[Library, tuple[dict[str, Tensor], nn.Module]]) -> Library:

@@ -10,13 +10,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.base import CannotRun, nearest
+from methods.encoders.base import HeadClasses
 from methods.encoders.networks import checkpoints
 
 HUB_FILE = "model.safetensors"
 HUB_TIMEOUT = 5.0  # seconds: the hub's client would retry for half a minute where there is no network
 
 
-def configuration(model: str, resolution: int) -> Any:
+def known(model: str) -> str:
+    """The model; ValueError, naming the nearest, where timm has none of that name and tag."""
+    configuration(model, None)
+    return model
+
+
+def configuration(model: str, resolution: int | None) -> Any:
     """timm's configuration of a model's weights; ValueError for an unknown model, tag, or impossible size."""
     import timm
 
@@ -28,7 +35,7 @@ def configuration(model: str, resolution: int) -> Any:
         raise ValueError(f"timm has no weights {model!r}; {nearest(model, tags)}") from None
     if config is None or not timm.is_model(model):
         raise ValueError(f"timm has no model {model!r}; {nearest(model, timm.list_models())}")
-    if config.fixed_input_size and resolution != config.input_size[-1]:
+    if config.fixed_input_size and resolution not in (None, config.input_size[-1]):
         raise ValueError(
             f"{model} reads images of {config.input_size[-1]} pixels only, not {resolution}: "
             f"set resolution: {config.input_size[-1]}"
@@ -66,10 +73,13 @@ def find_weights(model: str, resolution: int, directory: Path | None, *, downloa
         raise CannotRun(f"no weights of {model} here, and the download failed ({reason}): {remedy}") from error
 
 
-def pretrained(model: str, resolution: int, weights: Path) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
-    """The network without its classifier, on the CPU, and the mean and std that it was trained with.
+def pretrained(
+    model: str, resolution: int, weights: Path, *, head: bool = False
+) -> tuple[nn.Module, tuple[float, ...], tuple[float, ...]]:
+    """The network on the CPU, and the mean and std that it was trained with.
 
-    These come from the file's header, else from timm's configuration. ValueError where the file does not fit.
+    These come from the file's header, else from timm's configuration. head: with its classifier, where the file holds
+    one. ValueError where the file does not fit.
     """
     import timm
 
@@ -77,10 +87,27 @@ def pretrained(model: str, resolution: int, weights: Path) -> tuple[nn.Module, t
     network: nn.Module = timm.create_model(model, pretrained=False, num_classes=0)
     state, header = checkpoints.read(weights, network)
     mean, std = checkpoints.normalisation(header, weights) or (tuple(config.mean), tuple(config.std))
-    heads = (config.classifier,) if isinstance(config.classifier, str) else config.classifier or ()
-    # a published file holds the classifier, which the network here is built without
-    checkpoints.load(network, state, name=model, path=weights, beside=tuple(f"{head}." for head in heads))
+    if head and (count := checkpoints.classes_in(state, head_names(model))):
+        network = timm.create_model(model, pretrained=False, num_classes=count)
+        beside: tuple[str, ...] = ()
+    else:  # a published file holds the classifier, which the network here is built without
+        beside = tuple(name.removesuffix("weight") for name in head_names(model))
+    checkpoints.load(network, state, name=model, path=weights, beside=beside)
     return network, mean, std
+
+
+def head_names(model: str) -> tuple[str, ...]:
+    """What the weights of its classifier are called, as timm has it."""
+    import timm
+
+    found = timm.get_pretrained_cfg(model).classifier or ()
+    return tuple(f"{name}.weight" for name in ((found,) if isinstance(found, str) else found))
+
+
+def of_imagenet(head: HeadClasses) -> HeadClasses:
+    """timm's 1,000 outputs are ImageNet's classes, where the file does not say otherwise."""
+    silent = head.count == 1000 and head.names is None and head.trained_on is None
+    return HeadClasses(1000, trained_on="imagenet") if silent else head
 
 
 def classifier(network: Any, model: str) -> nn.Linear:

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from methods.device import tensors
 from methods.device.precision import check
-from methods.encoders.base import Encoder, HeadClasses
+from methods.encoders.base import HeadClasses
 from methods.encoders.networks import checkpoints
 from methods.encoders.networks.inference import Placed
+from methods.encoders.networks.one_network import OneNetwork
 
 N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass
-class Trainable(Encoder, Generic[N]):
+class Trainable(OneNetwork, Generic[N]):
     """checkpoint: the stem of a file in the weights folder; without one the network is trained, never in its place."""
 
     learns: ClassVar[str] = "pixels"
@@ -129,19 +130,16 @@ class Trainable(Encoder, Generic[N]):
         return ()
 
     @property
-    def _running(self) -> Placed[N]:
+    def placed(self) -> Placed[N]:  # type: ignore[override]  # of the networks that it builds
         """The network to encode with; RuntimeError where there are no weights yet."""
         if self._network is None:
             raise RuntimeError(f"{self.title}: fit it, or open a checkpoint, before encode")
         if self._placed is None:
             read = self._listened(self._network)
             how = {"device": self._device, "exactness": self._precision}
-            self._placed = Placed(self._network, self.network_name, read=read, **how)
+            self._placed = Placed(self._network, self.network_name, read=read, fused=self.fused, **how)
         return self._placed
 
     @property
-    def memory_format(self) -> str:
-        return self._running.memory_format
-
-    def arrange(self, memory_format: str) -> None:
-        self._running.arrange(memory_format)
+    def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        return self._mean, self._std

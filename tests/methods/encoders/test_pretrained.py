@@ -6,10 +6,12 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from datasets import catalogue
 from methods.base import CannotRun
 from methods.encoders.registry import create
 
@@ -86,7 +88,9 @@ def test_features_are_timms(folder: Path, pooling: str) -> None:
     torch.testing.assert_close(whole.classifier(out["embedding"].clone()).detach(), logits, rtol=1e-3, atol=1e-4)
     assert set(out) == set(encoder.offers)
     assert not any(values.requires_grad for values in out.values())
-    assert encoder.head is None
+    torch.testing.assert_close(out["logits"], logits, rtol=1e-3, atol=1e-4)
+    assert encoder.head is not None
+    torch.testing.assert_close(out["logits"], encoder.head(out["embedding"]))
 
 
 def test_the_two_poolings_differ(folder: Path) -> None:
@@ -228,12 +232,54 @@ def test_weights_that_nobody_publishes() -> None:
         ({"model": "resnet51"}, "no model 'resnet51'; did you mean 'resnet5"),
         ({"model": "resnet50.tv_in2k"}, "no weights 'resnet50.tv_in2k'; did you mean 'resnet50.tv"),
         ({"model": "hf_hub:someone/else"}, "no model"),
-        ({"model": "test_vit"}, "160 pixels only, not 224"),
+        ({"model": "test_vit", "resolution": 224}, "160 pixels only, not 224"),
     ],
 )
 def test_unknown_models_name_the_nearest(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         create("pretrained", **settings).find_weights(None)
+
+
+SMALL = ["test_efficientnet.r160_in1k", "test_vit.r160_in1k", "test_convnext.r160_in1k", "test_resnet.r160_in1k"]
+
+
+@pytest.mark.parametrize("model", SMALL)
+def test_its_own_classifier_on_images_as_its_weights_have_them(tmp_path: Path, model: str) -> None:
+    """Timm's logits of timm's own evaluation transform."""
+    network = save(tmp_path / f"{model}.safetensors", model)
+    encoder = create("pretrained", model=model)
+    config = timm.get_pretrained_cfg(model)
+    assert (encoder.resolution, encoder.crop) == (160, config.crop_pct)
+    assert set(encoder.offers) == {"embedding", "layers", "logits"}
+    encoder.open(tmp_path / f"{model}.safetensors")
+    image = images(1, 300)[0, :, :240]
+    data = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
+    transform = timm.data.create_transform(**data)
+    with torch.no_grad():
+        wanted = network(transform(Image.fromarray(image.numpy()))[None])
+    out = encoder.encode([image])
+    torch.testing.assert_close(out["logits"], wanted, rtol=1e-2, atol=1e-2 * float(wanted.abs().max()))
+    assert encoder.head is not None
+    torch.testing.assert_close(out["logits"], encoder.head(out["embedding"]))
+
+
+def test_imagenets_classes_are_its_wnids(tmp_path: Path) -> None:
+    path = tmp_path / f"{MODEL}.safetensors"
+    save(path)
+    head = create("pretrained", model=MODEL).head_in(path)
+    assert head is not None
+    assert (head.count, head.names, head.trained_on) == (1000, None, "imagenet")
+    assert catalogue.get("imagenet").class_names[:2] == ("n01440764", "n01443537")
+
+
+def test_a_file_without_a_classifier_gives_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / f"{MODEL}.safetensors"
+    state = save(path).state_dict()
+    save_file({name: value for name, value in state.items() if not name.startswith("classifier.")}, path)
+    encoder = create("pretrained", model=MODEL)
+    assert encoder.head_in(path) is None
+    assert set(encoder.open(path).encode(images(1))) == {"embedding", "layers"}
+    assert encoder.head is None
 
 
 @pytest.mark.parametrize("wrong", [{"pooling": "max"}, {"layers": []}, {"resolution": 8}])
