@@ -43,8 +43,8 @@ def photos(tmp_path, monkeypatch):
     """A folder of photographs of two classes, and the weights of a network that was made for them."""
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
-    for name, n in {"id/train/cat": 20, "id/train/dog": 20, "id/test/cat": 8, "id/test/dog": 8, "near/fox": 9,
-                    "far/sea": 9}.items():  # fmt: skip
+    for name, n in {"id/train/cat": 30, "id/train/dog": 30, "id/test/cat": 8, "id/test/dog": 8, "near/fox": 9,
+                    "far/sea": 9, "id/calibration/cat": 10, "id/calibration/dog": 10}.items():  # fmt: skip
         folder = tmp_path / "photos" / name
         folder.mkdir(parents=True)
         for number in range(n):
