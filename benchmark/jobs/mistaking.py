@@ -37,8 +37,8 @@ def wrong(scores: Floats, threshold: float, *, flagged: bool, most: int) -> "np.
     flagged: of ID scores those above it, the highest first; else of OOD scores those at most it, the lowest first.
     """
     order = np.argsort(scores, kind="stable")
-    chosen: np.ndarray[Any, np.dtype[np.int64]] = (order[::-1] if flagged else order)[:most]
-    return chosen[(scores[chosen] > threshold) == flagged]
+    chosen = (order[::-1] if flagged else order)[:most]
+    return np.asarray(chosen[(scores[chosen] > threshold) == flagged], dtype=np.int64)
 
 
 def vectors(features: Features) -> torch.Tensor:
