@@ -432,6 +432,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         from benchmark.papers import views
 
         print(views.show(given.paper, options))
+        _open(given, results_folder("papers", options))
         return 0
     looking_only = given.plan or given.redraw
     suite = folder_suite.asked(given.id or "digits")

@@ -38,7 +38,7 @@ def wrong(scores: Floats, threshold: float, *, flagged: bool, most: int) -> "np.
     """
     order = np.argsort(scores, kind="stable")
     chosen = (order[::-1] if flagged else order)[:most]
-    return chosen[(scores[chosen] > threshold) == flagged]
+    return np.asarray(chosen[(scores[chosen] > threshold) == flagged], dtype=np.int64)
 
 
 def vectors(features: Features) -> torch.Tensor:
@@ -109,7 +109,9 @@ class ShowMistakes(Job):
     def _scores(self, side: score_files.Side) -> Floats:
         about = self.measure.about
         where = names.scores_path(self.measure.folder, about["row"], about[side]["name"], about["seed"])
-        return np.load(where, allow_pickle=False).astype(np.float64)  # just written, or held against its record
+        # just written, or held against its record
+        scores: Floats = np.load(where, allow_pickle=False).astype(np.float64)
+        return scores
 
     def _nearest(self, passes: tuple[Encode, ...], chosen: Any, store: Store) -> list[list[list[Any]]]:
         """Of each image the nearest training images: picture and cosine."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmark.papers import figures, reading, tables
+from benchmark.papers import figures, page, reading, tables
 from benchmark.papers.figures import NotMeasured
 from benchmark.papers.gallery import gallery
 from benchmark.planning.options import Options, results_folder
@@ -19,17 +19,16 @@ FIGURES: dict[str, Callable[[Any, Options], figures.Draw]] = {
 
 
 def show(name: str, options: Options) -> str:
-    """Write the view `name`, or `all`, to `<results>/papers`; what a terminal is told of it.
+    """Write the view `name`, or `all` and a page of them, to `<results>/papers`; what a terminal is told of it.
 
     UsageError for an unknown name. Nothing is run: what has not been measured is shown as such, with the command.
     """
     folder = results_folder("papers", options)
     if name != "all":
         return _write(name, folder, options)
-    lines = []
-    for each in reading.names():
-        _write(each, folder, options)
-        lines.append(f"{each:10} {_state(each, folder, options)}")
+    said = {each: _write(each, folder, options) for each in reading.names()}
+    page.write(folder, said, options)
+    lines = [f"{each:10} {_state(each, folder, options)}" for each in said]
     return "\n".join([*lines, f"wrote {folder}"])
 
 

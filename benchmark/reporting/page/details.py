@@ -1,7 +1,7 @@
 """What a cell shows when it is opened: its scores' histogram, thresholds with their shares, and its record."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmark.metrics import Floats, threshold_at_tpr
 from benchmark.records import scores
-from benchmark.records.frames import Record, View, results_of
+from benchmark.records.frames import View, results_of
+from benchmark.records.records import Record
 from benchmark.records.scores import Cell
 from benchmark.reporting.page.images import Images
 
@@ -18,7 +19,7 @@ BINS = 48
 _DIGITS = 5  # of a threshold, counted from the spread of the scores
 
 
-def content(folder: Path, found: Iterable[Record], view: View, images: Images) -> dict[str, Any]:
+def content(folder: Path, found: Sequence[Record], view: View, images: Images) -> dict[str, Any]:
     """By row and OOD set, for the first seed that is done: histogram, thresholds, images, and the record in parts.
 
     `parts`: what records hold, each once; a record is {name: its place there}. `images`: data URIs, each once.
@@ -26,7 +27,7 @@ def content(folder: Path, found: Iterable[Record], view: View, images: Images) -
     parts: dict[str, int] = {}
     cells: dict[str, dict[str, Any]] = {}
     for (row, ood), seeds in results_of(found, view).items():
-        first = next((record for record in seeds if record["status"] == "done"), seeds[0])
+        first = dict(next((record for record in seeds if record["status"] == "done"), seeds[0]))
         about: dict[str, Any] = {
             "record": {name: _place(parts, value) for name, value in _record(first).items()},
             "seeds": [record["seed"] for record in seeds],

@@ -23,7 +23,7 @@ def render(template: str, scripts: Sequence[str], data: dict[str, Any], *, drawi
     """
     sources = [source(f"{name}.js") for name in scripts]
     library = plotly() if drawing else ""
-    allowed = " ".join(f"'sha256-{_hash(text)}'" for text in (*sources, *([library] if library else [])))
+    allowed = " ".join(f"'sha256-{_hash(text)}'" for text in (*sources, *([library] if library else []))) or "'none'"
     policy = f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
     return (
         _templates()

@@ -37,8 +37,9 @@ class Images:
             return None
 
     def _one(self, one: Mapping[str, Any], with_train: bool) -> dict[str, Any]:
+        image = self._place(one["image"])
         nearest = [[self._place(uri), cosine] for uri, cosine in one["nearest"]] if with_train else []
-        return {"score": one["score"], "image": self._place(one["image"]), "nearest": nearest}
+        return {"score": one["score"], "image": image, "nearest": nearest}
 
     def _place(self, uri: str) -> int:
         if not uri.startswith(_PREFIXES):

@@ -10,7 +10,7 @@ const columnOf = new Map(table.columns.map((column, place) => [column.ood, place
 const rowOf = new Map(table.rows.map((row, place) => [row.row, place]));
 const allowed = {
   metric: (word) => table.metrics.some((metric) => metric.name === word),
-  sort: (word) => ["row", "encoder", "accuracy", "speed"].includes(word) || columnOf.has(word.replace(/^set:/, "")),
+  sort: (word) => ["row", "encoder", "accuracy", "speed"].includes(word) || (word.startsWith("set:") && columnOf.has(word.slice(4))),
   encoder: (word) => table.encoders.includes(word),
   reads: (word) => table.reads.includes(word),
   reference: (word) => rowOf.has(word),

@@ -33,7 +33,7 @@ def content(found: Iterable[Record], view: View, compared: Significance | None) 
     cells = results_of(found, view)
     subsets = _subsets(record for seeds in cells.values() for record in seeds)
     about = {row: seeds[0] for (row, _), seeds in cells.items()}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for encoder, of_encoder in grid.encoders.items():
         for row, title in of_encoder:
             rows.append(

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -287,6 +288,14 @@ def test_all_views_and_how_much_of_each_is_measured(options):
     said = views.show("all", options)
     assert "Table 8: CIFAR-10 against CIFAR-100: 0 of 16 cells at the paper's setting, 1 with a stand-in" in said
     assert len(said.splitlines()) == len(reading.names()) + 1
+    page = (Path(said.splitlines()[-1].removeprefix("wrote ")) / "report.html").read_text(encoding="utf-8")
+    for name in reading.names():
+        assert f'<section id="{name}">' in page
+    table8 = page.split('<section id="table8">')[1].split("</section>")[0]
+    assert "<b>90.0 / " in table8  # ours
+    assert "published " in table8
+    assert "0 of 16 cells at the paper" in table8
+    assert "script-src &#39;none&#39;" in page
 
 
 def test_an_unknown_view_names_the_nearest(options):

@@ -4,7 +4,12 @@ import csv
 import io
 import re
 
+import numpy as np
 import pytest
+
+from benchmark.jobs import mistaking
+from benchmark.records.names import mistakes_path
+from benchmark.store import files
 
 ROWS = "[...document.querySelectorAll('#results tbody tr')].filter(tr => !tr.hidden).map(tr => tr.cells[0].innerText)"
 COLUMN = "n => [...document.querySelectorAll('#results tbody tr')].map(tr => tr.cells[n].innerText.trim())"
@@ -211,3 +216,20 @@ def test_plots_are_drawn_when_seen_and_a_click_finds_the_row(toy, look):
     tab.wait_for_selector("#plots .plot svg.main-svg")
     tab.evaluate("document.querySelector('#plots .plot').emit('plotly_click', { points: [{ customdata: 'knn@net' }] })")
     assert tab.locator("tr.found th").inner_text() == "knn@net"
+
+
+def test_the_images_that_a_row_errs_on_are_in_its_cell(make, look):
+    made = make()
+    made.write()
+    image = mistaking._picture(np.zeros((1, 1, 3), dtype=np.uint8))
+    one = {"score": "<b>0.1</b>", "image": image, "nearest": [[image, 0.98]]}
+    path = mistakes_path(made.folder, "knn@net", "birds")
+    path.parent.mkdir(parents=True)
+    path.write_text(files.text(files.sealed({"key": "x", "measure": "0", "missed": [one], "flagged": []})))
+    tab = look(made.write(), hash="#cell=knn%2540net%7Cbirds")
+    shown = tab.locator("#cell .images figure")
+    assert shown.count() == 1
+    assert shown.locator("img").count() == 2
+    assert shown.inner_text().strip() == "score <b>0.1</b> · 0.98"
+    assert tab.evaluate("[...document.querySelectorAll('#cell img')].every(image => image.naturalWidth === 1)")
+    assert "--no-images" in tab.inner_text(".images-note")
