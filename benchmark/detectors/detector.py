@@ -14,6 +14,7 @@ from torch import Tensor
 
 import methods
 from benchmark.detectors import folder as saved_folder
+from benchmark.detectors.examples import colours, numbers
 from benchmark.detectors.verdicts import ACCEPT, Scores, accepted, p_values, share
 from benchmark.jobs.inputs import EncoderUse
 from benchmark.jobs.scoring import Score
@@ -23,7 +24,7 @@ from benchmark.store.entries import Store
 from datasets.features import FeatureFile
 from datasets.images import decode
 from datasets.walking import printable
-from methods.base import NAMES, CannotRun, Features, Method
+from methods.base import NAMES, CannotRun, Features, Head, Method, hyperparameters
 from methods.device import tensors
 from methods.encoders import registry
 from methods.encoders.base import class_of
@@ -92,7 +93,8 @@ class Detector:
 
     def features(self, out: dict[str, Tensor], made: type[Features] = Features) -> Features:
         """The features that the method reads, from what the first encoder gave; the rest of the chain is run."""
-        head, sizes = None, ()
+        head: Head | None = None
+        sizes: tuple[int, ...] = ()
         found: dict[str, Tensor] = {}
         for place, link in enumerate(self.use.chain):
             encoder = self.worker.open(link)
@@ -104,8 +106,8 @@ class Detector:
                 found.pop("logits", None)
         first = next(iter(found.values()))
         index = first.new_zeros(first.shape[0], dtype=torch.int64)
-        found = {name: found[name] for name in NAMES if name in found}
-        return made(**found, layer_sizes=tuple(sizes), head=head, index=index)
+        there: dict[str, Any] = {name: found[name] for name in NAMES if name in found}
+        return made(**there, layer_sizes=tuple(sizes), head=head, index=index)
 
     def _given(self, features: Any) -> Iterator[Features]:
         reader: Any = self.worker.open(self.use.chain[0])
@@ -166,7 +168,7 @@ class Detector:
             "method": {
                 "name": self.method_name,
                 "title": self.method.title,
-                "settings": {name: getattr(self.method, name) for name in methods.hyperparameters(self.method)},
+                "settings": {name: getattr(self.method, name) for name in hyperparameters(self.method)},
                 "state": METHOD if state else None,
             },
             "calibration": {**self.about["calibration"], "scores": self.calibration.tolist()},
@@ -227,23 +229,8 @@ class Detector:
     def _examples(self) -> dict[str, Tensor]:
         """Eight inputs that belong to nobody: blurred colours at the encoder's size; of features, numbers."""
         if self.of_features:
-            return _numbers(self.use.chain[0].encoder)
+            return numbers(self.use.chain[0].encoder)
         return {"images": colours(8, self.use.chain[0].encoder.resolution, seed=0)}
-
-
-def colours(count: int, size: int, seed: int) -> Tensor:
-    """Images of smooth colours with some noise: uint8 (count, size, size, 3)."""
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(count, 3, 4, 4, generator=generator) * 255
-    smooth = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear", align_corners=False)
-    noise = 20 * torch.randn(smooth.shape, generator=generator)
-    return (smooth + noise).round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous()
-
-
-def _numbers(reader: Any) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    widths = {"embedding": reader.embedding, "logits": reader.logits, "layers": sum(reader.layers)}
-    return {name: torch.rand(8, width, generator=generator) for name, width in widths.items() if width}
 
 
 def _image(image: Any) -> Tensor:

@@ -11,23 +11,26 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.detectors.detector import Detector, colours
+from benchmark.detectors.examples import colours
 from benchmark.detectors.verdicts import ACCEPT, share
 from methods.base import CannotRun, Features
 from methods.vectors.neighbours import Neighbours
+
+if TYPE_CHECKING:  # which imports this file
+    from benchmark.detectors.detector import Detector
 
 ROWS = 50_000  # of a bank of neighbours: more do not belong into a file
 TOLERANCE = 1e-4  # of the scores' spread
 _BATCHES = (1, 2, 7)
 
 
-def export(detector: Detector, path: Path) -> None:
+def export(detector: "Detector", path: Path) -> None:
     """Write the file, and hold it against the detector on other images. CannotRun, in one line, where it cannot be."""
     try:
         import onnx
@@ -75,7 +78,9 @@ def export(detector: Detector, path: Path) -> None:
 class _Graph(nn.Module):
     """The detector behind the resize; (N, H, W, 3) uint8 -> score (N,), p_value (N,), accepted (N,)."""
 
-    def __init__(self, detector: Detector) -> None:
+    calibration: Tensor
+
+    def __init__(self, detector: "Detector") -> None:
         super().__init__()
         self.detector, self.method = detector, _plain(detector.method)
         self.register_buffer("calibration", torch.from_numpy(detector.calibration.copy()))
@@ -96,7 +101,8 @@ class _Graph(nn.Module):
             out = {"pixels": images}
         else:
             out = encoder.encode_pixels(images.permute(0, 3, 1, 2).float())
-        return self.method.score(self.detector.features(out, _Whole))
+        scores: Tensor = self.method.score(self.detector.features(out, _Whole))
+        return scores
 
 
 class _Whole(Features):
@@ -151,7 +157,6 @@ def _exported(graph: _Graph, size: int) -> Any:
     with torch.no_grad():
         batch = torch.export.Dim("N")
         program = torch.export.export(graph, (images, nan), dynamic_shapes=({0: batch}, None), strict=False)
-        program = program.run_decompositions()
         made = torch.onnx.export(
             program,
             (images, nan),
@@ -169,7 +174,7 @@ def _exported(graph: _Graph, size: int) -> Any:
     return model
 
 
-def _metadata(detector: Detector, size: int) -> dict[str, str]:
+def _metadata(detector: "Detector", size: int) -> dict[str, str]:
     about = detector.about
     return {
         "row": str(about["row"]),
@@ -187,7 +192,7 @@ def _metadata(detector: Detector, size: int) -> dict[str, str]:
     }
 
 
-def _carries(detector: Detector) -> bool:
+def _carries(detector: "Detector") -> bool:
     try:
         share(ACCEPT, len(detector.calibration))
     except ValueError:

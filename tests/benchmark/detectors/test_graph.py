@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmark.detecting import Detector, build
-from benchmark.detectors.detector import colours
+from benchmark.detectors.examples import colours
 from benchmark.store.entries import Store
 from methods.base import CannotRun
 from tests.benchmark.detectors.test_detectors import planned
