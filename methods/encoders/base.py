@@ -40,6 +40,7 @@ class Encoder(ABC):
     `keeps_head`: whether `fit` goes on with the head in the file that it starts from.
     `of_files`: whether it reads features that are there already, not images.
     `reruns`: whether it runs the network of the encoder that it stands on, in another way (`networks.rerun`).
+    `names_classes`: whether its setting `classes`, where it is left open, is the names of the ID set's.
     `runs_network`: whether a network runs in it, so that its features depend on the precision.
     """
 
@@ -50,6 +51,7 @@ class Encoder(ABC):
     keeps_head: ClassVar[bool] = False
     of_files: ClassVar[bool] = False
     reruns: ClassVar[bool] = False
+    names_classes: ClassVar[bool] = False
     runs_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
