@@ -69,7 +69,7 @@ class AdaSCALE(Method):
         width = z.shape[1]
         scores = torch.empty(len(z), dtype=torch.float64, device=z.device)
         kept = torch.tensor([width - round(width * p / 100) for p in percentiles.tolist()], device=z.device)
-        for count in kept.unique().tolist():  # images of one number of kept entries together
+        for count in sorted(set(kept.tolist())):  # images of one number of kept entries together
             rows = (kept == count).nonzero()[:, 0]
             r = ratio(z[rows].relu(), largest(z[rows].relu(), 100 * (1 - count / width))[0], otherwise=0)
             scores[rows] = self._energy(z[rows], head.weight, head.bias, r)

@@ -111,8 +111,6 @@ class Encode(Job):
             WritingThread(writer) as thread,
         ):
             for count, features in self._batches(worker, writer.position):
-                if self.use.no_head:  # and what nobody may read is not kept
-                    features.pop("logits", None)
                 thread.put(features)
                 bar.update(count)
         head = None if self.use.no_head else encoder.head
@@ -171,6 +169,8 @@ class Encode(Job):
         rows, size = self.images.rows[position:], worker.batch_size_of(self.use)
         for batch in batches(self.images.images, rows, size, keep=True, shrink=self.use.shrink):
             features = worker.encode(self.use, batch.images)
+            if self.use.no_head:  # what nobody may read is not kept
+                features.pop("logits", None)
             worker.passes[self.use.name] = worker.passes.get(self.use.name, 0) + len(batch.rows)
             yield len(batch.rows), fetch(features)
             del batch, features  # they go before the next are decoded

@@ -11,7 +11,7 @@ from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, Suite, UsageError
 from datasets.features import head_beside
 from methods.base import CannotRun
-from methods.encoders.base import BadFile
+from methods.encoders.base import BadFile, registered
 from methods.encoders.networks.rerun import Rerun
 
 
@@ -60,6 +60,9 @@ class EncoderLookup:
 
     def _find(self, name: str) -> EncoderUse | str:
         spec = self._suite.encoders[name]
+        if registered()[spec.kind].names_classes and spec.settings.get("classes") is None:
+            named = {**spec.settings, "classes": list(self._id.train.images.classes)}
+            spec = spec.model_copy(update={"settings": named})
         stands_on = spec.settings.get("base")
         base = self._found[stands_on] if stands_on is not None else None
         if isinstance(base, str):

@@ -41,6 +41,7 @@ class Encoder(ABC):
     `of_files`: whether it reads features that are there already, not images.
     `is_given`: whether its network is an object of the caller's, of whose training nothing is known.
     `reruns`: whether it runs the network of the encoder that it stands on, in another way (`networks.rerun`).
+    `names_classes`: whether its setting `classes`, where it is left open, is the names of the ID set's.
     `runs_network`: whether a network runs in it, so that its features depend on the precision.
     """
 
@@ -52,6 +53,7 @@ class Encoder(ABC):
     of_files: ClassVar[bool] = False
     is_given: ClassVar[bool] = False
     reruns: ClassVar[bool] = False
+    names_classes: ClassVar[bool] = False
     runs_network: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -122,7 +122,7 @@ class _Listening(TorchFunctionMode):
     """While it is entered: what comes out of convolutions and activations, reduced at once; and chosen maps."""
 
     def __init__(self, network: nn.Module | None, names: tuple[str, ...], *, powers: int, extremes: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.gram: list[Tensor] = []
         self.extremes: list[Tensor] = []
         self.maps: list[Tensor] = []

@@ -47,6 +47,7 @@ class Pretrained(OneNetwork):
         if self.resolution is None:
             own = named.reading("timm", timm_models.known(self.model))
             self.resolution, self.crop = own.size, self.crop or own.crop
+        self._side: int = self.resolution
         self._placed: Placed[nn.Module] | None = None
         self._head: Head | None = None
         self._device_head: Head | None = None
@@ -59,10 +60,10 @@ class Pretrained(OneNetwork):
     @property
     def shrinking(self) -> preprocessing.Shrinking:
         if self.crop is None:
-            return preprocessing.Shrinking(self.resolution)
-        short = math.floor(self.resolution / self.crop)
+            return preprocessing.Shrinking(self._side)
+        short = math.floor(self._side / self.crop)
         mode = named.reading("timm", self.model).mode
-        return preprocessing.Shrinking(short, mode, crop=True, centre=self.resolution)
+        return preprocessing.Shrinking(short, mode, crop=True, centre=self._side)
 
     @property
     def layer_sizes(self) -> tuple[int, ...]:
@@ -77,7 +78,7 @@ class Pretrained(OneNetwork):
 
         ValueError for a model that timm does not have, CannotRun where there are no weights.
         """
-        return timm_models.find_weights(self.model, self.resolution, directory, download=download)
+        return timm_models.find_weights(self.model, self._side, directory, download=download)
 
     def head_in(self, weights: Path) -> HeadClasses | None:
         import timm
@@ -97,15 +98,15 @@ class Pretrained(OneNetwork):
             raise ValueError(f"pretrained: {self.model} needs a weights file")
         self._device, self._file = device, weights
         has_head = named.has_head("timm", self.model)
-        network, self._mean, self._std = timm_models.pretrained(self.model, self.resolution, weights, head=has_head)
+        network, self._mean, self._std = timm_models.pretrained(self.model, self._side, weights, head=has_head)
         if has_head and not isinstance(network.get_submodule(name := named.head_name("timm", self.model)), nn.Identity):
-            self._head = named.take_head(network, name, self.model, self.resolution, timm_models.embed)
+            self._head = named.take_head(network, name, self.model, self._side, timm_models.embed)
             self._device_head = self._head.to(device)
         read = timm_models.map_names(network, self.model, self.layers)
         self._placed = Placed(network, self.model, device=device, exactness=precision, read=read, fused=self.fused)
-        side = self.resolution // 16 if self.pooling == "grid14" else None
+        side = self._side // 16 if self.pooling == "grid14" else None
         self._pooled = timm_models.PooledMaps(self._placed.network, self.model, read, side=side)
-        self._layer_sizes = self.found_sizes(self.resolution)
+        self._layer_sizes = self.found_sizes(self._side)
         return self
 
     def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -130,7 +131,7 @@ class Pretrained(OneNetwork):
 
     def resized(self, images: Images) -> Tensor:
         if self.crop is None:
-            return preprocessing.stretch(images, self.resolution, self._device)
+            return preprocessing.stretch(images, self._side, self._device)
         return preprocessing.prepared(images, self.shrinking, self._device)
 
     def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:

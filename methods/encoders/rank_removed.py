@@ -69,4 +69,5 @@ def removed(maps: Tensor, iterations: int | None = None, *, last: bool = False) 
             for _ in range(iterations):
                 vector = nn.functional.normalize(small @ vector, dim=1)
         component = vector @ (vector.mT @ exact) if wide else (exact @ vector) @ vector.mT
-    return (exact - component).to(maps.dtype).view_as(maps)
+    left: Tensor = exact - component
+    return left.to(maps.dtype).view_as(maps)

@@ -131,6 +131,8 @@ def extras(embedding: Any, layers: Any, *, ood: bool, seed: int) -> dict[str, An
         "perturbed": moved.astype(np.float32),
         "gram": (2 * layers + 3).astype(np.float32),
         "extremes": (layers[:, :6] + 2).astype(np.float32),
+        "local": np.full((len(layers), 1), 0.3 if ood else 0.6, np.float32) + 0.01 * random.random((len(layers), 1)),
+        "negatives": (embedding[:, :12] / 9 + (1.0 if ood else 0)).astype(np.float32),
         "gradients": (layers * (3 if ood else 1)).astype(np.float32),
     }
 

@@ -195,5 +195,34 @@ def test_gram_deviation() -> None:
     same(methods.create("gram").fit(train).score(asked), [0.2 + 0.3333])
 
 
+def cosines(image: Any, *texts: Any) -> Tensor:
+    return torch.nn.functional.cosine_similarity(torch.tensor([image]).double(), torch.tensor(texts).double())[None]
+
+
+COSINES = cosines((2.0, 1.0), (1.0, 0.0), (0.0, 1.0))
+
+
+def test_mcm_and_glmcm() -> None:
+    same(COSINES, [[0.8944, 0.4472]])
+    same(methods.create("mcm").score(Features(logits=COSINES)), [-0.6100])
+    locals_ = torch.cat([cosines(part, (1.0, 0.0), (0.0, 1.0)) for part in ((1.0, 0.0), (1.0, 1.0), (0.0, -1.0))])
+    local = locals_.softmax(dim=1).amax().view(1, 1)
+    same(-local, [[-0.7311]])
+    x = Features(logits=COSINES, extras={"local": local})
+    same(methods.create("glmcm").score(x), [-0.9755])
+    same(methods.create("glmcm", weight=0.0).score(x), methods.create("mcm").score(x).tolist())
+
+
+def test_neglabel(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = cosines((2.0, 1.0), (-1.0, 0.0), (-1.0, 1.0), (1.0, -1.0), (0.0, -1.0))
+    x = Features(logits=COSINES, extras={"negatives": words})
+    same(methods.create("neglabel", tau=0.5, groups=1).score(x), [-0.73818])
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))  # the groups of the sheet
+    same(methods.create("neglabel", tau=0.5, groups=2).score(x), [-0.85487])
+    same(methods.create("neglabel", tau=0.5, groups=2).score(x), [-(0.92348 + 0.78627) / 2])
+    with pytest.raises(methods.base.CannotRun, match="negative words"):
+        methods.create("neglabel").score(Features(logits=COSINES, extras={"negatives": torch.zeros(1, 0)}))
+
+
 def test_combood() -> None:
     same(combood.combined(torch.tensor([1.5]).square(), torch.tensor([0.5]), 2), [0.86371])

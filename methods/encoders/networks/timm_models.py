@@ -98,9 +98,7 @@ def pretrained(
 
 def head_names(model: str) -> tuple[str, ...]:
     """What the weights of its classifier are called, as timm has it."""
-    import timm
-
-    found = timm.get_pretrained_cfg(model).classifier or ()
+    found = configuration(model, None).classifier or ()
     return tuple(f"{name}.weight" for name in ((found,) if isinstance(found, str) else found))
 
 
