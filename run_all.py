@@ -364,19 +364,19 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     report.write(planned, pdf=options.pdf)
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)
-    _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)
+    _say_how_it_went(outcome, planned.folder, time.perf_counter() - started)
     incomplete = bool(outcome.skipped or planned.absent)
     nothing = outcome.measured + outcome.reused == 0
     return 1 if nothing or outcome.failed or planned.broken or (given.strict and incomplete) else 0
 
 
-def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, seconds: float) -> None:
+def _say_how_it_went(outcome: "Outcome", folder: Path, seconds: float) -> None:
     lines = [f"failed: {row}: {reason}" for row, reason in outcome.failed.items()]
     skipped: dict[str, list[str]] = {}
     for row, reason in outcome.skipped.items():
         skipped.setdefault(reason, []).append(row)
     lines += [f"skipped: {', '.join(rows)}: {reason}" for reason, rows in skipped.items()]
-    lines += [f"{name}: {images:,} images encoded" for name, images in passes.items()]
+    lines += [f"{name}: {images:,} images encoded" for name, images in outcome.passes.items()]
     lines.append(f"{outcome.measured} measured, {outcome.reused} reused, {seconds:.0f} s")
     lines.append(f"wrote {folder}: table.md, table.csv, table.tex, figures/, records/, scores/")
     print("\n".join(lines), file=sys.stderr)
