@@ -207,6 +207,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="auto|N",
         help="images a batch (default: auto, by the size of the images and the device); changes no score",
     )
+    how.add_argument(
+        "--cluster",
+        type=_name,
+        metavar="local[:N]|auto",
+        help="on Ray: this machine's GPUs (on the CPU N workers, default one a core), or the cluster that runs here",
+    )
     how.add_argument("--pdf", action="store_true", help="figures as PDF as well")
     how.add_argument("--no-speed", action="store_true", help="do not measure images per second")
     how.add_argument("--debug", action="store_true", help="show the traceback of what fails")
@@ -279,6 +285,7 @@ def _status(given: argparse.Namespace) -> int:
     from benchmark.planning.options import Options, resolved
     from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
+    from benchmark.running.cluster import ClusterError
     from benchmark.running.runner import DiskFull
     from benchmark.store.files import is_full
     from datasets.sources import Missing
@@ -311,7 +318,7 @@ def _status(given: argparse.Namespace) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (Missing, BadData, DiskFull) as error:
+    except (Missing, BadData, DiskFull, ClusterError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -327,10 +334,13 @@ def _status(given: argparse.Namespace) -> int:
 
 
 def _run(given: argparse.Namespace, options: "Options") -> int:
+    import torch
+
     from benchmark.jobs.worker import Worker
     from benchmark.planning import folder_suite, plan
     from benchmark.planning.options import as_recorded, results_folder
-    from benchmark.running.runner import Runner
+    from benchmark.running import cluster
+    from benchmark.running.runner import Runner, ordered
     from benchmark.store.entries import Store
 
     started = time.perf_counter()
@@ -347,6 +357,10 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         return 0
     if given.redraw:
         options = as_recorded(results_folder(suite.name, options, own=suite.own), options)
+    where = None
+    if given.cluster is not None:
+        where = cluster.place(given.cluster, options.device)
+        torch.set_num_threads(where.threads)  # speeds are planned, and recorded, for so many
     planned = plan.make(suite, options, download=not looking_only)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     if given.plan:
@@ -359,7 +373,11 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         report.write(planned, redraw=True, pdf=options.pdf)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
-    outcome = Runner(planned, worker, debug=given.debug).run()
+    carrier = None
+    if where is not None:
+        targets = tuple(target for _, target in ordered(planned, together=True))
+        carrier = cluster.Cluster(where, worker, targets, tuple(given.plugin), tuple(sys.argv[1:]))
+    outcome = Runner(planned, worker, carrier=carrier, debug=given.debug).run()
     print(report.text(planned))
     report.write(planned, pdf=options.pdf)
     for name, reason in planned.broken:
