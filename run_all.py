@@ -226,6 +226,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="auto|N",
         help="images a batch (default: auto, by the size of the images and the device); changes no score",
     )
+    how.add_argument(
+        "--cluster",
+        type=_name,
+        metavar="local[:N]|auto",
+        help="on Ray: this machine's GPUs (on the CPU N workers, default one a core), or the cluster that runs here",
+    )
     how.add_argument("--pdf", action="store_true", help="figures as PDF as well")
     how.add_argument("--open", action="store_true", help="open the page, report.html, in the browser afterwards")
     how.add_argument("--no-images", action="store_true", help="in the page only images that may be passed on")
@@ -365,6 +371,7 @@ def _status(given: argparse.Namespace) -> int:
     from benchmark.planning.options import Options, device_of, resolved
     from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
+    from benchmark.running.cluster import ClusterError
     from benchmark.running.runner import DiskFull
     from benchmark.store.files import is_full
     from datasets.sources import Missing
@@ -404,7 +411,7 @@ def _status(given: argparse.Namespace) -> int:
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (Missing, BadData, DiskFull) as error:
+    except (Missing, BadData, DiskFull, ClusterError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -420,11 +427,14 @@ def _status(given: argparse.Namespace) -> int:
 
 
 def _run(given: argparse.Namespace, options: "Options") -> int:
+    import torch
+
     from benchmark.jobs.worker import Worker
     from benchmark.planning import folder_suite, plan
     from benchmark.planning.options import as_recorded, results_folder
     from benchmark.records import searching
-    from benchmark.running.runner import Runner
+    from benchmark.running import cluster
+    from benchmark.running.runner import Runner, ordered
     from benchmark.store.entries import Store
 
     started = time.perf_counter()
@@ -442,6 +452,10 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         return 0
     if given.redraw:
         options = as_recorded(results_folder(suite.name, options, own=suite.own), options)
+    where = None
+    if given.cluster is not None:
+        where = cluster.place(given.cluster, options.device)
+        torch.set_num_threads(where.threads)  # speeds are planned, and recorded, for so many
     planned = plan.make(suite, options, download=not looking_only)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     if given.save:
@@ -472,14 +486,18 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         _open(given, planned.folder)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
-    outcome = Runner(planned, worker, debug=given.debug).run()
+    carrier = None
+    if where is not None:
+        targets = tuple(target for _, target in ordered(planned, together=True))
+        carrier = cluster.Cluster(where, worker, targets, tuple(given.plugin), tuple(sys.argv[1:]))
+    outcome = Runner(planned, worker, carrier=carrier, debug=given.debug).run()
     searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
     show_table()
     report.write(planned, pdf=options.pdf, images=not given.no_images)
     saved = not given.save or detecting.save(planned, given.save, store, device=options.device, onnx=given.onnx)
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)
-    _say_how_it_went(outcome, worker.passes, planned.folder, time.perf_counter() - started)
+    _say_how_it_went(outcome, planned.folder, time.perf_counter() - started)
     print(terminal.next_to_open(planned.folder), file=sys.stderr)
     _open(given, planned.folder)
     incomplete = bool(outcome.skipped or planned.absent)
@@ -494,13 +512,13 @@ def _open(given: argparse.Namespace, folder: Path) -> None:
         print(report.show(folder / report.NAME), file=sys.stderr)
 
 
-def _say_how_it_went(outcome: "Outcome", passes: dict[str, int], folder: Path, seconds: float) -> None:
+def _say_how_it_went(outcome: "Outcome", folder: Path, seconds: float) -> None:
     lines = [f"failed: {row}: {reason}" for row, reason in outcome.failed.items()]
     skipped: dict[str, list[str]] = {}
     for row, reason in outcome.skipped.items():
         skipped.setdefault(reason, []).append(row)
     lines += [f"skipped: {', '.join(rows)}: {reason}" for reason, rows in skipped.items()]
-    lines += [f"{name}: {images:,} images encoded" for name, images in passes.items()]
+    lines += [f"{name}: {images:,} images encoded" for name, images in outcome.passes.items()]
     lines.append(f"{outcome.measured} measured, {outcome.reused} reused, {seconds:.0f} s")
     lines.append(f"wrote {folder}: table.md, table.csv, table.tex, report.html, figures/, records/, scores/")
     print("\n".join(lines), file=sys.stderr)

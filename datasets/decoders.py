@@ -137,6 +137,9 @@ class Decoders:
         self._used: set[tuple[str, str]] = set()
         self._lock = Lock()
 
+    def __reduce__(self) -> tuple[type["Decoders"], tuple[()]]:
+        return Decoders, ()  # another process compares for itself
+
     @property
     def used(self) -> list[str]:
         """Name and version of what decoded the images until now, and which formats."""

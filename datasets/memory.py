@@ -48,6 +48,9 @@ class Kept:
         self._images: dict[int, Pixels] = {}
         weakref.finalize(self, Kept._gone, self._images).atexit = False
 
+    def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
+        return Kept, ()  # another process decodes for itself
+
     def get(self, row: int) -> Pixels | None:
         return self._images.get(row)
 

@@ -116,6 +116,13 @@ class ParquetSet(ImageSet):
         self.digests = digests[self._rows]
         self._starts = [group.start for group in self._groups]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which reads the files for itself."""
+        return {**self.__dict__, "_cache": OrderedDict(), "_cached_bytes": 0, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=Lock())
+
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         images = []
         for row in self._rows[np.asarray(rows, dtype=np.int64)].tolist():

@@ -1,10 +1,8 @@
-"""Carries a plan out in this process: what is missing, in order, each job under its lock."""
+"""Goes through a plan: what is missing, in order, with the records of what was measured and of what could not be."""
 
 import time
-import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tqdm.auto import tqdm
 
@@ -15,46 +13,47 @@ from benchmark.jobs.timing import MeasureSpeed
 from benchmark.jobs.worker import Worker
 from benchmark.planning.plan import Plan, Row
 from benchmark.records import names, records
-from benchmark.store.files import is_full, sweep
-from benchmark.store.locks import Busy
-from methods.base import CannotRun
+from benchmark.running.base import Carrier, Ended
+from benchmark.running.base import DiskFull as DiskFull
+from benchmark.running.here import Here
+from benchmark.running.schedule import Schedule
+from benchmark.store.files import sweep
 
 WAIT_SECONDS = 0.5
 
 
 @dataclass
 class Outcome:
-    """How a run went: cells that were measured, or that were already; `failed`, `skipped`: rows, with the reason."""
+    """How a run went: cells that were measured, or that were already; `failed`, `skipped`: rows, with the reason.
+
+    `passes`: images that went through each encoder, over all workers.
+    """
 
     measured: int = 0
     reused: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    passes: dict[str, int] = field(default_factory=dict)
 
 
-class DiskFull(Exception):
-    """No space left: nothing more can be kept, so the run stops here."""
-
-
-@dataclass(frozen=True)
-class _Stopped:
-    """A job that could not be carried out, and all that needs it."""
-
-    status: str
-    reason: str
+def ordered(plan: Plan, *, together: bool) -> list[tuple[Row, Job]]:
+    """What a run is to measure, in order. `together`: several workers are at it; speeds come last, as each needs a
+    machine for itself."""
+    targets: list[tuple[Row, Job]] = list(plan.targets())
+    return sorted(targets, key=lambda item: isinstance(item[1], MeasureSpeed)) if together else targets
 
 
 class Runner:
-    """One process's way through a plan. A job that another process holds is put off; others come first.
+    """One way through a plan. A job that another process holds is put off; others come first.
 
-    debug: the traceback of a job that fails is shown too.
+    `carrier`: who carries the jobs out; None: this process. debug: the traceback of a job that fails is shown too.
     """
 
-    def __init__(self, plan: Plan, worker: Worker, *, debug: bool = False) -> None:
+    def __init__(self, plan: Plan, worker: Worker, *, carrier: Carrier | None = None, debug: bool = False) -> None:
         self.plan, self.worker, self.debug = plan, worker, debug
+        self.carrier: Carrier = carrier or Here(worker)
+        self.targets = ordered(plan, together=carrier is not None)
         self.outcome = Outcome()
-        self._stopped: dict[str, _Stopped] = {}
-        self._finished: set[str] = set()
 
     def run(self) -> Outcome:
         """Measure everything that is selected. Ctrl-C leaves the cells that were not measured as interrupted."""
@@ -64,35 +63,74 @@ class Runner:
             if row.selected and row.reason:
                 self.outcome.skipped[row.spec.label] = row.reason
                 self._write_all(row, "skipped", row.reason)
-        waiting = list(self.plan.targets())
-        self._say_what_is_measured_anew(waiting)
+        self._say_what_is_measured_anew(self.targets)
+        schedule = Schedule((target for _, target in self.targets), self._done)
+        waiting = dict(enumerate(self.targets))
         bar = tqdm(total=len(waiting), desc="measure", unit="cell", delay=2, leave=False, dynamic_ncols=True)
-        with bar:
+        with bar, self.carrier:
             try:
-                while waiting:
-                    put_off = []
-                    for number, (row, target) in enumerate(waiting):
-                        bar.set_postfix_str(row.spec.label, refresh=False)
-                        try:
-                            self._measure(row, target)
-                            bar.update()
-                        except Busy as owner:
-                            put_off.append((row, target))
-                            busy = owner
-                        except KeyboardInterrupt:
-                            waiting = put_off + waiting[number:]
-                            raise
-                    if len(put_off) == len(waiting):
-                        bar.set_postfix_str(f"waiting for {busy}")
-                        time.sleep(WAIT_SECONDS)
-                    waiting = put_off
+                self._go_through(schedule, waiting, bar)
             except KeyboardInterrupt:
-                for _, target in waiting:
+                for _, target in waiting.values():
                     if isinstance(target, Measure) and not target.done(self.worker.store):
                         reason = "the run was interrupted; the same command goes on from here"
                         records.write(target.path, records.result(target.about, target.key, "interrupted", reason))
                 raise
         return self.outcome
+
+    def _go_through(self, schedule: Schedule, waiting: dict[int, tuple[Row, Job]], bar: "tqdm[None]") -> None:
+        busy: list[Ended] = []  # what other processes hold: it is given again after everything else
+        while waiting:
+            while self.carrier.room > 0 and (ready := schedule.next()) is not None:
+                self.carrier.give(ready)
+            came = self.carrier.wait()
+            for ended in came:
+                for name, images in ended.passes.items():
+                    self.outcome.passes[name] = self.outcome.passes.get(name, 0) + images
+                if ended.status == "busy":
+                    busy.append(ended)
+                    continue
+                if ended.status == "failed":
+                    self._say_that_it_failed(ended)
+                schedule.end(ended)
+            for number, how in schedule.settled():
+                self._settle(*waiting.pop(number), how)
+                bar.update()
+            bar.set_postfix_str(self._doing(waiting), refresh=False)
+            if busy and not came:  # all that is left
+                bar.set_postfix_str(f"waiting for {busy[0].reason}")
+                time.sleep(WAIT_SECONDS)
+                for ended in busy:
+                    schedule.end(ended)
+                busy.clear()
+
+    def _doing(self, waiting: dict[int, tuple[Row, Job]]) -> str:
+        return self.carrier.doing() or next((row.spec.label for row, _ in waiting.values()), "")
+
+    def _done(self, job: Job) -> bool:
+        if job.done(self.worker.store):
+            return True
+        if isinstance(job, Measure | MeasureSpeed | Calibrate) and (why := records.fault(job.path)):
+            self.worker.say(f"note: {job.path} is not used, and measured again: {why}")
+        return False
+
+    def _settle(self, row: Row, target: Job, how: Ended | None) -> None:
+        """A target has come to its end. `how`: None where it was done before."""
+        cell = isinstance(target, Measure | Calibrate)
+        if how is None:
+            self.outcome.reused += cell
+        elif how.status == "done":
+            self.outcome.measured += cell
+        else:
+            rows = self.outcome.skipped if how.status == "skipped" else self.outcome.failed
+            rows.setdefault(row.spec.label, f"{how.reason} (log: {how.log})" if how.log else how.reason)
+            if isinstance(target, Measure):
+                records.write(target.path, records.result(target.about, target.key, how.status, how.reason))
+
+    def _say_that_it_failed(self, ended: Ended) -> None:
+        self.worker.say(f"failed: {ended.reason}")
+        if self.debug and ended.trace:
+            self.worker.say(ended.trace)
 
     def _say_what_is_measured_anew(self, targets: Iterable[tuple[Row, Job]]) -> None:
         """In one line, how many rows have records of another precision, which this run puts its own in place of."""
@@ -109,63 +147,6 @@ class Runner:
                 f"note: {len(rows)} rows were measured with precision {' and '.join(sorted(set(rows.values())))}: "
                 f"they are measured anew with {' and '.join(sorted(now))}"
             )
-
-    def _measure(self, row: Row, target: Job) -> None:
-        cell = isinstance(target, Measure | Calibrate)
-        if target.done(self.worker.store):
-            self.outcome.reused += cell
-            return
-        if isinstance(target, Measure | MeasureSpeed | Calibrate) and (why := records.fault(target.path)):
-            self.worker.say(f"note: {target.path} is not used, and measured again: {why}")
-        stopped = self._ensure(target)
-        if stopped is None:
-            self.outcome.measured += cell
-            return
-        rows = self.outcome.skipped if stopped.status == "skipped" else self.outcome.failed
-        rows.setdefault(row.spec.label, stopped.reason)
-        if isinstance(target, Measure):
-            records.write(target.path, records.result(target.about, target.key, stopped.status, stopped.reason))
-
-    def _ensure(self, job: Job) -> _Stopped | None:
-        """Carry a job out with all that it needs, unless that is done. Busy where another process is at it."""
-        key, store = job.key, self.worker.store
-        if key in self._finished:
-            return None
-        if key in self._stopped:
-            return self._stopped[key]
-        if job.done(store):
-            self._finished.add(key)
-            return None
-        for need in job.needs:
-            if (stopped := self._ensure(need)) is not None:
-                self._stopped[key] = stopped
-                return stopped
-        try:
-            with store.lock(key):
-                if not job.done(store):  # another process may have finished it meanwhile
-                    job.run(self.worker)
-            self._finished.add(key)
-        except Busy:
-            raise
-        except CannotRun as reason:
-            self._stopped[key] = _Stopped("skipped", str(reason))
-        except Exception as error:  # a row that fails does not stop the others
-            if is_full(error):
-                raise DiskFull(
-                    f"no space left while doing: {job.title}; free some, or choose another --cache or --results"
-                ) from None
-            self._fail(job, error)
-        return self._stopped.get(key)
-
-    def _fail(self, job: Job, error: Exception) -> None:
-        message = " ".join(str(error).split()) or type(error).__name__
-        if not isinstance(error, ValueError | RuntimeError | OSError):
-            frame = traceback.extract_tb(error.__traceback__)[-1]  # a fault of the code, and not of what it was given
-            message = f"{type(error).__name__}: {message} ({Path(frame.filename).name}, line {frame.lineno})"
-        self._stopped[job.key] = _Stopped("failed", f"{job.title}: {message}")
-        self.worker.say(f"failed: {job.title}: {message}")
-        if self.debug:
-            self.worker.say("".join(traceback.format_exception(error)).rstrip())
 
     def _write_all(self, row: Row, status: str, reason: str) -> None:
         """The record of every selected cell of a row that has no jobs; what was measured before stays."""

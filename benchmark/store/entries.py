@@ -119,6 +119,10 @@ class Store:
             self._verified.add(folder)
         return True
 
+    def there(self, kind: str, key: str) -> bool:
+        """Whether the entry is complete and its files have their sizes; what is in them is not read."""
+        return self._marker(kind, key) is not None
+
     def holds(self, kind: str, key: str, fits: Callable[[Arrays], str]) -> bool:
         """Whether the entry is there, sound, and what its key means: `fits` of its arrays says "" or what is wrong."""
         if not self.has(kind, key):
