@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import torch
 
+import methods
 from benchmark.jobs.base import Job
 from benchmark.jobs.worker import Worker
 from benchmark.planning.suite import UsageError
@@ -77,9 +78,9 @@ class Cluster:
             where.threads,
             remote.source(),
             remote.versions(),
-            plugins,
             argv,
         )
+        self._plugins = plugins
         self._ray: Any = None  # once it is started
         self._folder: Path | None = None
         self._given: dict[Any, Ready] = {}
@@ -140,7 +141,8 @@ class Cluster:
         except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(f"--cluster: Ray does not start: {' '.join(str(error).split())[:200]}") from None
         self._ray = ray
-        self._boxed = [ray.put(self._run)]  # in a list, so that a worker fetches it once and not with every job
+        # in a list, so that a worker fetches it once and not with every job
+        self._boxed = [ray.put(self._run), *self._plugins]
         self._work = ray.remote(max_retries=0)(_work)
 
     def _check(self) -> None:
@@ -282,6 +284,8 @@ def _fetch(boxed: list[Any]) -> Callable[[], remote.Run]:
     def fetch() -> remote.Run:
         import ray
 
+        for file in boxed[1:]:  # the run holds methods of theirs
+            methods.load(file)
         run: remote.Run = ray.get(boxed[0])
         return run
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 
-import methods
 from benchmark.jobs.base import Job
 from benchmark.jobs.worker import Worker
 from benchmark.running.base import Ended, carry
@@ -46,7 +45,6 @@ class Run:
     threads: int
     source: str
     versions: dict[str, str]
-    plugins: tuple[Path, ...]
     argv: tuple[str, ...]
 
 
@@ -122,8 +120,6 @@ def begin(token: str, fetch: Callable[[], Run], seconds: float = SEEN_SECONDS) -
         os.environ["OMP_NUM_THREADS"] = str(run.threads)
         torch.set_num_threads(run.threads)
         sys.argv = ["run_all.py", *run.argv]
-        for file in run.plugins:
-            methods.load(file)
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         log = log_path(run.store)
         log.parent.mkdir(parents=True, exist_ok=True)
