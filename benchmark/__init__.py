@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from benchmark.detecting import Detector as Detector
     from benchmark.evaluating import evaluate as evaluate
 
 _ROOMS = {"evaluate": "benchmark.evaluating", "Detector": "benchmark.detecting"}

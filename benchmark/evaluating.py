@@ -1,7 +1,6 @@
 """`evaluate`: the command line's jobs, metrics and tables for a network, images and features that are objects."""
 
 import contextlib
-import importlib
 import random
 import shutil
 import sys
@@ -30,6 +29,8 @@ from benchmark.store.entries import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from benchmark.detecting import Detector
 
 COLUMNS = ("auroc", "auroc_low", "auroc_high", "fpr95", "fpr95_low", "fpr95_high")
 
@@ -149,7 +150,7 @@ class Result:
             report.write(replace(self.plan, folder=target, rows=tuple(_moved(row, target) for row in self.plan.rows)))
         return target
 
-    def detector(self, row: str) -> Any:
+    def detector(self, row: str) -> "Detector":
         """The detector of a row (`vim@ResNet`, or its method's name where it is unique), fitted and calibrated.
 
         ValueError where there is no such row, or it was not measured.
@@ -161,7 +162,8 @@ class Result:
             raise ValueError(f"detector: {row!r} names {len(there)} rows of {', '.join(named)}; name one")
         if why := named[there[0]].reason or self.outcome.failed.get(there[0]) or self.outcome.skipped.get(there[0]):
             raise ValueError(f"detector: {there[0]} was not measured: {why}")
-        build = importlib.import_module("benchmark.detecting").build
+        from benchmark.detecting import build
+
         with _as_before():
             return build(self.plan, there[0], self.store, device=self.device)
 

@@ -103,7 +103,7 @@ def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu") -> D
         **{name: row.about[name] for name in ("suite", "row", "title", "seed", "footnotes", "resolution")},
         "takes": _taken(use),
         "preprocessing": [
-            *use.transform,
+            *[shrinking.described() for shrinking in use.shrinking],
             *[{name: json.loads(value)} for name, value in _normalisation(use, worker).items()],
         ],
         "calibration": {
@@ -139,6 +139,8 @@ def _strict(use: EncoderUse, worker: Worker) -> EncoderUse:
     """The encoder in strict float32: itself, where it is; else the same weights, which a training may have left."""
     if all(link.precision == "32" for link in use.chain):
         return use
+    if use.encoder.is_given:  # an object, of which no file can be made
+        return replace(use, precision="32")
     base = None if use.base is None else _strict(use.base, worker)
     encoder = worker.open(use)
     state, header = encoder.weights()

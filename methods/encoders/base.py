@@ -146,6 +146,11 @@ class Encoder(ABC):
         return tuple(name for name in settings(cls) if name not in ("checkpoint", "shipped"))
 
     @property
+    def takes(self) -> str:
+        """What `encode` takes, for people."""
+        return "images, uint8 (N, H, W, 3) of any size"
+
+    @property
     def built_from(self) -> dict[str, Any]:
         """These settings as they are here."""
         return {name: getattr(self, name) for name in self.building()}

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from methods.base import Head
+from methods.base import CannotRun, Head
 from methods.encoders.base import Encoder, HeadClasses, Images, register
 from methods.encoders.networks.given import GivenNetwork, Reader, close
 from methods.encoders.networks.inference import Placed, inference
@@ -59,6 +59,19 @@ class Module(Encoder):
     @property
     def given_classes(self) -> HeadClasses | None:
         return None if self.head is None else HeadClasses(len(self.head.weight))
+
+    @property
+    def takes(self) -> str:
+        batch = self.network.batch
+        kind, shape = str(batch.dtype).removeprefix("torch."), ", ".join(map(str, batch.shape[1:]))
+        return f"images as the network reads them: {kind} (N, {shape})"
+
+    @property
+    def built_from(self) -> dict[str, Any]:
+        """CannotRun: no file can be made of an object."""
+        raise CannotRun(
+            f"{self.network.title} is an object, of which no file is made: --network NAME --checkpoint FILE"
+        )
 
     @property
     def memory_format(self) -> str | None:
