@@ -26,12 +26,15 @@ class Ready:
     path: tuple[int, ...]
 
 
+Status = Literal["done", "busy", "failed", "skipped"]
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a job ended. `passes`: images that went through each encoder meanwhile; `log`: the file that says more."""
 
     key: str
-    status: Literal["done", "busy", "failed", "skipped"]
+    status: Status
     reason: str = ""
     full: bool = False  # it failed for want of space
     trace: str = ""
@@ -65,6 +68,7 @@ def carry(job: Job, worker: Worker) -> Ended:
     """Carry one job out under its lock, unless it is done. Whatever it raises ends this job alone."""
     before = dict(worker.passes)
     full, trace = False, ""
+    status: Status
     try:
         with worker.store.lock(job.key):
             if not job.done(worker.store):  # another process may have finished it meanwhile

@@ -118,7 +118,7 @@ class Cluster:
             environment["env_vars"]["PYTHONPATH"] = os.pathsep.join(
                 [str(remote.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
             )
-        quiet = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": environment}
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": environment}
         try:
             if self._where.workers is None:
                 ray.init(address="auto", **quiet)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -78,7 +79,7 @@ class Runner:
                 raise
         return self.outcome
 
-    def _go_through(self, schedule: Schedule, waiting: dict[int, tuple[Row, Job]], bar: "tqdm[None]") -> None:
+    def _go_through(self, schedule: Schedule, waiting: dict[int, tuple[Row, Job]], bar: "tqdm[Any]") -> None:
         busy: list[Ended] = []  # what other processes hold: it is given again after everything else
         while waiting:
             while self.carrier.room > 0 and (ready := schedule.next()) is not None:

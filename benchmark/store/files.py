@@ -18,7 +18,7 @@ NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _TEMPORARY = ".tmp"
 
 
-def is_full(error: Exception) -> bool:
+def is_full(error: BaseException) -> bool:
     """Whether there is no space left, or none that this user may have; safetensors says so in words alone."""
     full = errno.ENOSPC, errno.EDQUOT
     return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
