@@ -112,7 +112,7 @@ class Pretrained(OneNetwork):
     def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Read once more: the network here has its norms folded into its convolutions."""
         has_head = named.has_head("timm", self.model)
-        network, mean, std = timm_models.pretrained(self.model, self.resolution, self._file, head=has_head)
+        network, mean, std = timm_models.pretrained(self.model, self._side, self._file, head=has_head)
         return network.state_dict(), checkpoints.said(mean, std)
 
     @property
