@@ -101,7 +101,7 @@ def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu") -> D
     sets = [row.about["id"], *(measure.about["ood"] for measure in row.measures.values())]
     about = {
         **{name: row.about[name] for name in ("suite", "row", "title", "seed", "footnotes", "resolution")},
-        "takes": _taken(use),
+        "takes": "features" if detector.of_features else use.chain[0].encoder.takes,
         "preprocessing": [
             *[shrinking.described() for shrinking in use.shrinking],
             *[{name: json.loads(value)} for name, value in _normalisation(use, worker).items()],
@@ -191,13 +191,6 @@ def _differs(table: Scores, of_test: Scores, precision: str, apart: bool) -> dic
         "unit": "standard deviations of the table's scores of the ID test set",
         "because": reasons,
     }
-
-
-def _taken(use: EncoderUse) -> str:
-    first = use.chain[0].encoder
-    if first.of_files:
-        return "features"
-    return "images, uint8 (N, H, W, 3) of any size" if first.shrinking else "tensors as the network reads them"
 
 
 def _licence(name: str) -> str:

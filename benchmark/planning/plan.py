@@ -265,7 +265,9 @@ class _Planner:
             row,
             speed=speed if self.options.speed and of_images else None,
             pictures=self._pictures(scored, about),
-            mistakes=self._mistakes(use, measures) if of_images else {},
+            mistakes=self._mistakes(use, measures)
+            if of_images and not self.suite.given
+            else {},  # tensors are no pictures
         )
 
     def _mistakes(self, use: EncoderUse, measures: Mapping[str, Measure]) -> dict[str, ShowMistakes]:

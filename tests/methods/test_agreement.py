@@ -43,7 +43,8 @@ SETTINGS = {
 }
 JUMPS = ("cfood", "nac", "optfs", "relation", "vra", "weiper")  # count: one entry over an edge outweighs the noise
 BLIND = ("constant", "random")  # to what the encoder gives
-ON_VECTORS = [name for name in methods.names() if name not in BLIND and "pixels" not in methods.get(name).reads]
+VECTORS = {"embedding", "logits", "layers", "head", "labels"}  # of a pass as it is, not of one that runs otherwise
+ON_VECTORS = [name for name in methods.names() if name not in BLIND and set(methods.get(name).reads) <= VECTORS]
 
 
 @functools.cache

@@ -109,30 +109,32 @@ def features(count: int, *, ood: bool, seed: int, first: int = 0) -> Features:
     ramp = np.linspace(40, 160, 12)[:, None, None] * np.array([1, 0.8, 0.5])
     noise = random.standard_normal((count, 12, 12, 3))
     pixels = (128 + 50 * noise if ood else ramp + random.uniform(0, 20, (count, 1, 1, 1)) + 3 * noise).clip(0, 255)
+    logits = embedding @ weight.T + bias
     return Features(
         embedding=embedding,
-        logits=embedding @ weight.T + bias,
+        logits=logits,
         layers=layers,
         layer_sizes=LAYERS,
         pixels=pixels.astype(np.uint8),
         labels=np.full(count, -1) if ood else labels,
         head=Head(weight, bias),
         index=np.arange(first, first + count),
-        extras=extras(embedding, layers, ood=ood, seed=seed),
+        extras=extras(embedding, logits, layers, ood=ood, seed=seed),
         extra_sizes={"gram": (12, 28), "gradients": LAYERS},
     )
 
 
-def extras(embedding: Any, layers: Any, *, ood: bool, seed: int) -> dict[str, Any]:
+def extras(embedding: Any, logits: Any, layers: Any, *, ood: bool, seed: int) -> dict[str, Any]:
     """As the encoders that run a network otherwise have them."""
     random = np.random.default_rng(seed + 100)
+    words = np.random.default_rng(seed + 200).standard_normal((len(layers), 240))
     moved = (0.5 if ood else 0.1) * random.standard_normal(embedding.shape) + embedding
     return {
         "perturbed": moved.astype(np.float32),
         "gram": (2 * layers + 3).astype(np.float32),
         "extremes": (layers[:, :6] + 2).astype(np.float32),
         "local": np.full((len(layers), 1), 0.3 if ood else 0.6, np.float32) + 0.01 * random.random((len(layers), 1)),
-        "negatives": (embedding[:, :12] / 9 + (1.0 if ood else 0)).astype(np.float32),
+        "negatives": (logits.max(1, keepdims=True) + 0.02 * words + (0.02 if ood else -0.02)).astype(np.float32),
         "gradients": (layers * (3 if ood else 1)).astype(np.float32),
     }
 

@@ -194,7 +194,7 @@ def test_an_unknown_row_names_the_nearest(tmp_path, token, message):
 
 def test_another_pretrained_network_brings_its_own_maps():
     there = changing.with_pretrained(suite.read("cifar10"), "tf_efficientnet_lite0")
-    assert there.encoders["imagenet"].settings == {"model": "tf_efficientnet_lite0"}
+    assert there.encoders["imagenet"].settings == {"model": "tf_efficientnet_lite0", "resolution": 224}
     with pytest.raises(UsageError, match="digits has no pretrained encoder"):
         changing.with_pretrained(suite.read("digits"), "resnet50")
 
