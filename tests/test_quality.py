@@ -47,7 +47,8 @@ METHODS = (
     ("methods.training",),
     ("methods.networks",),
     ("methods.encoders.base",),
-    ("methods.encoders.images", "methods.encoders.networks"),
+    ("methods.encoders.images",),
+    ("methods.encoders.networks",),
     ("methods.encoders.outliers",),
     ("methods.encoders", "methods"),
 )
