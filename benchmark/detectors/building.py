@@ -108,7 +108,7 @@ def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu") -> D
         ],
         "calibration": {
             "images": {"name": images.images.name, "split": images.images.split, "n": len(images.rows)},
-            "network": f"{'seen by' if use.may_know(images) else 'new to'} the network",
+            "network": use.acquaintance(images),
             "noise": "that of index 0 for every image" if method.random_fit else "none",
         },
         **_thresholds(calibration, of_test, of_ood),

@@ -70,7 +70,7 @@ class Calibrate(Job):
             **self.about,
             **self.accuracy.figures(worker.store),
             **({"searched": self.search.figures(worker.store)} if self.search else {}),
-            "calibration": f"{'seen by' if use.may_know(images.images) else 'new to'} the network",
+            "calibration": use.acquaintance(images.images),
             "thresholds": thresholds.table(self.calibration.scores(worker.store), self.id.scores(worker.store)),
             "depends": self.depends,
             "provenance": provenance.provenance(
@@ -81,11 +81,6 @@ class Calibrate(Job):
 
     @property
     def depends(self) -> dict[str, Any]:
-        """What the record stands and falls with, as `Measure` has it."""
-        return {
-            "encoder": depending.of_encoder(self.id.images[-1].use),
-            "train": self.id.fit.train[-1].images.identity if self.id.fit else None,
-            "id": self.id.images[-1].images.identity,
-            "calibration": self.calibration.images[-1].images.identity,
-            **{name: self.about[name] for name in ("method", "hyperparameters", "seed")},
-        }
+        """What the record stands and falls with."""
+        calibration = self.calibration.images[-1].images.identity
+        return {**depending.of_row(self.about, self.id), "calibration": calibration}

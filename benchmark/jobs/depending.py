@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.jobs.inputs import EncoderUse
+from benchmark.jobs.scoring import Score
 from benchmark.store import keys
 from methods.device import tensors
 
@@ -40,3 +41,16 @@ def made(use: EncoderUse) -> dict[str, Any] | None:
         return {name: machine[name] for name in _MACHINE if name in machine} if isinstance(machine, Mapping) else None
     below = file or use.base or use.of
     return None if below is None else made(below)
+
+
+def of_row(about: Mapping[str, Any], id: Score) -> dict[str, Any]:
+    """Of a row with one seed, beside the set that it is held against: network, ID images, method.
+
+    `train`: the images that the method learns from, where it does.
+    """
+    return {
+        "encoder": of_encoder(id.images[-1].use),
+        "train": id.fit.train[-1].images.identity if id.fit else None,
+        "id": id.images[-1].images.identity,
+        **{name: about[name] for name in ("method", "hyperparameters", "seed")},
+    }

@@ -185,6 +185,10 @@ class EncoderUse:
         other = catalogued(header.get("trained_on", "imagenet" if public else ""))
         return other in (None, catalogued(images.images.name)) and header.get("without") != WITHOUT
 
+    def acquaintance(self, images: Selection) -> str:
+        """`may_know` of calibration images, as records, detectors and the page say it."""
+        return f"{'seen by' if self.may_know(images) else 'new to'} the network"
+
     @cached_property
     def training_key(self) -> str:
         """The key of that training."""

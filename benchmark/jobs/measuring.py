@@ -84,7 +84,7 @@ class Measure(Job):
         also: dict[str, Any] = {}
         if self.calibration:
             images = self.calibration.images[-1]
-            also["calibration"] = f"{'seen by' if images.use.may_know(images.images) else 'new to'} the network"
+            also["calibration"] = images.use.acquaintance(images.images)
             also["thresholds"] = thresholds.table(self.calibration.scores(worker.store), id_scores, ood_scores)
         if self.search:
             also["searched"] = self.search.figures(worker.store)
@@ -128,11 +128,5 @@ class Measure(Job):
 
     @property
     def depends(self) -> dict[str, Any]:
-        """What the record stands and falls with; `train`: the images that the method learns from, where it does."""
-        return {
-            "encoder": depending.of_encoder(self.id.images[-1].use),
-            "train": self.id.fit.train[-1].images.identity if self.id.fit else None,
-            "id": self.id.images[-1].images.identity,
-            "ood": self.ood.images[-1].images.identity,
-            **{name: self.about[name] for name in ("method", "hyperparameters", "seed")},
-        }
+        """What the record stands and falls with."""
+        return {**depending.of_row(self.about, self.id), "ood": self.ood.images[-1].images.identity}
