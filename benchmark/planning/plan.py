@@ -265,9 +265,7 @@ class _Planner:
             row,
             speed=speed if self.options.speed and of_images else None,
             pictures=self._pictures(scored, about),
-            mistakes=self._mistakes(use, measures)
-            if of_images and not self.suite.given
-            else {},  # tensors are no pictures
+            mistakes=self._mistakes(use, measures) if self._resized else {},  # others are no pictures
         )
 
     def _mistakes(self, use: EncoderUse, measures: Mapping[str, Measure]) -> dict[str, ShowMistakes]:
