@@ -114,8 +114,8 @@ class EncoderLookup:
         try:
             use = self._in_order(use, below) if below is not None else self._matched(use)
             if weights is not None:
-                note = " ".join(filter(None, (use.note, use.encoder.about(weights))))
-                use = replace(use, note=note, settings={**use.settings, **use.encoder.settled(weights)})
+                found, told = use.encoder.settled(weights)
+                use = replace(use, note=" ".join(filter(None, (use.note, told))), settings={**use.settings, **found})
             if seeds and shipped is not None:
                 use = replace(use, shipped=self._matched(replace(use, weights=shipped, train=None, start=None)))
         except UsageError:  # the suite's own fault, and no file's

@@ -106,13 +106,9 @@ class Encoder(ABC):
         """The classes of the head in a file that was found; None without a head. ValueError where it does not fit."""
         return None
 
-    def settled(self, weights: Path) -> Mapping[str, Any]:
-        """Settings that were left open, as a file that was found completes them."""
-        return {}
-
-    def about(self, weights: Path) -> str:
-        """What was read of a file that was found, and how its images are prepared, where settings leave it open."""
-        return ""
+    def settled(self, weights: Path) -> tuple[Mapping[str, Any], str]:
+        """Settings that were left open, as a file that was found completes them; and what was read of it, in words."""
+        return {}, ""
 
     def find_start(self, directory: Path | None, *, download: bool = False) -> Path | None:
         """The file that a training starts from; None where it starts from random weights.

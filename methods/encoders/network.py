@@ -28,7 +28,7 @@ class Network(OneNetwork):
     its path or by its name in the weights folder. layers: names of modules, None = the library's feature maps. classes:
     names in the order of the outputs, for a file that does not say them. Mean and std (of pixels from 0 to 1), size
     (pixels) and crop (the share that is kept, timm's crop_pct): as given, else as the file's header says, else as the
-    library does for this network; which it was stands in `about`. Resized as the library does it: the short side to
+    library does for this network; which it was, `settled` says. Resized as the library does it: the short side to
     size / crop, antialiased, then the centre.
     """
 
@@ -102,7 +102,7 @@ class Network(OneNetwork):
         names = (f"{named.head_name(library, self.network)}.weight",)
         return checkpoints.head_classes(state, header, names, like, weights)
 
-    def about(self, weights: Path) -> str:
+    def settled(self, weights: Path) -> tuple[dict[str, Any], str]:
         library, _, header, _ = self._read(weights)
         reading, sources = self._reading(library, header, weights)
         unread = f", {header['unread']}" if "unread" in header else ""
@@ -111,17 +111,11 @@ class Network(OneNetwork):
             f"{', '.join(name for name, source in sources.items() if source == each)}: {each}"
             for each in dict.fromkeys(sources.values())
         )
-        return (
+        return _settings(library, reading), (
             f"{weights.name}: read as {library}'s {self.network}, {header.get('read', 'the whole file')}{unread}; its "
             f"images: short side to {math.floor(reading.size / reading.crop)} pixels ({reading.mode}), the centre "
             f"{reading.size} x {reading.size}, mean {mean}, std {std} ({whose})."
         )
-
-    def settled(self, weights: Path) -> dict[str, Any]:
-        library, _, header, _ = self._read(weights)
-        reading, _ = self._reading(library, header, weights)
-        found = {name: getattr(reading, name) for name in ("mean", "std", "size", "crop")}
-        return {"library": library, **found}
 
     def _read(self, weights: Path) -> tuple[named.Library, dict[str, Tensor], dict[str, str], nn.Module]:
         """The library whose network the file is of, its tensors and its header, and that network without weights."""
@@ -159,7 +153,8 @@ class Network(OneNetwork):
             raise ValueError(f"network: {self.network} needs a file of weights")
         self._device, self._file = device, weights
         library, state, header, like = self._read(weights)
-        for name, value in self.settled(weights).items():
+        reading, _ = self._reading(library, header, weights)
+        for name, value in _settings(library, reading).items():
             setattr(self, name, value)
         head = named.head_name(library, self.network)
         classes = checkpoints.head_classes(state, header, (f"{head}.weight",), like, weights).count
@@ -204,3 +199,8 @@ class Network(OneNetwork):
 
     def logits(self, embedding: Tensor) -> Tensor:
         return self._device_head(embedding)
+
+
+def _settings(library: named.Library, reading: named.Reading) -> dict[str, Any]:
+    found = {name: getattr(reading, name) for name in ("mean", "std", "size", "crop")}
+    return {"library": library, **found}

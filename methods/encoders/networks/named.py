@@ -29,6 +29,7 @@ class Reading:
     mode: Literal["bilinear", "bicubic"]
 
 
+@cache
 def libraries(name: str) -> tuple[Library, ...]:
     """Those that have a network of that name, timm first; ValueError, naming the nearest, where none has."""
     import timm
@@ -65,6 +66,7 @@ def build(library: Library, name: str, classes: int, size: int | None = None) ->
     return network
 
 
+@cache
 def reading(library: Library, name: str) -> Reading:
     """What the library itself does to the images of that network."""
     if library == "timm":

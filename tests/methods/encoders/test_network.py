@@ -115,7 +115,7 @@ def test_what_was_read_is_said(tmp_path: Path, network: nn.Module) -> None:
         {"model": state, "model_ema": {f"module.{key}": value for key, value in state.items()}}, tmp_path / "a.pth"
     )
     encoder = create("network", network="resnet18", checkpoint=str(tmp_path / "a.pth"), mean=[0.5, 0.4, 0.3], size=64)
-    said = encoder.about(tmp_path / "a.pth")
+    said = encoder.settled(tmp_path / "a.pth")[1]
     assert "a.pth: read as timm's resnet18, under 'model_ema', under 'module.'" in said
     assert "short side to 67 pixels (bicubic), the centre 64 x 64" in said  # 64 / .95, timm's crop_pct
     assert "mean 0.5 0.4 0.3, std 0.229 0.224 0.225 (mean, size: given; std, crop: timm's own)" in said
@@ -125,7 +125,7 @@ def test_tensors_beside_the_network_are_named(tmp_path: Path, network: nn.Module
     state = {f"model.{key}": value for key, value in network.state_dict().items()}
     torch.save({"state_dict": {**state, "loss.weight": torch.ones(K)}}, tmp_path / "a.ckpt")
     encoder = create("network", network="resnet18", checkpoint=str(tmp_path / "a.ckpt"))
-    assert "1 tensors beside it left out (loss.weight)" in encoder.about(tmp_path / "a.ckpt")
+    assert "1 tensors beside it left out (loss.weight)" in encoder.settled(tmp_path / "a.ckpt")[1]
 
 
 def test_what_is_left_over_or_missing_is_named_on_both_sides(tmp_path: Path, network: nn.Module) -> None:
@@ -152,7 +152,7 @@ def test_of_two_libraries_the_one_that_the_file_fits(tmp_path: Path) -> None:
     network = torchvision.models.efficientnet_b0(num_classes=K)
     torch.save(network.state_dict(), tmp_path / "b.pth")
     both = create("network", network="efficientnet_b0", checkpoint=str(tmp_path / "b.pth"))
-    assert "torchvision's efficientnet_b0" in both.about(tmp_path / "b.pth")
+    assert "torchvision's efficientnet_b0" in both.settled(tmp_path / "b.pth")[1]
 
 
 def test_images_are_prepared_as_the_library_does_it(tmp_path: Path, network: nn.Module) -> None:
