@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import run_all
+from benchmark import arguments
 from benchmark.planning import plan
 
 
@@ -68,7 +69,7 @@ def test_a_folder_from_the_environment_is_held_to_the_same(tmp_path, monkeypatch
 
 def test_folders_are_absolute_and_no_word_of_a_message_is_taken_for_one():
     """`--weights w` made "no netWEIGHTSork" of "no network"."""
-    given = run_all.parser().parse_args(["--weights", "w", "--data", "data"])
+    given = arguments.parser().parse_args(["--weights", "w", "--data", "data"])
     assert (given.weights, given.data) == (Path.cwd() / "w", Path.cwd() / "data")
     planner = SimpleNamespace(options=SimpleNamespace(data=Path("/d"), weights=Path("/w")))
     told = plan._Planner._portable(planner, "no word in /w: put /w/a there, or /d/w/b, not /data/w or /w.old")

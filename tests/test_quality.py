@@ -22,7 +22,7 @@ def test_the_tools_have_nothing_to_say(command):
 FLOORS = (
     # a room stands on those before it; what is named together shares a floor and does not import each other
     ("datasets", "methods"),
-    ("benchmark.metrics", "benchmark.shown", "benchmark.store"),
+    ("benchmark.arguments", "benchmark.metrics", "benchmark.shown", "benchmark.store"),
     ("benchmark.canvas", "benchmark.records"),
     ("benchmark.jobs",),
     ("benchmark.planning",),

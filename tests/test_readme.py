@@ -13,7 +13,7 @@ from PIL import Image
 
 import methods
 import run_all
-from benchmark import publishing
+from benchmark import arguments, publishing
 from methods import base
 
 ROOT = Path(__file__).parents[1]
@@ -151,7 +151,7 @@ def test_the_flags_in_the_pages_exist(tmp_path, monkeypatch):
     assert len(shown) >= 8
     for command in shown:
         command = command[: command.index(">")] if ">" in command else command
-        run_all.parser().parse_args([word for word in command if word not in ("…", "...")])
+        arguments.parser().parse_args([word for word in command if word not in ("…", "...")])
 
 
 def test_every_file_that_the_readme_names_is_there():

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import methods
-import run_all
+from benchmark import arguments
 from benchmark.planning.suite import UsageError
 from benchmark.running import cluster, remote
 from methods import base
@@ -224,4 +224,4 @@ def test_a_worker_that_is_not_like_the_driver_says_so_in_one_line(tmp_path):
 
 def test_the_suite_of_this_test_names_the_rows_that_it_runs():
     assert [row.get("name", row["method"]) for row in yaml.safe_load(yaml.safe_dump(SUITE))["rows"]] == ORDERLY
-    assert run_all.parser().parse_args(["--cluster", "local:2"]).cluster == "local:2"
+    assert arguments.parser().parse_args(["--cluster", "local:2"]).cluster == "local:2"
