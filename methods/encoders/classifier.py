@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.base import Count, Features, Head, NotNegative, Positive, Range
-from methods.encoders.base import Images, register
+from methods.encoders.base import register
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_crop, random_flip
 from methods.encoders.networks import checkpoints, cifar
-from methods.encoders.networks.trainable import Trainable
+from methods.encoders.networks.trainable import OfStages
 from methods.training import loop
 from methods.training.recipe import Recipe
 
 
 @register("classifier")
 @dataclass
-class Classifier(Trainable[cifar.Network]):
+class Classifier(OfStages):
     """`embedding`, `logits`, `layers` (the averaged output of every stage) and the head, in one pass.
 
     checkpoint: the stem of a file in the weights folder. shipped: the name of a safetensors file beside the suite, used
@@ -70,14 +70,6 @@ class Classifier(Trainable[cifar.Network]):
     @property
     def offers(self) -> tuple[str, ...]:
         return ("embedding", "logits", "layers")
-
-    @property
-    def shrinking(self) -> preprocessing.Shrinking:
-        return preprocessing.Shrinking(self.resolution, crop=True)
-
-    @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        return cifar.architecture(self.architecture).stage_channels
 
     @property
     def head(self) -> Head | None:
@@ -156,16 +148,6 @@ class Classifier(Trainable[cifar.Network]):
             return preprocessing.normalise(images, mean, std)
 
         return augmented
-
-    def resized(self, images: Images) -> Tensor:
-        return preprocessing.resize_and_crop(images, self.resolution, self._device)
-
-    def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return cifar.passed(self.placed.network, x)
-
-    @property
-    def maps(self) -> tuple[str, ...]:
-        return cifar.architecture(self.architecture).stage_names
 
     def logits(self, embedding: Tensor) -> Tensor:
         assert self._network is not None

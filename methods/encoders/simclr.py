@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from methods.base import Count, Features, NotNegative, Positive, Range
-from methods.encoders.base import Images, register
+from methods.encoders.base import register
 from methods.encoders.images import augmentation, preprocessing
 from methods.encoders.networks import cifar
-from methods.encoders.networks.trainable import Trainable
+from methods.encoders.networks.trainable import OfStages
 from methods.training import loop
 from methods.training.recipe import Recipe
 
@@ -22,7 +22,7 @@ BASE_TEMPERATURE = 0.07  # of the SupCon code that SSD trains with
 
 @register("simclr")
 @dataclass
-class SimCLR(Trainable[cifar.Network]):
+class SimCLR(OfStages):
     """`embedding`, and `layers` (the averaged output of every stage): SimCLR by the recipe of SSD.
 
     Loss: NT-Xent between two views of each image of a batch, on the output of a projection head
@@ -74,14 +74,6 @@ class SimCLR(Trainable[cifar.Network]):
     @property
     def offers(self) -> tuple[str, ...]:
         return ("embedding", "layers")
-
-    @property
-    def shrinking(self) -> preprocessing.Shrinking:
-        return preprocessing.Shrinking(self.resolution, crop=True)
-
-    @property
-    def layer_sizes(self) -> tuple[int, ...]:
-        return cifar.architecture(self.architecture).stage_channels
 
     @property
     def network_name(self) -> str:
@@ -137,16 +129,6 @@ class SimCLR(Trainable[cifar.Network]):
         images = augmentation.random_flip(images, generator)
         images = augmentation.color_jitter(images, generator, strength=(0.4, 0.4, 0.4, 0.1), probability=0.8)
         return augmentation.random_greyscale(images, 0.2, generator)
-
-    def resized(self, images: Images) -> Tensor:
-        return preprocessing.resize_and_crop(images, self.resolution, self._device)
-
-    def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return cifar.passed(self.placed.network, x)
-
-    @property
-    def maps(self) -> tuple[str, ...]:
-        return cifar.architecture(self.architecture).stage_names
 
     def logits(self, embedding: Tensor) -> None:
         """It has no head."""

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from methods.device import tensors
 from methods.device.precision import check
-from methods.encoders.base import HeadClasses
-from methods.encoders.networks import checkpoints
+from methods.encoders.base import HeadClasses, Images
+from methods.encoders.images import preprocessing
+from methods.encoders.networks import checkpoints, cifar
 from methods.encoders.networks.inference import Placed
 from methods.encoders.networks.one_network import OneNetwork
 
@@ -143,3 +144,31 @@ class Trainable(OneNetwork, Generic[N]):
     @property
     def normalisation(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return self._mean, self._std
+
+
+@dataclass
+class OfStages(Trainable[cifar.Network]):
+    """One of `cifar`'s networks: its layers are its stages, its images' short side is resized, and the centre read."""
+
+    @property
+    @abstractmethod
+    def architecture(self) -> str:
+        """The network's name."""
+
+    @property
+    def shrinking(self) -> preprocessing.Shrinking:
+        return preprocessing.Shrinking(self.resolution, crop=True)
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        return cifar.architecture(self.architecture).stage_channels
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        return cifar.architecture(self.architecture).stage_names
+
+    def resized(self, images: Images) -> Tensor:
+        return preprocessing.resize_and_crop(images, self.resolution, self._device)
+
+    def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return cifar.passed(self.placed.network, x)
