@@ -76,6 +76,7 @@ def _status(given: argparse.Namespace) -> int:
             cache=given.cache or given.results / ".cache",
             device=device,
             batch_size=given.batch_size,
+            shard=given.shard,
             asked=asked,
             precision=resolved(asked, device, runs=not (given.redraw or given.paper)),
             pretrained=given.pretrained,

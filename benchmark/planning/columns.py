@@ -65,7 +65,9 @@ class ColumnLookup:
             if test.features is not None:
                 raise UsageError(f"ood: {spec.set} alters images, and the ID set holds features")
             images: ImageSet = AlteredSet(test, spec.set)
-            return Column(spec, images.name, images.title, Selection(images, options.limit), None, wanted)
+            return Column(
+                spec, images.name, images.title, Selection(images, options.limit, shard=options.shard), None, wanted
+            )
         try:
             found = self._looked_up(spec.set, wanted, self._download and wanted)
         except Missing as missing:
@@ -84,7 +86,7 @@ class ColumnLookup:
             raise UsageError(f"--ood {spec.set}: this is the ID test set itself")
         if spec.name is not None:
             found.name = found.title = spec.name
-        selection = Selection(found, options.limit)
+        selection = Selection(found, options.limit, shard=options.shard)
         found.notes = (*found.notes, *self._id.overlaps.notes(selection, "test", "training"))
         return Column(spec, found.name, found.title, selection, stands_in_for, wanted)
 

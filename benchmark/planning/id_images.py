@@ -48,9 +48,13 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
         train, test = (_split(suite, name, options, download) for name in ("train", "test"))
         if (suite.given or is_path(suite.id.set)) and train.content() == test.content():
             raise ValueError(f"{suite.id.name or suite.id.set} has no test split of its own: it is the training split")
-        fitted, tested = Selection(train, limit_train, balanced=True), Selection(test, options.limit)
+        shard = options.shard
+        fitted = Selection(train, limit_train, balanced=True, shard=shard)
+        tested = Selection(test, options.limit, shard=shard)
         if suite.calibrate and not suite.given and has_calibration(suite.id.set):
-            fitted = replace(fitted, calibration=Selection(_split(suite, "calibration", options, download)))
+            fitted = replace(
+                fitted, calibration=Selection(_split(suite, "calibration", options, download), shard=shard)
+            )
         elif suite.calibrate:
             fitted = calibrated(fitted)
         forms = Forms(suite, train)
