@@ -1,4 +1,4 @@
-"""Records of one suite from two machines: side by side in one folder; those that should be equal, and are not, named."""
+"""Records of one suite from two machines, in one folder; where they should be equal and are not, it is told."""
 
 import json
 import shutil
