@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.jobs.inputs import Selection
+from benchmark.planning import counting
 from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
 from benchmark.planning.suite import OODSet, Suite, UsageError
@@ -98,7 +99,7 @@ class ColumnLookup:
                 raise UsageError(f"--ood: there is no folder {printable(name)}")
             raise Missing(printable(name), "there is no such folder")
         try:
-            images = self._suite.images(name, "test", self._options.data, download=download)
+            images = counting.images(self._suite, name, "test", self._options, download=download)
             self._id.forms.check(images)
             if images.features is None:
                 images.read([0])

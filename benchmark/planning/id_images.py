@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from benchmark.jobs.inputs import Selection, calibrated
-from benchmark.planning import classes
+from benchmark.planning import classes, counting
 from benchmark.planning.forms import Forms
 from benchmark.planning.options import Options
 from benchmark.planning.overlaps import Overlaps
@@ -79,7 +79,7 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
 
 def _split(suite: Suite, split: str, options: Options, download: bool) -> ImageSet:
     """A split of the ID set: its labels must be right, and images without one are left out."""
-    images = suite.images(suite.id.set, split, options.data, download=download)
+    images = counting.images(suite, suite.id.set, split, options, download=download)
     if images.fault:
         raise ValueError(f"{images.name} ({split}): {images.fault}")
     images.notes = tuple(note for note in images.notes if not note.startswith(OF_SPLITS))  # each has its place here

@@ -35,6 +35,7 @@ class Options:
     resolution: str = "native"
     speed: bool = True
     pdf: bool = False  # figures as PDF as well
+    counted: bool = False  # sets that are absent are taken as the catalogue counts them: nothing is run
     methods: tuple[str, ...] = ()
     ood: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()

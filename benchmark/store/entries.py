@@ -135,6 +135,12 @@ class Store:
             self._tell(self.folder(kind, key), wrong)
         return not wrong
 
+    def size(self, kind: str, key: str) -> int:
+        """Bytes of the files of an entry and of its parts."""
+        marker = self._whole(kind, key)
+        own = sum(file.bytes for file in marker.files.values())
+        return own + sum(self.size(kind, part) for part in marker.parts)
+
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         return self._whole(kind, key).meta
 
