@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,7 @@ def _status(given: argparse.Namespace) -> int:
             cache=given.cache or given.results / ".cache",
             device=device,
             batch_size=given.batch_size,
+            shard=given.shard,
             asked=asked,
             precision=resolved(asked, device, runs=not (given.redraw or given.paper)),
             pretrained=given.pretrained,
@@ -121,6 +123,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.running import cluster
     from benchmark.running.runner import Runner, ordered
     from benchmark.store.entries import Store
+    from datasets.sources import Missing
 
     started = time.perf_counter()
     if given.paper:
@@ -141,15 +144,25 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     if given.cluster is not None:
         where = cluster.place(given.cluster, options.device)
         torch.set_num_threads(where.threads)  # speeds are planned, and recorded, for so many
-    planned = plan.make(suite, options, download=not looking_only)
+    try:
+        planned = plan.make(suite, options, download=not looking_only)
+    except Missing as missing:
+        if not given.plan:
+            raise
+        print(f"note: {missing}", file=sys.stderr)
+        print("note: planned as the catalogue counts its images; keys are not those of a run", file=sys.stderr)
+        planned = plan.make(suite, replace(options, counted=True), download=False)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     if given.save:
         from benchmark import detecting
 
         for name in given.save:
             detecting.row_of(planned, name)  # before anything is run
+    worker = Worker(store, device=options.device, batch_size=options.batch_size)
     if given.plan:
-        print(planned.describe(store))
+        from benchmark.running import estimating
+
+        print(estimating.describe(planned, worker))
         return 0
     from benchmark.reporting import report, terminal
     from benchmark.shown import show
@@ -170,7 +183,6 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(terminal.next_to_open(planned.folder), file=sys.stderr)
         _open(given, planned.folder)
         return 0
-    worker = Worker(store, device=options.device, batch_size=options.batch_size)
     carrier = None
     if where is not None:
         targets = tuple(target for _, target in ordered(planned, together=True))

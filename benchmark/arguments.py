@@ -218,6 +218,13 @@ def parser() -> argparse.ArgumentParser:
         help="images a batch (default: auto, by the size of the images and the device); changes no score",
     )
     how.add_argument(
+        "--shard",
+        type=_count,
+        default=20_000,
+        metavar="N",
+        help="a pass over more images than N is cut into jobs of at most N (default: 20,000)",
+    )
+    how.add_argument(
         "--cluster",
         type=_name,
         metavar="local[:N]|auto",

@@ -77,7 +77,11 @@ class TrainEncoder(Job):
 
 @dataclass(frozen=True, eq=False)
 class Encode(Job):
-    """One pass of one encoder over the images of one selection: everything that it offers, once."""
+    """One pass of one encoder over the images of one selection: everything that it offers, once.
+
+    Over more images than a shard holds it is those of its shards, and only says so: jobs and entries of their own,
+    whose arrays the store reads as one. Where it was done in one piece before, that is taken.
+    """
 
     kind: ClassVar[str] = "encode"
     use: EncoderUse
@@ -89,16 +93,37 @@ class Encode(Job):
 
     @property
     def title(self) -> str:
-        return f"encode {self.images.images.name} with {self.use.name}"
+        span = self.images.span
+        part = "" if span is None else f", images {span[0] + 1:,} to {span[1]:,}"
+        return f"encode {self.images.images.name} with {self.use.name}{part}"
+
+    @cached_property
+    def shards(self) -> tuple["Encode", ...]:
+        return tuple(Encode(self.use, shard) for shard in self.images.shards)
 
     @cached_property
     def needs(self) -> tuple[Job, ...]:
+        if self.shards:
+            return self.shards
         before: list[Job] = [TrainEncoder(use) for use in self.use.made_of if use.trained_here]
         if self.use.base is not None:
             before.append(Encode(self.use.base, self.images))
         return tuple(before)
 
     def run(self, worker: Worker) -> None:
+        if self.shards:
+            self._join(worker.store)
+        else:
+            self._encode(worker)
+
+    def _join(self, store: Store) -> None:
+        keys = [shard.key for shard in self.shards]
+        of_each = [store.meta("encode", key) for key in keys]
+        added = {name: sum(meta[name] for meta in of_each) for name in ("seconds", "images")}
+        meta = {**of_each[0], "title": self.title, **added}
+        store.put("encode", self.key, tensors=store.tensors("encode", keys[0]), meta=meta, parts=keys)
+
+    def _encode(self, worker: Worker) -> None:
         started = time.perf_counter()
         rows = self.images.rows
         writer = ChunkWriter(worker.store, "encode", self.key, len(rows))
@@ -113,7 +138,8 @@ class Encode(Job):
             for count, features in self._batches(worker, writer.position):
                 thread.put(features)
                 bar.update(count)
-        head = None if self.use.no_head else encoder.head
+        first = self.images.span is None or self.images.span[0] == 0  # the head is kept once
+        head = encoder.head if first and not self.use.no_head else None
         writer.finish(
             arrays={"labels": self.images.labels.astype(np.int64), "index": rows.astype(np.int64)},
             tensors={} if head is None else {"head.weight": head.weight.cpu(), "head.bias": head.bias.cpu()},

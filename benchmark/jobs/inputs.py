@@ -22,6 +22,8 @@ from methods.encoders.images import preprocessing
 from methods.encoders.networks.given import GivenNetwork
 
 SHRUNK = "shrunk in uint8 where they are decoded"
+SHARD = 20_000  # images of one encode job at most
+PAGES = 1024  # rows of four bytes a column or more: whole pages of memory, so that shards are mapped as one
 WITHOUT = "calibration images"  # what the header of a network's file says where it was trained without them
 
 
@@ -40,10 +42,26 @@ class Selection:
     part: Literal["all", "fitted", "calibration"] = "all"
     calibration: "Selection | None" = None  # of a training set: the images to calibrate on, none of which it has
     places: tuple[int, ...] | None = None  # of its classes among the outputs of a head; None: they are in its order
+    shard: int = SHARD  # images that one encode job takes at most: these are the same images whatever it is
+    span: tuple[int, int] | None = None  # of a shard: its first row among all of `whole`, and the one after its last
+    whole: "Selection | None" = None
+
+    @cached_property
+    def shards(self) -> tuple["Selection", ...]:
+        """The shards that encode jobs take, of about one size; none where one job takes all."""
+        n = len(self.rows)
+        if n <= self.shard or self.span is not None:
+            return ()
+        unit = PAGES if self.shard >= PAGES else 1
+        count = -(-n // (self.shard // unit * unit))
+        size = -(-n // (count * unit)) * unit
+        return tuple(replace(self, span=(at, min(at + size, n)), whole=self) for at in range(0, n, size))
 
     @cached_property
     def rows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Their places in the whole split, ascending."""
+        if self.whole is not None and self.span is not None:
+            return self.whole.rows[slice(*self.span)]
         n, limit = len(self.images), self.limit
         rows = np.arange(n)
         if self.part != "all":
@@ -231,7 +249,8 @@ class EncoderUse:
 def encode_key(use: EncoderUse, images: Selection) -> str:
     """The key of one encoder's pass over one selection."""
     base = None if use.base is None else encode_key(use.base, images)
-    return keys.digest(what="encode", encoder=use.identity, images=images.identity, base=base)
+    span = {} if images.span is None else {"span": list(images.span)}
+    return keys.digest(what="encode", encoder=use.identity, images=images.identity, base=base, **span)
 
 
 def catalogued(name: str) -> str | None:

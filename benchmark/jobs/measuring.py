@@ -1,5 +1,6 @@
 """The last jobs of a plan: metrics of a row against one OOD set, and a row's speed. Each writes one record."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +71,7 @@ class Measure(Job):
         return score_files.fit(self.folder, record) or not (self.id.done(store) and self.ood.done(store))
 
     def run(self, worker: Worker) -> None:
+        started = time.perf_counter()
         id_scores, ood_scores = self.id.scores(worker.store), self.ood.scores(worker.store)
         ordered = self.id.ordered(worker.store), np.sort(ood_scores)
         seed, row = self.about["seed"], self.about["row"]
@@ -94,6 +96,7 @@ class Measure(Job):
             "score_id": made["seconds"],
             "score_ood": ood_made["seconds"],
         }
+        sizes = {"encode_id": made["encode"].get("bytes"), "fit": made["fit"] and made["fit"].get("bytes")}
         record = records.result(
             self.about,
             self.key,
@@ -121,7 +124,12 @@ class Measure(Job):
                 },
                 encoder=self.id.images[-1].use.identity,
                 keys={name: job.key for name, job in jobs.items()},
-                seconds={**({"fit": made["fit"]["seconds"]} if made["fit"] else {}), **seconds},
+                seconds={
+                    **({"fit": made["fit"]["seconds"]} if made["fit"] else {}),
+                    **seconds,
+                    "measure": time.perf_counter() - started,
+                },
+                bytes={name: size for name, size in sizes.items() if size is not None},
             ),
         )
         records.write(self.path, record)

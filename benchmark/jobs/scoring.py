@@ -79,12 +79,12 @@ class Score(Job):
 
     def _origin(self, store: Store) -> dict[str, Any]:
         """How the features and the fit were made: kept beside the scores, which may outlive them."""
-        encoded = store.meta("encode", self.images[-1].key)
-        fitted = store.meta("fit", self.fit.key) if self.fit else None
-        return {
-            "encode": {name: encoded[name] for name in ("seconds", "training")},
-            "fit": fitted and {name: fitted[name] for name in ("seconds", "training")},
-        }
+
+        def of(kind: str, key: str) -> dict[str, Any]:
+            meta = store.meta(kind, key)
+            return {"seconds": meta["seconds"], "training": meta["training"], "bytes": store.size(kind, key)}
+
+        return {"encode": of("encode", self.images[-1].key), "fit": of("fit", self.fit.key) if self.fit else None}
 
     @classmethod
     def scored(cls, method: Method, block: Features, worker: Worker) -> Tensor:

@@ -1,5 +1,6 @@
 """The speed of a row, as a job: end to end, its encoder, the method alone."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -65,6 +66,7 @@ class MeasureSpeed(Job):
         return records.done(self.path, self.key) is not None
 
     def run(self, worker: Worker) -> None:
+        started = time.perf_counter()
         passes = self.score.images
         use, images = passes[-1].use, passes[-1].images
         loaded, encoded = _encoder_speeds(worker, use, images)
@@ -97,6 +99,7 @@ class MeasureSpeed(Job):
                 "device": throughput.describe_device(worker.device),
                 "overlap": on_gpu,  # of decoding with the rest, in end_to_end
                 "speeds": {name: asdict(speed) for name, speed in speeds.items()},
+                "seconds": time.perf_counter() - started,
                 "provenance": provenance.provenance(device=worker.device),
             },
         )

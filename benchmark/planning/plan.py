@@ -25,7 +25,6 @@ from benchmark.planning.id_images import BadData
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import RowSpec, Suite
 from benchmark.records import fitting
-from benchmark.store.entries import Store
 from methods.base import Method, hyperparameters
 
 __all__ = ["BadData", "Plan", "Row", "make"]
@@ -102,20 +101,6 @@ class Plan:
         for _, target in self.targets():
             add(target)
         return list(ordered.values())
-
-    def describe(self, store: Store) -> str:
-        """The jobs as text: kind, key, whether it is done, what it is."""
-        jobs = self.jobs()
-        done = [job.done(store) for job in jobs]
-        lines = [
-            f"{job.kind:8} {job.key[:12]}  {'done' if ready else 'to do':6} {job.title}"
-            for job, ready in zip(jobs, done, strict=True)
-        ]
-        lines += [f"skipped  {row.spec.label}: {row.reason}" for row in self.rows if row.selected and row.reason]
-        lines += [f"absent   {title}: {how}" for title, how in self.absent]
-        lines += [f"broken   {title}: {why}" for title, why in self.broken]
-        lines.append(f"{len(jobs)} jobs, {sum(done)} done; results in {self.folder}")
-        return "\n".join(lines)
 
 
 def make(suite: Suite, options: Options, *, download: bool) -> Plan:

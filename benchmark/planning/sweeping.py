@@ -77,4 +77,4 @@ def validation(name: str, options: Options, known: IDImages, columns: Sequence[C
         raise
     except (ValueError, OSError) as error:
         raise UsageError(f"--searched {printable(name)}: {error}") from None
-    return Selection(images, options.limit)
+    return Selection(images, options.limit, shard=options.shard)

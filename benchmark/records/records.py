@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmark.records import fitting, form
-from benchmark.records.names import path_of, speed_path, thresholds_path
+from benchmark.records import fitting, form, merging
+from benchmark.records.names import elsewhere, path_of, speed_path, thresholds_path
 from benchmark.records.provenance import without_folders
 from benchmark.store import files
 from benchmark.store.files import write_atomically
@@ -113,7 +113,30 @@ def _say(line: str) -> None:
 
 
 def load(folder: Path) -> tuple[list[Record], list[str]]:
-    """Every sound record, by their names, or of a published folder; and what was left out, and why."""
+    """Every sound record, by their names, or of a published folder; and what was left out, and why.
+
+    Those of other machines (`names.elsewhere`) come first, one a cell: this one's own stands behind, or in its place.
+    """
+    found, left_out = _load(folder)
+    for other in reversed(elsewhere(folder)):
+        more, why = _load(other)
+        found = merging.merged(found, more, lambda record: place(folder, record))
+        left_out += [f"{other.relative_to(folder)}/{line}" for line in why]
+    return found, left_out
+
+
+def differing(folder: Path) -> list[str]:
+    """The cells that another machine has under the same key with other numbers, and those of either, in words."""
+    own = {(place(folder, record), record["key"]): record for record in _load(folder)[0]}
+    return [
+        f"{words} in {other.relative_to(folder)}"
+        for other in elsewhere(folder)
+        for record in _load(other)[0]
+        if (mine := own.get((place(folder, record), record["key"]))) and (words := merging.difference(mine, record))
+    ]
+
+
+def _load(folder: Path) -> tuple[list[Record], list[str]]:
     found: list[Record] = []
     left_out: list[str] = []
     for path in sorted((folder / "records").glob("*/*.json")):

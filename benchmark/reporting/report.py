@@ -91,9 +91,11 @@ def _current(plan: Plan) -> tuple[list[Record], list[str]]:
     found, others = fitting.split(current, present)
     rows = sorted({record["row"] for record in (*changed, *others)})
     unknown = sorted({r["row"] for r in found if r["status"] == "done" and not _at_hand(plan, r)})
+    differing = records.differing(plan.folder)
     notes = [
         f"Left out, because what they depend on has changed since (run again): {', '.join(rows)}." if rows else "",
         f"Left out, because they are damaged (run again): {'; '.join(damaged)}." if damaged else "",
+        f"Another machine has other numbers under the same key: {'; '.join(differing)}." if differing else "",
         f"Scores that do not fit their records, in no figure (run again): {', '.join(unknown)}." if unknown else "",
     ]
     return found, [note for note in notes if note]

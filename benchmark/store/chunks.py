@@ -105,7 +105,7 @@ class ChunkWriter:
             start = self._ends.get(path.name, 0)
             with self._appending(path) as file:
                 if start == 0:
-                    stored.write_header(file, values, self._total)
+                    stored.write_header(file, values, self._total, page=True)
                 file.write(np.ascontiguousarray(values).data)
                 file.flush()
                 os.fsync(file.fileno())
