@@ -290,7 +290,9 @@ def test_the_table_names_its_side_of_fpr95_and_holds_no_published_number_of_the_
     assert "pass as ID" not in page
     other = tables.markdown(found, of_id)
     assert "AUROC ↑ / FPR95 ↓" in other
-    assert cells(other, "MSP")["Birds<br>(far)"] == "90.0 ±1.0 / 40.0<br><sub>published 91.5 / 12.0 (-1.5 / +28.0)</sub>"
+    assert (
+        cells(other, "MSP")["Birds<br>(far)"] == "90.0 ±1.0 / 40.0<br><sub>published 91.5 / 12.0 (-1.5 / +28.0)</sub>"
+    )
     assert "48.2" not in other
     for text in (terminal.text(found, of_ood, LOOK), tables.latex(found, of_ood)):
         assert "FPR95 (OOD positive)" in text
