@@ -56,11 +56,13 @@ class OODSet(_Strict):
 
     `name`: as the ID set's. `published`: the set's name in the reference tables. Of the group "control" `set` is an
     alteration of the ID test set (`datasets.altered`), which a detector of anything but resolution does not flag; no
-    average counts it.
+    average counts it. Of the group "covariate" it is covariate-shifted ID (classes of the ID set, other images of
+    them): nothing to be flagged either, and counted by no average; every OOD set is then held against it as well, as
+    one ID set with the ID test images (full-spectrum).
     """
 
     set: str
-    group: Literal["near", "far", "control"] = "far"
+    group: Literal["near", "far", "covariate", "control"] = "far"
     name: Name | None = None
     stand_in: str | None = None
     published: str | None = None
@@ -116,8 +118,9 @@ class Suite(_Strict):
     """What to run. Read it with `read`.
 
     `metrics`: what a cell of its tables shows, of `benchmark.metrics`, the first with its interval: OpenOOD's suites
-    have fpr95_ood in the place of fpr95. Records hold all. `calibrate`: calibration images are taken out of the training set before every fit and every training, and records
-    carry thresholds. Published protocols fit on all of it. Without OOD sets it has nothing but thresholds.
+    have fpr95_ood in the place of fpr95. Records hold all. `calibrate`: calibration images are taken out of the
+    training set before every fit and every training, and records carry thresholds. Published protocols fit on all of
+    it. Without OOD sets it has nothing but thresholds.
     """
 
     name: str
