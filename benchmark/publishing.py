@@ -101,6 +101,7 @@ def view(found: Sequence[Record]) -> View:
         rows=sorted(rows.values(), key=lambda row: _place(row[0], named)),
         ood=sorted(sets.values(), key=lambda column: _place(column[0], places)),
         published=report.published(suite),
+        metrics=suite.metrics,
         remarks=reference.remarks(row.published for row in suite.rows if row.published and row.label in rows),
         absent=absent,
         tests=comb(sum(not is_sanity(row) for row in {*named, *rows}), 2),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from benchmark.metrics import METRICS
 from benchmark.planning import yaml_reader
 from methods.base import nearest
 
@@ -19,6 +20,7 @@ SUITES = Path(__file__).parents[1] / "suites"
 MANY = 10**9  # images: more than any data set has
 LARGEST_SEED = 2**63 - 1
 _PLAIN = re.compile(r"\w[\w .@-]{0,99}")  # a folder's name that leads nowhere; `+` and `=` stand between its parts
+WITH_INTERVAL = tuple(metric.name for metric in METRICS if metric.interval)
 T = TypeVar("T")
 TAKEN = ("papers", "published")  # folders of results that are no suite's
 
@@ -113,9 +115,11 @@ class Quick(_Strict):
 class Suite(_Strict):
     """What to run. Read it with `read`.
 
-    `calibrate`: calibration images are taken out of the training set before every fit and every training, and records
-    carry thresholds. Published protocols fit on all of it. Without OOD sets it has nothing but thresholds. `protocol`:
-    of OpenOOD, by its ID set: its lists say which images a set has, and which of the official test images calibrate.
+    `metrics`: what a cell of its tables shows, of `benchmark.metrics`, the first with its interval: OpenOOD's suites
+    have fpr95_ood in the place of fpr95. Records hold all. `calibrate`: calibration images are taken out of the
+    training set before every fit and every training, and records carry thresholds. Published protocols fit on all of
+    it. Without OOD sets it has nothing but thresholds. `protocol`: of OpenOOD, by its ID set: its lists say which
+    images a set has, and which of the official test images calibrate.
     """
 
     name: str
@@ -125,6 +129,7 @@ class Suite(_Strict):
     encoders: dict[str, EncoderSpec] = Field(min_length=1)
     rows: tuple[RowSpec, ...] = Field(min_length=1, strict=False)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, max_length=1000, strict=False)
+    metrics: tuple[str, ...] = Field(default=("auroc", "fpr95"), min_length=1, strict=False)
     calibrate: bool = False
     quick: Quick = Quick()
     published: Published | None = None
@@ -196,6 +201,19 @@ class Suite(_Strict):
         if (label := _twice([row.label for row in rows])) is not None:
             raise ValueError(f"two rows are called {label!r}: give one of them a `name`")
         return rows
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_metrics(cls, chosen: tuple[str, ...]) -> tuple[str, ...]:
+        known = [metric.name for metric in METRICS]
+        for name in chosen:
+            if name not in known:
+                raise ValueError(f"no metric {name!r}; {nearest(name, known)}")
+        if (twice := _twice(chosen)) is not None:
+            raise ValueError(f"the metric {twice!r} stands there twice")
+        if chosen[0] not in WITH_INTERVAL:
+            raise ValueError(f"the first has its interval beside it, so it is {' or '.join(WITH_INTERVAL)}")
+        return chosen
 
     @field_validator("seeds")
     @classmethod

@@ -13,7 +13,7 @@ from benchmark.records.searching import state
 Record = Mapping[str, Any]
 CONTROL = "lowlevel"  # the method that checks the sets: what it tells apart needs no look at what is in an image
 SANITY = frozenset({"random", "constant"})  # methods that check the harness: shown last, never the best
-PUBLISHED = ("auroc", "fpr95")
+PUBLISHED = ("auroc", "fpr95", "fpr95_ood")  # each beside ours of the same name, never the other FPR95
 WHOLE = ("accuracy", "images_per_second", "published_images_per_second")  # what a row has once
 NEAR, FAR, ALL = "average near", "average far", "average"  # in the column `ood`, beside the sets
 COMMON = "average of measured"  # over the sets that are there, where the whole average cannot be
@@ -26,7 +26,7 @@ class View:
     """What a table shows, and in which order.
 
     rows: (row, title, encoder title). ood: (set, title, one of GROUPS). published: (row, set or average, metric) ->
-    percent for auroc and fpr95; (row, "average", "images_per_second") -> images a second. misprints: what is wrong
+    percent for those of PUBLISHED; (row, "average", "images_per_second") -> images a second. misprints: what is wrong
     with a published cell. metrics: what a cell shows. common: the sets that COMMON is over, where it is shown.
     absent: (title, how to get it). remarks: on how published numbers were made. tests: pairs of rows that the suite
     names, whatever of them is measured. A row without records is shown with what is published of it; the published
@@ -97,9 +97,9 @@ def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
 
     Columns: row, title, encoder, sanity, searched (`searching.state`), ood, ood_title, group, status (done, failed,
     skipped, interrupted, absent; of an average: done or incomplete), reason, seeds (how many are done), n_id, n_ood;
-    of each metric its mean over seeds, of seeds >= 2 the sample standard deviation `_std`, and for auroc and fpr95 the
-    mean bounds `_low`, `_high` of the 95 % intervals and `published_`; accuracy, images_per_second,
-    published_images_per_second.
+    of each metric its mean over seeds, of seeds >= 2 the sample standard deviation `_std`, for auroc and fpr95 the
+    mean bounds `_low`, `_high` of the 95 % intervals, and for those of PUBLISHED `published_`; accuracy,
+    images_per_second, published_images_per_second.
 
     An average is there only where every set that it is over is. Its bounds are the means of the sets' bounds,
     which is the most that its own can be: the sets share the ID images, so their errors may go the same way.
@@ -166,7 +166,7 @@ def _flat(record: Record) -> dict[str, float]:
     """The numbers of a record in percent: a metric's value by its name, its bounds by name_low and name_high."""
     flat = {}
     for metric in METRICS:
-        flat[metric.name] = 100 * record["metrics"][metric.name]
+        flat[metric.name] = 100 * record["metrics"].get(metric.name, float("nan"))  # an old record may lack one
         if metric.interval:
             low, high = record["intervals"][metric.name]
             flat |= {f"{metric.name}_low": 100 * low, f"{metric.name}_high": 100 * high}

@@ -25,7 +25,8 @@ class Grid:
     def __init__(self, records: Iterable[Record], view: View) -> None:
         records = list(records)
         self.view = view
-        self.shown = [metric for metric in METRICS if metric.name in view.metrics]
+        by_name = {metric.name: metric for metric in METRICS}
+        self.shown = [by_name[name] for name in view.metrics]
         self.directions = " / ".join(f"{metric.title} {metric.arrow}" for metric in self.shown)
         table = frame(records, view)
         self.below = [*footnotes.numbered(table, view), *footnotes.notes(records, view)]
@@ -60,7 +61,8 @@ class Grid:
         ranked: list[tuple[str, Rank]] = []
         compared = not line["sanity"] and line["searched"] != "swept"
         for metric in self.shown:
-            figure = format(line[metric.name], metric.format)
+            value = line[metric.name]  # an old record may lack a metric
+            figure = NONE if pd.isna(value) else format(value, metric.format)
             ranked.append((figure, self._ranks.get((ood, metric.name), {}).get(figure, "") if compared else ""))
         return ranked
 

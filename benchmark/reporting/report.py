@@ -139,6 +139,7 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         rows=tuple(rows.values()),
         ood=tuple(columns.values()),
         published=published(plan.suite),
+        metrics=plan.suite.metrics,
         absent=plan.absent,
         footnotes=tuple(notes),
         remarks=reference.remarks(row.published for row in plan.suite.rows if row.published and row.label in rows),
