@@ -49,7 +49,8 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
         if (suite.given or is_path(suite.id.set)) and train.content() == test.content():
             raise ValueError(f"{suite.id.name or suite.id.set} has no test split of its own: it is the training split")
         fitted, tested = Selection(train, limit_train, balanced=True), Selection(test, options.limit)
-        if suite.calibrate and not suite.given and has_calibration(suite.id.set):
+        own = suite.id.set == suite.protocol or (not suite.given and has_calibration(suite.id.set))
+        if suite.calibrate and own:
             fitted = replace(fitted, calibration=Selection(_split(suite, "calibration", options, download)))
         elif suite.calibrate:
             fitted = calibrated(fitted)

@@ -120,7 +120,8 @@ class Suite(_Strict):
     `metrics`: what a cell of its tables shows, of `benchmark.metrics`, the first with its interval: OpenOOD's suites
     have fpr95_ood in the place of fpr95. Records hold all. `calibrate`: calibration images are taken out of the
     training set before every fit and every training, and records carry thresholds. Published protocols fit on all of
-    it. Without OOD sets it has nothing but thresholds.
+    it. Without OOD sets it has nothing but thresholds. `protocol`: of OpenOOD, by its ID set: its lists say which
+    images a set has, and which of the official test images calibrate.
     """
 
     name: str
@@ -134,6 +135,7 @@ class Suite(_Strict):
     calibrate: bool = False
     quick: Quick = Quick()
     published: Published | None = None
+    protocol: str | None = None
     _folder: Path = PrivateAttr(SUITES)
     _notes: tuple[str, ...] = PrivateAttr(())
     _of_folder: bool = PrivateAttr(False)
@@ -170,7 +172,7 @@ class Suite(_Strict):
         from datasets.sources import find
 
         if (there := self.given.get((name, split))) is None:
-            return find(name, split, data, download=download)
+            return find(name, split, data, download=download, protocol=self.protocol)
         if isinstance(there, ValueError):
             raise there
         return there
@@ -302,13 +304,15 @@ def first_fault(error: ValueError) -> str:
 def _check_names(suite: Suite, path: Path) -> None:
     """Every method, encoder, hyper-parameter and data set that the suite names must exist."""
     import methods
-    from datasets import catalogue
+    from datasets import catalogue, openood
     from datasets.altered import ALTERATIONS
     from methods.encoders import registry
 
     def say(where: str, error: Exception) -> UsageError:
         return UsageError(f"{path}: {where}: {error}")
 
+    if suite.protocol is not None and suite.protocol not in (known := openood.protocols()):
+        raise UsageError(f"{path}: no protocol {suite.protocol!r} of OpenOOD; {nearest(suite.protocol, known)}")
     registry.names()  # all are known from here on
     for name, spec in suite.encoders.items():
         base = spec.settings.get("base")
