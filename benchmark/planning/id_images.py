@@ -51,7 +51,8 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
         shard = options.shard
         fitted = Selection(train, limit_train, balanced=True, shard=shard)
         tested = Selection(test, options.limit, shard=shard)
-        if suite.calibrate and not suite.given and has_calibration(suite.id.set):
+        own = suite.id.set == suite.protocol or (not suite.given and has_calibration(suite.id.set))
+        if suite.calibrate and own:
             fitted = replace(
                 fitted, calibration=Selection(_split(suite, "calibration", options, download), shard=shard)
             )

@@ -12,7 +12,7 @@ from benchmark.jobs.calibrating import Calibrate
 from benchmark.jobs.encoding import Encode, TrainEncoder, encodes
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.illustrating import Illustrate
-from benchmark.jobs.inputs import EncoderUse, Selection, calibrated
+from benchmark.jobs.inputs import EncoderUse, Selection, calibrated, shifted
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.mistaking import ShowMistakes
 from benchmark.jobs.scoring import Score
@@ -25,6 +25,7 @@ from benchmark.planning.id_images import BadData
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import RowSpec, Suite
 from benchmark.records import fitting
+from benchmark.records.frames import COVARIATE
 from methods.base import Method, hyperparameters
 
 __all__ = ["BadData", "Plan", "Row", "make"]
@@ -141,7 +142,9 @@ class _Planner:
         if options.searched is not None:
             self.validation = sweeping.validation(options.searched, options, self.id, self.columns, download=download)
         wanted = {row.encoder for row in self.rows}
-        self.encoders = EncoderLookup(self.suite, options, self.id, wanted, download=download)
+        self.covariate = tuple(column for column in self.columns if column.spec.group == COVARIATE)
+        shifts = {column.name: column.images.images for column in self.covariate}
+        self.encoders = EncoderLookup(self.suite, options, self.id, wanted, download=download, covariate=shifts)
         self.absent = [*sets.absent, *self.encoders.absent]
         self.broken = [*sets.broken, *self.encoders.broken]
 
@@ -218,8 +221,8 @@ class _Planner:
             train = self._encodes(use, self.train)
             fit = FitMethod(spec.method, settings, seed, train, self._precision(None, method))
 
-        def score(images: Selection) -> Score:
-            return Score(spec.method, settings, seed, fit, self._encodes(use, images))
+        def score(images: Selection, side: str | None = None) -> Score:
+            return Score(spec.method, settings, seed, fit, self._encodes(use, images, side))
 
         search = None
         if self.validation is not None and "sweep" in about:
@@ -232,9 +235,16 @@ class _Planner:
             search = Search(*pair)
         scored = score(self.test)
         calibration = None if self.train.calibration is None else score(self.train.calibration)
+        covariate = {column.name: score(column.images, shifted(column.name)) for column in self.covariate}
         measures = {
             column.name: Measure(
-                self.folder, {**about, "ood": column.about}, scored, score(column.images), calibration, search
+                self.folder,
+                {**about, "ood": column.about},
+                scored,
+                covariate.get(column.name) or score(column.images),
+                calibration,
+                search,
+                tuple(covariate.values()) if column.spec.group in ("near", "far") else (),
             )
             for column in self.columns
         }
@@ -263,11 +273,11 @@ class _Planner:
         runs = method.trains or any(link.encoder.runs_network for link in chain)
         return self.options.precision if runs else "32"
 
-    def _encodes(self, use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
-        """The same passes for every row, so that their keys are computed once."""
+    def _encodes(self, use: EncoderUse, images: Selection, side: str | None = None) -> tuple[Encode, ...]:
+        """The same passes for every row, so that their keys are computed once. side: of the ID set's classes."""
         if (use, images) not in self._passes:
             of_id = images in (*self.id.selections, self.held_out, self.held_out.calibration)
-            self._passes[use, images] = encodes(use, use.view(images) if of_id else images)
+            self._passes[use, images] = encodes(use, use.view(images, side) if of_id or side else images)
         return self._passes[use, images]
 
     def _pictures(self, scored: Score, about: Mapping[str, Any]) -> tuple[Illustrate, ...]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmark.records import fitting, form, merging
+from benchmark.metrics import METRICS
+from benchmark.records import fitting, form, merging, score_files
 from benchmark.records.names import elsewhere, path_of, speed_path, thresholds_path
 from benchmark.records.provenance import without_folders
 from benchmark.store import files
@@ -141,7 +142,7 @@ def _load(folder: Path) -> tuple[list[Record], list[str]]:
     left_out: list[str] = []
     for path in sorted((folder / "records").glob("*/*.json")):
         try:
-            found.append(_read(path))
+            found.append(_completed(_read(path), folder))
         except (OSError, ValueError) as why:
             left_out.append(f"{path.relative_to(folder)}: {why}")
     number = damaged = 0
@@ -160,6 +161,18 @@ def _load(folder: Path) -> tuple[list[Record], list[str]]:
     if damaged > TOLD:
         left_out.append(f"{PACKED}: {damaged - TOLD:,} other lines")
     return found, left_out
+
+
+def _completed(record: Record, folder: Path) -> Record:
+    """An old record with the metrics that it lacks, where the scores that it was made from are at hand."""
+    lacking = [one for one in METRICS if record.get("metrics") and one.name not in record["metrics"]]
+    if not lacking:
+        return record
+    try:
+        scores = [score_files.read(folder, record, side) for side in score_files.SIDES]
+    except ValueError:
+        return record
+    return {**record, "metrics": record["metrics"] | {one.name: one.function(*scores) for one in lacking}}
 
 
 def _lines(path: Path) -> Iterator[bytes]:
