@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import methods
+import run_all
 from benchmark import arguments
 from methods import base
 from tests.benchmark.conftest import SUITE, Trial
@@ -216,6 +217,21 @@ def test_a_disk_that_is_full_on_one_node_takes_no_row_with_it(trial, alone, unru
     records, printed = trial.records(), capfd.readouterr()
     assert {path: record for path, record in records.items() if path in alone} == alone
     assert "it takes no more jobs; fit overflows on net again" in printed.err
+
+
+@pytest.mark.long
+def test_the_whole_of_reduced_digits_is_that_of_a_serial_run(tmp_path, nodes, capfd):
+    small = ["--limit", "60", "--limit-train", "200", "--quick", "--no-speed", "--device", "cpu"]
+    found = {}
+    for name, on in {"serial": (), "cluster": ("--cluster", "auto")}.items():
+        trial = Trial(tmp_path / name)
+        where = ["--results", str(trial.results), "--data", str(tmp_path / "data"), "--weights", str(tmp_path / "w")]
+        assert run_all.main(["--id", "digits", *where, *small, *on]) == 0
+        (folder,) = (path.name for path in trial.results.iterdir() if path.name != ".cache")
+        passes = sorted(line for line in capfd.readouterr().err.splitlines() if line.endswith("images encoded"))
+        found[name] = trial.records(folder), passes
+    assert len(found["serial"][0]) > 50
+    assert found["cluster"] == found["serial"]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
