@@ -57,8 +57,8 @@ def _status(given: argparse.Namespace) -> int:
     from benchmark.planning.options import Options, device_of, resolved
     from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
-    from benchmark.running.cluster import ClusterError
     from benchmark.running.runner import DiskFull
+    from benchmark.running.session import ClusterError
     from benchmark.store.files import is_full
     from datasets.sources import Missing
 
@@ -120,7 +120,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     from benchmark.planning import folder_suite, plan
     from benchmark.planning.options import as_recorded, results_folder
     from benchmark.records import searching
-    from benchmark.running import cluster
+    from benchmark.running import cluster, where
     from benchmark.running.runner import Runner, ordered
     from benchmark.store.entries import Store
     from datasets.sources import Missing
@@ -140,10 +140,10 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         return 0
     if given.redraw:
         options = as_recorded(results_folder(suite.name, options, own=suite.own), options)
-    where = None
+    place = None
     if given.cluster is not None:
-        where = cluster.place(given.cluster, options.device)
-        torch.set_num_threads(where.threads)  # speeds are planned, and recorded, for so many
+        place = where.place(given.cluster, options.device, given.share_gpu)
+        torch.set_num_threads(place.threads)  # speeds are planned, and recorded, for so many
     try:
         planned = plan.make(suite, options, download=not looking_only)
     except Missing as missing:
@@ -184,9 +184,12 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         _open(given, planned.folder)
         return 0
     carrier = None
-    if where is not None:
+    if place is not None:
         targets = tuple(target for _, target in ordered(planned, together=True))
-        carrier = cluster.Cluster(where, worker, targets, tuple(given.plugin), tuple(sys.argv[1:]))
+        folders, plugins = (options.data, options.weights), tuple(given.plugin)
+        carrier = cluster.Cluster(
+            place, worker, targets, planned.folder, folders=folders, plugins=plugins, argv=tuple(sys.argv[1:])
+        )
     outcome = Runner(planned, worker, carrier=carrier, debug=given.debug).run()
     searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
     show_table()

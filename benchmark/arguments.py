@@ -230,6 +230,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="local[:N]|auto",
         help="on Ray: this machine's GPUs (on the CPU N workers, default one a core), or the cluster that runs here",
     )
+    how.add_argument(
+        "--share-gpu",
+        type=_count,
+        metavar="N",
+        help="with --cluster: N small encoders on one GPU at once (default: 1)",
+    )
     how.add_argument("--pdf", action="store_true", help="figures as PDF as well")
     how.add_argument("--open", action="store_true", help="open the page, report.html, in the browser afterwards")
     how.add_argument("--no-images", action="store_true", help="in the page only images that may be passed on")
@@ -329,6 +335,8 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     without = next((name for name in ("list", "plan", "write_suite", "paper") if getattr(given, name)), None)
     if given.json and without:
         parse.error(f"--json beside --{without.replace('_', '-')}: there are no numbers of a run to print")
+    if given.share_gpu and not given.cluster:
+        parse.error("--share-gpu without --cluster: one process uses one GPU")
     if given.searched and not given.sweep:
         parse.error("--searched without --sweep: there is no value to choose")
     if fault := _detector_fault(given):

@@ -145,7 +145,7 @@ def test_the_flags_in_the_pages_exist(tmp_path, monkeypatch):
     (tmp_path / "my.pth").touch()
     pages = [
         README,
-        *((ROOT / "results" / page).read_text("utf-8") for page in ("README.md", "RUNNING.md")),
+        *((ROOT / "results" / page).read_text("utf-8") for page in ("README.md", "RUNNING.md", "CLUSTER.md")),
     ]
     shown = [command for page in pages for command in commands(page)]
     assert len(shown) >= 8

@@ -17,6 +17,9 @@ from methods.base import CannotRun
 class DiskFull(Exception):
     """No space left: nothing more can be kept, so the run stops here."""
 
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"no space left while doing: {job.title}; free some, or choose another --cache or --results")
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -58,7 +61,7 @@ class Carrier(Protocol):
     def give(self, ready: Ready) -> None: ...
 
     def wait(self) -> list[Ended]:
-        """What has ended since the last call, at least one where any job was given."""
+        """What has ended since the last call; where nothing does, it comes back after a second or so."""
 
     def doing(self) -> str:
         """Who does what, for the progress bar."""

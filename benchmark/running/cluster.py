@@ -1,312 +1,230 @@
 """Carries jobs out on a Ray cluster: keys go out, files come back. Ray places the jobs; its own retries are off."""
 
 import contextlib
-import os
-import re
-import shutil
-import subprocess
-import tempfile
+import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import torch
-
-import methods
 from benchmark.jobs.base import Job
 from benchmark.jobs.worker import Worker
-from benchmark.planning.suite import UsageError
-from benchmark.running import remote, resources
-from benchmark.running.base import Ended, Ready
-from benchmark.running.resources import Needs
-from benchmark.store.files import clear, write_atomically
+from benchmark.running import capacity, checking, packing, remote, resources, sharing, tasks
+from benchmark.running.base import DiskFull, Ended, Ready
+from benchmark.running.dying import Death, Try
+from benchmark.running.session import line, session
+from benchmark.running.where import Place
 
 A_WORKER = 4  # jobs submitted for each worker: it never waits for the driver, and the driver holds few
-EXCLUDED = ("results", "data", "weights", ".git", ".cache", "**/__pycache__", "*.safetensors.tmp")
-
-
-class ClusterError(Exception):
-    """The cluster cannot carry this run out; one line says why."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run goes. `workers`: of this machine; None: the cluster that runs here. `threads`: of each job."""
-
-    workers: int | None
-    threads: int
-
-
-def place(text: str, device: str) -> Place:
-    """What `--cluster` means. UsageError for another value, or where Ray is not installed."""
-    found = re.fullmatch(r"auto|local(?::([1-9][0-9]{0,5}))?", text)
-    if found is None:
-        raise UsageError(f"--cluster {text[:40]}: valid are local, local:N (N workers, at least 1) and auto")
-    if find_spec("ray") is None:
-        raise UsageError("--cluster needs Ray: pip install 'ood-benchmark[cluster]'")
-    if device.startswith("cuda:"):
-        raise UsageError(f"--cluster with --device {device}: Ray chooses each job's GPU; use --device cuda")
-    if text == "auto":
-        return Place(None, resources.threads(None))
-    most = torch.cuda.device_count() if device == "cuda" else max(1, (os.cpu_count() or 1) // resources.threads(None))
-    workers = int(found[1] or most)
-    return Place(min(workers, most) if device == "cuda" else workers, resources.threads(workers))
+LOOK_SECONDS = 10.0  # after so long without news the nodes are looked at
 
 
 class Cluster:
-    """A Ray cluster as a way to carry jobs out, for the time of one run."""
+    """A Ray cluster as a way to carry jobs out, for the time of one run.
+
+    folders: of data and weights, which all machines must see. argv: the command, for records.
+    """
 
     def __init__(
         self,
         where: Place,
         worker: Worker,
         targets: tuple[Job, ...],
+        records: Path,
+        *,
+        folders: tuple[Path, ...] = (),
         plugins: tuple[Path, ...] = (),
         argv: tuple[str, ...] = (),
     ) -> None:
         self._where, self._worker = where, worker
+        plugins = tuple(path.resolve() for path in plugins)
+        name = f".{uuid.uuid4().hex}.tmp"
         self._run = remote.Run(
             targets,
             worker.store.root,
-            uuid.uuid4().hex,
+            (worker.store.root / "cluster" / name, records / name),
             worker.device,
             worker.batch_size,
             where.threads,
-            remote.source(),
+            remote.source(plugins),
             remote.versions(),
+            tuple(path for path in folders if path.exists()),
+            plugins,
             argv,
         )
-        self._plugins = plugins
-        self._ray: Any = None  # once it is started
-        self._folder: Path | None = None
-        self._given: dict[Any, Ready] = {}
-        self._refused: list[Ended] = []
-        self._deaths: dict[str, int] = {}  # of workers, by the job that they were at
-        self._window = 1
-        self._images = 0
+        self._open = contextlib.ExitStack()
+        self._given: dict[Any, Try] = {}
+        self._unseen: list[tuple[float, Ready, Ended]] = []  # finished, but not seen here; until when it is waited for
+        self._ended: list[Ended] = []
+        self._full: set[str] = set()  # nodes without space
+        self._began = self._looked = time.monotonic()
+        self._jobs = self._images = 0
 
     def __enter__(self) -> Self:
-        write_atomically(remote.token_path(self._run.store, self._run.token), "", within=self._run.store)
-        try:
-            self._start()
-            self._check()
-        except BaseException:
-            self._stop()
-            raise
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(sharing.tokens(self._run.tokens, self._worker.say))
+            gpus = self._worker.device == "cuda"
+            apart = (self._run.store, self._run.tokens[1].parent.parent, *self._run.folders)
+            self._ray = stack.enter_context(session(self._where, gpus=gpus, apart=apart))
+            stack.callback(self._cancel)
+            # in a list, so that a worker fetches it once and not with every job
+            self._boxed = [self._ray.put(packing.packed(self._run)), *self._run.plugins]
+            self._work = self._ray.remote(max_retries=0)(tasks.work)
+            self._see(capacity.alive(self._ray))
+            self._window = A_WORKER * max(1, sum(node.cpus // self._where.threads for node in self._nodes))
+            least = resources.Needs(self._where.threads, float(gpus), resources.BASE_BYTES)
+            checking.check(self._ray, self._nodes, least, self._run.tokens, self._boxed)
+            checking.foresee(self._run.targets, self._worker, self._needs, self._nodes)
+            self._open = stack.pop_all()
+        self._began = time.monotonic()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._stop()
+        self._open.close()
 
-    def _start(self) -> None:
-        for name, value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}.items():
-            os.environ.setdefault(name, value)
-        if self._where.workers is not None:
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # so that it listens on the loopback alone
-        import ray
-
-        # what Ray says of workers that die goes to stdout, where the table belongs; we say it ourselves
-        ray._private.worker.print_to_stdstream = lambda *_, **__: None
-        environment: dict[str, Any] = {"env_vars": {"OMP_NUM_THREADS": str(self._where.threads)}}
-        if self._where.workers is None:
-            environment |= {"working_dir": str(remote.ROOT), "excludes": list(EXCLUDED)}
-        else:
-            environment["env_vars"]["PYTHONPATH"] = os.pathsep.join(
-                [str(remote.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-            )
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": environment}
-        try:
-            if self._where.workers is None:
-                ray.init(address="auto", **quiet)
-            else:
-                self._folder = _own_folder()
-                gpus = self._where.workers if self._worker.device == "cuda" else 0
-                ray.init(
-                    address="local",
-                    num_cpus=self._where.workers * self._where.threads,
-                    num_gpus=gpus,
-                    include_dashboard=False,
-                    object_store_memory=256 << 20,  # it holds the plan and nothing else
-                    _temp_dir=str(self._folder),
-                    **quiet,
-                )
-        except ConnectionError:
-            raise ClusterError(
-                "--cluster auto: no cluster runs on this machine: ray start --head, or --cluster local"
-            ) from None
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ClusterError(f"--cluster: Ray does not start: {' '.join(str(error).split())[:200]}") from None
-        self._ray = ray
-        # in a list, so that a worker fetches it once and not with every job
-        self._boxed = [ray.put(self._run), *self._plugins]
-        self._work = ray.remote(max_retries=0)(_work)
-
-    def _check(self) -> None:
-        """What can never be had, and what a worker on any node would do otherwise, is told before the first job."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        have = [node["Resources"] for node in nodes]
-        self._cores = int(max(each.get("CPU", 0) for each in have))
-        self._memory = int(max(each.get("memory", 0) for each in have))
-        if self._cores < self._where.threads:
-            raise ClusterError(
-                f"a job takes {self._where.threads} cores (OMP_NUM_THREADS), the largest node has {self._cores}"
-            )
-        if self._memory < resources.BASE_BYTES:
-            least = _size(resources.BASE_BYTES)
-            raise ClusterError(f"a job takes {least}, no node has more than {_size(self._memory)}")
-        if self._worker.device == "cuda" and not any(each.get("GPU", 0) >= 1 for each in have):
-            raise ClusterError("--device cuda: no node of the cluster has a GPU")
-        self._window = A_WORKER * sum(int(each.get("CPU", 0)) // self._where.threads for each in have)
-        proof = self._ray.remote(max_retries=0, num_cpus=0)(_proof)
-        asked = [
-            proof.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                self._run.token, self._boxed
-            )
-            for node in nodes
-        ]
-        for why in self._ray.get(asked):
-            if why:
-                raise ClusterError(why)
-
-    def _stop(self) -> None:
-        if self._ray is not None:
+    def _cancel(self) -> None:
+        """What still runs on a cluster that is not ours goes with us."""
+        for reference in self._given:
             with contextlib.suppress(Exception):
-                self._ray.shutdown()
-        clear(remote.token_path(self._run.store, self._run.token))
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+                self._ray.cancel(reference, force=True)
+
+    def _see(self, nodes: tuple[capacity.Node, ...]) -> None:
+        self._nodes = nodes
+        self._cores = max((node.cpus for node in nodes), default=0)
+
+    @property
+    def _usable(self) -> tuple[capacity.Node, ...]:
+        return tuple(node for node in self._nodes if node.key not in self._full)
 
     @property
     def room(self) -> int:
-        return self._window - len(self._given)
+        return self._window - len(self._given) - len(self._unseen)
 
     def give(self, ready: Ready) -> None:
         needs = self._needs(ready.job)
-        if needs.memory > self._memory:
-            wanted = f"{ready.job.title}: it takes {_size(needs.memory)}, no node has more than {_size(self._memory)}"
-            self._refused.append(Ended(ready.job.key, "failed", wanted))
-            return
-        self._submit(ready, needs)
+        if why := capacity.lacks(needs, self._usable):
+            self._ended.append(self._failed(ready.job, why))
+        else:
+            self._submit(Try(ready, needs))
 
-    def _needs(self, job: Job) -> Needs:
+    def _needs(self, job: Job) -> resources.Needs:
         gpus = 1.0 if self._worker.device == "cuda" else 0.0
-        return resources.needs(job, self._worker.store, cpus=self._where.threads, whole=self._cores, gpus=gpus)
+        store, where = self._worker.store, self._where
+        return resources.needs(job, store, cpus=where.threads, whole=self._cores, gpus=gpus, share=where.share)
 
-    def _submit(self, ready: Ready, needs: Needs) -> None:
-        work = self._work.options(num_cpus=needs.cpus, num_gpus=needs.gpus, memory=needs.memory, name=ready.job.title)
-        self._given[work.remote(self._run.token, self._boxed, ready.path, ready.job.key)] = ready
+    def _submit(self, attempt: Try) -> None:
+        needs, job = attempt.needs, attempt.ready.job
+        options: dict[str, Any] = {"num_cpus": needs.cpus, "num_gpus": needs.gpus, "memory": needs.memory}
+        if self._full:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._full))})"}
+        work = self._work.options(name=job.title, **options)
+        self._given[work.remote(self._run.tokens, self._boxed, attempt.ready.path, job.key)] = attempt
 
     def wait(self) -> list[Ended]:
-        ended, self._refused = self._refused, []
-        while self._given and not ended:
-            came, _ = self._ray.wait(list(self._given), num_returns=1, timeout=1)
+        if self._given and not self._ended:
+            came, _ = self._ray.wait(list(self._given), num_returns=len(self._given), timeout=0)
+            if not came:
+                came, _ = self._ray.wait(list(self._given), num_returns=1, timeout=0.1 if self._unseen else 1)
             for reference in came:
-                ready = self._given.pop(reference)
-                if (found := self._came(reference, ready)) is not None:
-                    self._images += sum(found.passes.values())
-                    ended.append(found)
+                self._came(reference, self._given.pop(reference))
+            if came:
+                self._looked = time.monotonic()
+            elif time.monotonic() - self._looked > LOOK_SECONDS:
+                self._look()
+        elif self._unseen and not self._ended:
+            time.sleep(0.1)
+        self._look_for_files()
+        ended, self._ended = self._ended, []
+        self._jobs += len(ended)
+        self._images += sum(sum(each.passes.values()) for each in ended)
         return ended
 
-    def _came(self, reference: Any, ready: Ready) -> Ended | None:
-        """How a job ended; None where it was submitted again."""
+    def _came(self, reference: Any, attempt: Try) -> None:
+        """A job came back: it ended, it is submitted again, or its files are waited for."""
         from ray import exceptions
 
+        job = attempt.ready.job
         try:
-            ended: Ended = self._ray.get(reference)
+            node, ended = self._ray.get(reference)
+        except exceptions.OutOfMemoryError:
+            return self._died(attempt, "memory")
+        except exceptions.NodeDiedError:
+            self._look()
+            return self._died(attempt, "node")
+        except (exceptions.WorkerCrashedError, exceptions.LocalRayletDiedError):
+            return self._died(attempt, "worker")
         except exceptions.RayTaskError as error:
-            return self._failed(ready, " ".join(str(error.cause or error).split())[:300])
+            return self._ended.append(self._failed(job, line(error.cause or error)))
         except exceptions.RayError as error:
-            return self._died(ready, memory=isinstance(error, exceptions.OutOfMemoryError))
-        if ended.status != "done":
-            return ended
-        if not remote.appears(lambda: self._seen(ready.job), self._at(ready.job), remote.SEEN_SECONDS):
-            kind = _filesystem(self._run.store)
-            return self._failed(
-                ready,
-                f"it is finished, but after {remote.SEEN_SECONDS:.0f} s its files are not seen here; "
-                f"{self._run.store} lies on {kind}: all machines must see the same files",
-            )
-        return ended
+            return self._ended.append(self._failed(job, line(error)))
+        if ended.full:
+            return self._leave_out(node, attempt)
+        if ended.status == "done":
+            return self._unseen.append((time.monotonic() + sharing.SEEN_SECONDS, attempt.ready, ended))
+        return self._ended.append(ended)
 
-    def _died(self, ready: Ready, *, memory: bool) -> Ended | None:
-        """Its worker was killed, or crashed: once it is submitted again, where memory was short with twice of it."""
-        deaths = self._deaths[ready.job.key] = self._deaths.get(ready.job.key, 0) + 1
-        needs = self._needs(ready.job)
-        needs = needs.doubled() if memory else needs
-        if deaths == 1 and needs.memory <= self._memory:
-            self._worker.say(f"note: {ready.job.title}: its worker died; it is submitted again")
-            self._submit(ready, needs)
-            return None
-        short = f"out of memory, with {_size(needs.memory)} declared"
-        return self._failed(ready, short if memory else "its worker died twice")
+    def _look_for_files(self) -> None:
+        waiting, self._unseen = self._unseen, []
+        for until, ready, ended in waiting:
+            if remote.seen(ready.job, self._worker.store):
+                self._ended.append(ended)
+            elif time.monotonic() < until:
+                self._unseen.append((until, ready, ended))
+            else:
+                self._ended.append(Ended(ended.key, "failed", remote.unseen(ready.job, self._run), log=ended.log))
 
-    def _failed(self, ready: Ready, why: str) -> Ended:
-        return Ended(ready.job.key, "failed", f"{ready.job.title}: {why}", log=str(self._log_of(ready.job.key)))
+    def _leave_out(self, key: str, attempt: Try) -> None:
+        """A node without space takes no more jobs; DiskFull where all are so, as it would be for all that follows."""
+        self._full.add(key)
+        job = attempt.ready.job
+        hosts = {node.key: node.host for node in self._nodes}
+        if capacity.lacks(attempt.needs, self._usable):
+            raise DiskFull(job)
+        self._worker.say(f"note: no space left on {hosts.get(key, 'a node')}: it takes no more jobs; {job.title} again")
+        self._submit(attempt)
 
-    def _log_of(self, key: str) -> Path:
-        """The log of the worker that began this job last."""
+    def _died(self, attempt: Try, death: Death) -> None:
+        job, most = attempt.ready.job, max((node.memory for node in self._nodes), default=0)
+        self._worker.store.forget_owner(job.key)
+        again = attempt.again(death, most)
+        if isinstance(again, str):
+            return self._ended.append(self._failed(job, again))
+        if why := capacity.lacks(again.needs, self._usable):
+            return self._ended.append(self._failed(job, why))
+        what = {"worker": "its worker died", "memory": "its worker ran out of memory", "node": "its node is gone"}
+        self._worker.say(f"note: {job.title}: {what[death]}; it is submitted again")
+        return self._submit(again)
+
+    def _look(self) -> None:
+        """Look at the nodes: what none that is left can take would wait for ever."""
+        self._looked = time.monotonic()
+        nodes = capacity.alive(self._ray)
+        if nodes == self._nodes:
+            return
+        self._see(nodes)
+        for reference, attempt in list(self._given.items()):
+            if why := capacity.lacks(attempt.needs, self._usable):
+                del self._given[reference]
+                with contextlib.suppress(Exception):
+                    self._ray.cancel(reference, force=True)
+                self._ended.append(self._failed(attempt.ready.job, why))
+
+    def _failed(self, job: Job, why: str) -> Ended:
+        return Ended(job.key, "failed", f"{job.title}: {why}", log=str(self._log_of(job.key)))
+
+    def _log_of(self, key: str) -> str:
+        """The log of the worker that began this job last; "" where none did."""
         folder = self._run.store / "logs"
         logs = sorted(folder.glob("*.log"), key=lambda path: path.stat().st_mtime, reverse=True)
-        return next((path for path in logs if f"begin {key}" in path.read_text(errors="replace")), folder)
-
-    def _seen(self, job: Job) -> bool:
-        store = self._worker.store
-        return job.done(store) if job.kind == "measure" else store.there(job.kind, job.key)
-
-    def _at(self, job: Job) -> Path:
-        return self._worker.store.folder(job.kind, job.key).parent
+        return next((str(path) for path in logs if f"begin {key}" in path.read_text(errors="replace")), "")
 
     def doing(self) -> str:
-        first = next(iter(self._given.values()), None)
-        return "" if first is None else f"{len(self._given)} submitted, {self._images:,} images; {first.job.title}"
-
-
-def _work(token: str, boxed: list[Any], path: tuple[int, ...], key: str) -> Ended:
-    return remote.work(token, _fetch(boxed), path, key)
-
-
-def _proof(token: str, boxed: list[Any]) -> str:
-    """ "" where this worker may take part, else why not."""
-    try:
-        remote.begin(token, _fetch(boxed))
-    except remote.NotAlike as why:
-        return str(why)
-    return ""
-
-
-def _fetch(boxed: list[Any]) -> Callable[[], remote.Run]:
-    def fetch() -> remote.Run:
-        import ray
-
-        for file in boxed[1:]:  # the run holds methods of theirs
-            methods.load(file)
-        run: remote.Run = ray.get(boxed[0])
-        return run
-
-    return fetch
-
-
-def _own_folder() -> Path:
-    """A folder for Ray's sockets, whose paths must be short; those of drivers that were killed go."""
-    root = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
-    for left in root.glob("ood-ray-*-*"):
-        pid = left.name.split("-")[2]
-        if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and left.stat().st_uid == os.getuid():
-            shutil.rmtree(left, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"ood-ray-{os.getpid()}-", dir=root))
-
-
-def _filesystem(path: Path) -> str:
-    """The kind of filesystem that a folder lies on."""
-    done = subprocess.run(["stat", "-f", "-c", "%T", str(path)], capture_output=True, text=True)
-    return done.stdout.strip() or "an unknown filesystem"
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB"
+        """Jobs and images done, images a second, and who does what: those that hold a lock."""
+        seconds = max(1.0, time.monotonic() - self._began)
+        busy = (
+            (attempt.ready.job, self._worker.store.owner(attempt.ready.job.key)) for attempt in self._given.values()
+        )
+        who = [f"{owner.host}:{owner.pid} {job.title}" for job, owner in busy if owner is not None]
+        more = [f"and {len(who) - 3} more"] if len(who) > 3 else []
+        speed = f"{self._jobs:,} jobs, {self._images:,} images, {self._images / seconds:,.0f} images/s"
+        return "; ".join([speed, *who[:3], *more])

@@ -33,7 +33,7 @@ class Here:
         job, self._given = self._given.job, None
         ended = carry(job, self._worker)
         if ended.full:  # it would be full for all that follows
-            raise DiskFull(f"no space left while doing: {job.title}; free some, or choose another --cache or --results")
+            raise DiskFull(job)
         return [ended]
 
     def doing(self) -> str:

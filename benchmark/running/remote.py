@@ -3,7 +3,6 @@
 No Ray in here. A job is named by its place in the plan and its key; its results lie in the store.
 """
 
-import contextlib
 import importlib.metadata
 import os
 import platform
@@ -13,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -21,11 +20,12 @@ import torch
 from benchmark.jobs.base import Job
 from benchmark.jobs.worker import Worker
 from benchmark.running.base import Ended, carry
+from benchmark.running.sharing import SEEN_SECONDS, appears, filesystem, look
 from benchmark.store import keys
 from benchmark.store.entries import Store
 
 ROOT = Path(__file__).parents[2]
-SEEN_SECONDS = 60.0  # NFS keeps what it knows of a folder so long by default
+ROOMS = ("benchmark", "datasets", "methods")
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "faiss-cpu", "faiss-gpu", "Pillow", "ray")
 
 
@@ -35,24 +35,31 @@ class NotAlike(Exception):
 
 @dataclass(frozen=True)
 class Run:
-    """All that a worker needs to know of a run. `token`: a file in the store that only this run's driver wrote."""
+    """All that a worker needs to know of a run.
+
+    tokens: files that only this run's driver wrote, one in each folder that all share: the store's first, the records'.
+    folders: of data and weights, which a worker must see as well. plugins: files with methods of the user's own.
+    """
 
     targets: tuple[Job, ...]
     store: Path
-    token: str
+    tokens: tuple[Path, ...]
     device: str
     batch_size: int | None
     threads: int
     source: str
     versions: dict[str, str]
-    argv: tuple[str, ...]
+    folders: tuple[Path, ...] = ()
+    plugins: tuple[Path, ...] = ()
+    argv: tuple[str, ...] = ()
 
 
 @cache
-def source() -> str:
-    """Hash of the project's code."""
-    files = [path for room in ("benchmark", "datasets", "methods") for path in (ROOT / room).rglob("*.py")]
-    return keys.digest(**{str(path.relative_to(ROOT)): keys.file_digest(path) for path in sorted(files)})
+def source(plugins: tuple[Path, ...] = ()) -> str:
+    """Hash of the project's code, and of plugins."""
+    files = {path.relative_to(ROOT): path for room in ROOMS for path in (ROOT / room).rglob("*.py")}
+    files |= {path: path for path in plugins}
+    return keys.digest(**{str(name): keys.file_digest(path) for name, path in sorted(files.items())})
 
 
 @cache
@@ -67,38 +74,32 @@ def versions() -> dict[str, str]:
     return found
 
 
-def token_path(store: Path, token: str) -> Path:
-    return store / "cluster" / token
-
-
 def log_path(store: Path) -> Path:
     """Where this process writes what it has to say."""
     return store / "logs" / f"{socket.gethostname()}-{os.getpid()}.log"
 
 
 def prove(run: Run, seconds: float = SEEN_SECONDS) -> None:
-    """NotAlike, in one line, where this process has other code, other versions, or does not see the run's store."""
+    """NotAlike, in one line, where this process has other code, other versions, or does not see the run's files."""
     here = f"a worker on {socket.gethostname()}"
-    if source() != run.source:
+    for path in (*run.folders, *run.plugins):
+        if not path.exists():
+            raise NotAlike(f"{here} does not see {path}: all machines must share it")
+    if source(run.plugins) != run.source:
         raise NotAlike(f"{here} has other code ({ROOT}): bring both to the same commit")
     for name in sorted(run.versions.keys() | versions().keys()):
         mine, others = versions().get(name, "none"), run.versions.get(name, "none")
         if mine != others:
             raise NotAlike(f"{here} has {name} {mine}, the driver {others}: install the same")
-    if not appears(token_path(run.store, run.token).is_file, run.store / "cluster", seconds):
-        raise NotAlike(f"{here} does not see the store {run.store}: name a folder that all machines share with --cache")
+    for token, flag in zip(run.tokens, ("--cache", "--results"), strict=True):
+        if not appears(partial(_is_there, token), seconds):
+            what = "the store" if flag == "--cache" else "the records"
+            raise NotAlike(f"{here} does not see {what} in {token.parent}: name a shared folder with {flag}")
 
 
-def appears(there: Callable[[], bool], folder: Path, seconds: float) -> bool:
-    """Whether `there` comes true in time; the folder is listed anew, since network filesystems remember names."""
-    end = time.monotonic() + seconds
-    while not there():
-        if time.monotonic() > end:
-            return False
-        with contextlib.suppress(OSError):
-            os.listdir(folder)
-        time.sleep(0.1)
-    return True
+def _is_there(path: Path) -> bool:
+    look(path.parent)
+    return path.is_file()
 
 
 def find(targets: Sequence[Job], path: Sequence[int]) -> Job:
@@ -109,12 +110,28 @@ def find(targets: Sequence[Job], path: Sequence[int]) -> Job:
     return job
 
 
-_opened: dict[str, tuple[Run, Worker]] = {}
+def seen(job: Job, store: Store) -> bool:
+    """Whether this process sees what a finished job wrote; the names are looked up anew, large files are not read."""
+    path = getattr(job, "path", None)  # of a record
+    look(store.folder(job.kind, job.key).parent if path is None else path.parent)
+    return store.there(job.kind, job.key) or job.done(store)
 
 
-def begin(token: str, fetch: Callable[[], Run], seconds: float = SEEN_SECONDS) -> tuple[Run, Worker]:
+def unseen(job: Job, run: Run) -> str:
+    """What is said where a finished job's files do not appear."""
+    folder = run.tokens[job.kind == "measure"].parent
+    return (
+        f"{job.title} is finished, but after {SEEN_SECONDS:.0f} s its files are not seen on {socket.gethostname()}; "
+        f"{folder} lies on {filesystem(folder)}: all machines must see the same files"
+    )
+
+
+_opened: dict[tuple[Path, ...], tuple[Run, Worker]] = {}
+
+
+def begin(tokens: tuple[Path, ...], fetch: Callable[[], Run], seconds: float = SEEN_SECONDS) -> tuple[Run, Worker]:
     """Get ready for a run, once a process."""
-    if token not in _opened:
+    if tokens not in _opened:
         run = fetch()
         prove(run, seconds)
         os.environ["OMP_NUM_THREADS"] = str(run.threads)
@@ -128,21 +145,24 @@ def begin(token: str, fetch: Callable[[], Run], seconds: float = SEEN_SECONDS) -
                 os.dup2(file.fileno(), descriptor)
         worker = Worker(Store(run.store), device=run.device, batch_size=run.batch_size)
         _opened.clear()
-        _opened[token] = run, worker
-    return _opened[token]
+        _opened[tokens] = run, worker
+    return _opened[tokens]
 
 
 def _note(line: str) -> None:
     print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
 
 
-def work(token: str, fetch: Callable[[], Run], path: tuple[int, ...], key: str) -> Ended:
+def work(tokens: tuple[Path, ...], fetch: Callable[[], Run], path: tuple[int, ...], key: str) -> Ended:
     """Carry out one job of a run."""
     try:
-        run, worker = begin(token, fetch)
+        run, worker = begin(tokens, fetch)
         job = find(run.targets, path)
         if job.key != key:
             raise NotAlike(f"a worker on {socket.gethostname()} finds another job: {job.title}")
+        for need in job.needs:  # made on another machine, perhaps this moment
+            if not appears(partial(seen, need, worker.store), SEEN_SECONDS):
+                raise NotAlike(f"{job.title}: {unseen(need, run)}")
     except NotAlike as why:
         return Ended(key, "failed", str(why))
     _note(f"begin {key} {job.title}")

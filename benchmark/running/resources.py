@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import methods
 from benchmark.jobs.base import Job
 from benchmark.jobs.calibrating import Calibrate
+from benchmark.jobs.encoding import Encode, TrainEncoder
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.timing import MeasureSpeed
@@ -40,19 +41,32 @@ def threads(workers: int | None) -> int:
     return 1 if workers is None else max(1, (os.cpu_count() or 1) // workers)
 
 
-def needs(job: Job, store: Store, *, cpus: int, whole: int, gpus: float) -> Needs:
-    """What a job takes once its needs are there. `cpus`: threads a job; `whole`: the cores of a machine, all of which a
-    measured speed needs; `gpus`: of a job that computes on one."""
-    if isinstance(job, _SMALL):
+def needs(job: Job, store: Store, *, cpus: int, whole: int, gpus: float, share: int = 1) -> Needs:
+    """What a job takes once its needs are there.
+
+    cpus: threads a job. whole: the cores of a machine, all of which a measured speed needs. gpus: of a job that
+    computes on one. share: how many passes of encoders run on one GPU at once.
+    """
+    if isinstance(job, _SMALL) or _joins(job):
         return Needs(cpus, 0, BASE_BYTES)
     if isinstance(job, MeasureSpeed):
         return Needs(whole, float(gpus > 0), BASE_BYTES)
+    if isinstance(job, Encode):
+        return Needs(cpus, gpus / share, BASE_BYTES)
+    if isinstance(job, TrainEncoder) and job.use.train is not None and job.use.base is None:
+        return Needs(cpus, gpus, BASE_BYTES + len(job.use.train.rows) * job.use.resolution**2 * 3)
     learned_from = _training_bytes(job, store) if isinstance(job, FitMethod) else 0
     return Needs(cpus, gpus, BASE_BYTES + FIT_COPIES * learned_from)
 
 
+def _joins(job: Job) -> bool:
+    """Whether it only says of what passes an entry is made."""
+    return isinstance(job, Encode) and any(isinstance(need, Encode) and need.use is job.use for need in job.needs)
+
+
 def _training_bytes(fit: FitMethod, store: Store) -> int:
-    """Of the features that a fit reads, as they lie in the store."""
+    """Of the features that a fit reads, as they lie in the store; 0 where they are not there yet."""
     reads = methods.create(fit.method, **fit.settings).reads
     names = {"labels", *reads}
-    return sum(values.nbytes for job in fit.train for values in store.arrays("encode", job.key, names).values())
+    there = [job for job in fit.train if store.there("encode", job.key)]
+    return sum(values.nbytes for job in there for values in store.arrays("encode", job.key, names).values())

@@ -94,10 +94,11 @@ class Runner:
                 if ended.status == "failed":
                     self._say_that_it_failed(ended)
                 schedule.end(ended)
-            for number, how in schedule.settled():
+            settled = list(schedule.settled())
+            for number, how in settled:
                 self._settle(*waiting.pop(number), how)
-                bar.update()
             bar.set_postfix_str(self._doing(waiting), refresh=False)
+            bar.update(len(settled))
             if busy and not came:  # all that is left
                 bar.set_postfix_str(f"waiting for {busy[0].reason}")
                 time.sleep(WAIT_SECONDS)

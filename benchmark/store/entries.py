@@ -240,5 +240,16 @@ class Store:
         """Hold the lock of a key; Busy, with its owner and age, where another process holds it."""
         folder = self.root / "locks"
         files.make_folder(folder, self.root)
-        with locks.held(folder / f"{key}.lock", folder / f"{key}.json"):
+        with locks.held(folder / f"{key}.lock", self._owner(key)):
             yield
+
+    def owner(self, key: str) -> locks.Owner | None:
+        """Who holds the lock of a key."""
+        return locks.read_owner(self._owner(key))
+
+    def forget_owner(self, key: str) -> None:
+        """Whoever held the lock of a key is dead: the lock is free, and what said so goes."""
+        files.clear(self._owner(key))
+
+    def _owner(self, key: str) -> Path:
+        return self.root / "locks" / f"{key}.json"

@@ -36,7 +36,8 @@ def replacing(path: Path, *, within: Path | None = None, durable: bool = True) -
     clear(temporary)
     try:
         with os.fdopen(os.open(temporary, NEW, 0o666), "wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # says to `sweep` that somebody writes
+            with suppress(OSError):  # a filesystem without locks; `sweep` leaves all files there
+                fcntl.flock(file, fcntl.LOCK_EX)  # says to `sweep` that somebody writes
             yield file
             file.flush()
             if durable:

@@ -1,5 +1,6 @@
 """One process at a time: a lock file that the operating system frees, and beside it who holds it and since when."""
 
+import errno
 import fcntl
 import json
 import os
@@ -9,11 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from benchmark.store.files import clear, write_atomically
 from datasets.files import read_regular
 
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+NO_LOCKS = errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP  # of a filesystem that has none
 
 
 class Busy(Exception):
@@ -35,6 +39,9 @@ def held(lock: Path, owner: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Busy(_describe(owner)) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:  # without locks, whoever gives the jobs out is taken at their word
+                raise
         me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
         write_atomically(owner, json.dumps(me), durable=False)  # for people: not worth a wait for the disk
         try:
@@ -45,10 +52,26 @@ def held(lock: Path, owner: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _describe(owner: Path) -> str:
+class Owner(NamedTuple):
+    """Who holds a lock, and since when (seconds since 1970)."""
+
+    host: str
+    pid: int
+    since: float
+
+
+def read_owner(path: Path) -> Owner | None:
+    """Who says there that they hold a lock; None where nobody does, or it cannot be read."""
     try:
-        who = json.loads(read_regular(owner, 4096))
-        age = max(0, round(time.time() - who["since"]))
-        return f"process {int(who['pid'])} on {str(who['host'])[:100]!a}, for {age} s".replace("'", "")
+        who = json.loads(read_regular(path, 4096))
+        host = f"{str(who['host'])[:100]!a}".replace("'", "")
+        return Owner(host, int(who["pid"]), min(time.time(), float(who["since"])))
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        return "another process"
+        return None
+
+
+def _describe(owner: Path) -> str:
+    who = read_owner(owner)
+    return (
+        "another process" if who is None else f"process {who.pid} on {who.host}, for {round(time.time() - who.since)} s"
+    )

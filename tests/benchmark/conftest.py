@@ -39,6 +39,7 @@ class Trial:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         self.results = folder / "results"
         self.suite = folder / "mini.yaml"
         self.write()

@@ -9,21 +9,22 @@ import subprocess
 import sys
 import textwrap
 import time
+from ipaddress import ip_address
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
 
 import methods
+import run_all
 from benchmark import arguments
-from benchmark.planning.suite import UsageError
-from benchmark.running import cluster, remote
 from methods import base
 from tests.benchmark.conftest import SUITE, Trial
 
 ROOT = Path(__file__).parents[3]
 UNRULY = """
-    import os, signal
+    import os, signal, time
     from dataclasses import dataclass
     from pathlib import Path
     from methods.base import Method, register
@@ -78,14 +79,41 @@ UNRULY = """
         def misbehave(self):
             die()
 
+    def first(name, text=""):
+        # whether this is the first time that a method of that name is fitted; it leaves a file that says so
+        marker = Path(__file__).with_name(name)
+        if marker.exists():
+            return False
+        marker.with_suffix(".new").write_text(text)
+        marker.with_suffix(".new").rename(marker)
+        return True
+
+    def node():
+        import ray
+        return ray.get_runtime_context().get_node_id()
+
     @register("dies_once")
     @dataclass
     class DiesOnce(Unruly):
         def misbehave(self):
-            marker = Path(os.environ["DIED"])
-            if not marker.exists():
-                marker.touch()
+            if first("died"):
                 die()
+
+    @register("unplugs")
+    @dataclass
+    class Unplugs(Unruly):
+        def misbehave(self):
+            if first("unplug", node()):
+                time.sleep(600)
+
+    @register("overflows")
+    @dataclass
+    class Overflows(Unruly):
+        def misbehave(self):
+            import errno
+            first("full", node())
+            if Path(__file__).with_name("full").read_text() == node():
+                raise OSError(errno.ENOSPC, "No space left on device")
 """
 
 
@@ -94,7 +122,6 @@ def unruly(tmp_path, monkeypatch):
     """A file of methods that misbehave while they are fitted."""
     methods.names()
     monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))
-    monkeypatch.setenv("DIED", str(tmp_path / "died"))
     path = tmp_path / "unruly.py"
     path.write_text(textwrap.dedent(UNRULY))
     before = set(sys.modules)
@@ -114,33 +141,105 @@ def alone(tmp_path_factory):
 ORDERLY = ["msp", "knn", "mse", "sim", "lowlevel"]
 
 
-@pytest.mark.parametrize("on", [(), ("--cluster", "local:2")], ids=["here", "cluster"])
-class TestBoth:
-    def test_records_are_those_of_a_serial_run_and_what_fails_fails_alone(self, trial, alone, unruly, capfd, on):
-        killed = ["dies_once@net", "dies@net"] if on else []
-        rows = [*ORDERLY, *killed, "exits@net", "raises@net", "swells@net", "fills@net"]
-        assert trial.run("--plugin", unruly, "--methods", *rows, *on) == 1
-        records, printed = trial.records(), capfd.readouterr()
-        assert {path: record for path, record in records.items() if path in alone} == alone
-        reasons = {record["row"]: record["reason"] for path, record in records.items() if path not in alone}
-        assert reasons["exits@net"].endswith(": enough (unruly.py, line 32)") or "enough" in reasons["exits@net"]
-        assert reasons["raises@net"] == "fit raises on net: no good"
-        assert "cannot have it" in reasons["swells@net"]
-        assert "File too large" in reasons["fills@net"]
-        if on:
-            assert reasons["dies_once@net"] == ""
-            assert reasons["dies@net"] == "fit dies on net: its worker died twice"
-            assert "logs/" in printed.err  # where a failed row's worker says more
-        assert not any("\n" in reason for reason in reasons.values())
-        assert "Traceback" not in printed.err + printed.out
-        assert "raylet" not in printed.err + printed.out
-        assert "net: 150 images encoded" in printed.err  # once over all workers
-        assert "pixels: 150 images encoded" in printed.err
+FAILING = ["exits@net", "raises@net", "swells@net", "fills@net"]
 
 
-def test_a_driver_that_dies_takes_all_with_it_and_the_same_command_ends_it(trial, alone):
+def check_that_what_fails_fails_alone(trial, alone, printed):
+    records = trial.records()
+    assert {path: record for path, record in records.items() if path in alone} == alone
+    reasons = {record["row"]: record["reason"] for path, record in records.items() if path not in alone}
+    assert "enough" in reasons["exits@net"]
+    assert reasons["raises@net"] == "fit raises on net: no good"
+    assert "cannot have it" in reasons["swells@net"]
+    assert "File too large" in reasons["fills@net"]
+    assert not any("\n" in reason for reason in reasons.values())
+    assert "Traceback" not in printed.err + printed.out
+    assert "raylet" not in printed.err + printed.out
+    assert "net: 150 images encoded" in printed.err  # once over all workers
+    assert "pixels: 150 images encoded" in printed.err
+    return reasons
+
+
+def test_what_fails_fails_alone_in_one_process(trial, alone, unruly, capfd):
+    assert trial.run("--plugin", unruly, "--methods", *ORDERLY, *FAILING) == 1
+    check_that_what_fails_fails_alone(trial, alone, capfd.readouterr())
+
+
+@pytest.fixture
+def nodes(monkeypatch):
+    """A running cluster: a head that takes no jobs, and two nodes with a core each."""
+    from ray.cluster_utils import Cluster
+
+    small = {"object_store_memory": 80 << 20}
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
+    try:
+        for _ in range(2):
+            found.add_node(num_cpus=1, **small)
+        monkeypatch.setenv("RAY_ADDRESS", found.address)
+        yield found
+    finally:
+        found.shutdown()
+
+
+def unplug(nodes, marker, seconds=120):
+    """Take the node away that a method names in a file."""
+    deadline = time.monotonic() + seconds
+    while not marker.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for node in nodes.worker_nodes:
+        if node.node_id == marker.read_text():
+            nodes.remove_node(node, allow_graceful=False)
+            return
+
+
+def test_a_cluster_that_runs_here_gives_the_same_records_though_workers_die_and_a_node_goes(
+    trial, alone, unruly, nodes, capfd
+):
+    rows = [*ORDERLY, *FAILING, "dies_once@net", "dies@net", "unplugs@net"]
+    away = Thread(target=unplug, args=(nodes, Path(unruly).with_name("unplug")))
+    away.start()
+    assert trial.run("--plugin", unruly, "--methods", *rows, "--cluster", "auto") == 1
+    away.join()
+    printed = capfd.readouterr()
+    reasons = check_that_what_fails_fails_alone(trial, alone, printed)
+    assert reasons["dies_once@net"] == reasons["unplugs@net"] == ""
+    assert reasons["dies@net"] == "fit dies on net: its worker died twice"
+    assert "fit unplugs on net: its node is gone; it is submitted again" in printed.err
+    assert "logs/" in printed.err  # where a failed row's worker says more
+    cache = trial.results / ".cache"
+    assert not [*(cache / "locks").glob("*.json"), *trial.results.rglob("*.tmp")]
+
+
+@pytest.mark.long
+def test_a_disk_that_is_full_on_one_node_takes_no_row_with_it(trial, alone, unruly, nodes, capfd):
+    rows = [*ORDERLY, "overflows@net"]
+    assert trial.run("--plugin", unruly, "--methods", *rows, "--cluster", "auto") == 0
+    records, printed = trial.records(), capfd.readouterr()
+    assert {path: record for path, record in records.items() if path in alone} == alone
+    assert "it takes no more jobs; fit overflows on net again" in printed.err
+
+
+@pytest.mark.long
+def test_the_whole_of_reduced_digits_is_that_of_a_serial_run(tmp_path, nodes, capfd):
+    small = ["--limit", "60", "--limit-train", "200", "--quick", "--no-speed", "--device", "cpu"]
+    found = {}
+    for name, on in {"serial": (), "cluster": ("--cluster", "auto")}.items():
+        trial = Trial(tmp_path / name)
+        where = ["--results", str(trial.results), "--data", str(tmp_path / "data"), "--weights", str(tmp_path / "w")]
+        assert run_all.main(["--id", "digits", *where, *small, *on]) == 0
+        (folder,) = (path.name for path in trial.results.iterdir() if path.name != ".cache")
+        passes = sorted(line for line in capfd.readouterr().err.splitlines() if line.endswith("images encoded"))
+        found[name] = trial.records(folder), passes
+    assert len(found["serial"][0]) > 50
+    assert found["cluster"] == found["serial"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
+def test_a_driver_that_ends_takes_all_with_it_and_the_same_command_goes_on(trial, alone, how):
     command = [sys.executable, str(ROOT / "run_all.py"), *trial.arguments("--cluster", "local:1")]
-    driver = subprocess.Popen(command, cwd=trial.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        command, cwd=trial.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+    )
     cache = trial.results / ".cache"
     deadline = time.monotonic() + 120
     while not list(cache.glob("fit/??/*/done.json")):
@@ -151,14 +250,36 @@ def test_a_driver_that_dies_takes_all_with_it_and_the_same_command_ends_it(trial
     workers = [int(path.stem.rpartition("-")[2]) for path in (cache / "logs").glob("*.log")]
     assert own
     assert workers
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
+    assert listening({driver.pid, *own, *workers}) == {"127.0.0.1"}
+    os.killpg(driver.pid, how) if how == signal.SIGINT else driver.kill()  # Ctrl-C goes to all of a terminal
     deadline = time.monotonic() + 20
+    assert driver.wait(20) == (130 if how == signal.SIGINT else -how)
     while any(pid in (*own, *workers) for pid, _ in processes()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    if how == signal.SIGINT:
+        assert b"interrupted: what was finished is kept" in driver.stderr.read()
     assert trial.run() == 0
     assert trial.records() == alone
+
+
+def listening(pids):
+    """The addresses that these processes listen on."""
+    sockets = {os.readlink(link) for pid in pids for link in Path(f"/proc/{pid}/fd").glob("*") if link.is_symlink()}
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                found.add(address(local.partition(":")[0]))
+    return found
+
+
+def address(text):
+    """As the kernel writes it: words of 32 bits, each in the order of this machine's bytes."""
+    words = b"".join(bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8))
+    found = ip_address(words)
+    return str(getattr(found, "ipv4_mapped", None) or found)
 
 
 def processes():
@@ -177,49 +298,6 @@ def parent(pid):
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except OSError:
         return None
-
-
-@pytest.mark.parametrize("value", ["ray://head:10001", "local:0", "local:", "local:-1", "2", "LOCAL"])
-def test_any_other_place_is_status_2_and_one_line(trial, capsys, value):
-    assert trial.run("--cluster", value) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: --cluster")
-    assert error.count("\n") == 1
-
-
-def test_without_ray_the_extra_is_named(trial, capsys, monkeypatch):
-    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
-    assert trial.run("--cluster", "local") == 2
-    assert capsys.readouterr().err == "error: --cluster needs Ray: pip install 'ood-benchmark[cluster]'\n"
-
-
-def test_threads_are_the_users_number_else_the_cores_shared(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert cluster.place("local", "cpu") == cluster.Place(8, 1)
-    assert cluster.place("local:2", "cpu") == cluster.Place(2, 4)
-    assert cluster.place("auto", "cpu") == cluster.Place(None, 1)
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    assert cluster.place("local", "cpu") == cluster.Place(4, 2)
-    assert cluster.place("local:3", "cpu") == cluster.Place(3, 2)
-    with pytest.raises(UsageError, match="chooses each job's GPU"):
-        cluster.place("local", "cuda:1")
-
-
-def test_a_worker_that_is_not_like_the_driver_says_so_in_one_line(tmp_path):
-    def run(**changes):
-        same = {"source": remote.source(), "versions": remote.versions()}
-        return remote.Run((), tmp_path, "token", "cpu", None, 1, argv=(), **{**same, **changes})
-
-    with pytest.raises(remote.NotAlike, match=r"does not see the store .*--cache"):
-        remote.prove(run(), seconds=0)
-    remote.token_path(tmp_path, "token").parent.mkdir()
-    remote.token_path(tmp_path, "token").touch()
-    remote.prove(run(), seconds=0)
-    with pytest.raises(remote.NotAlike, match="has other code"):
-        remote.prove(run(source="another"), seconds=0)
-    with pytest.raises(remote.NotAlike, match=r"has torch .*, the driver 0\.1: install the same"):
-        remote.prove(run(versions={**remote.versions(), "torch": "0.1"}), seconds=0)
 
 
 def test_the_suite_of_this_test_names_the_rows_that_it_runs():

@@ -1,0 +1,57 @@
+"""What can never be had, and what a worker on any node would do otherwise, is told before the first job."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark.jobs.base import Job
+from benchmark.jobs.encoding import TrainEncoder
+from benchmark.jobs.fitting import FitMethod
+from benchmark.jobs.worker import Worker
+from benchmark.running import capacity, tasks
+from benchmark.running.resources import Needs
+from benchmark.running.session import ClusterError, line
+
+PROOF_SECONDS = 300.0  # for a worker to start, on a machine that is busy
+
+
+def check(ray: Any, nodes: Sequence[capacity.Node], least: Needs, tokens: tuple[Path, ...], boxed: list[Any]) -> None:
+    """ClusterError, in one line, where no node can take the least job, or a worker of one is not like the driver."""
+    from ray import exceptions
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    if why := capacity.lacks(least, nodes):
+        raise ClusterError(f"--cluster: no job can be placed: {why}")
+    proof = ray.remote(max_retries=0, num_cpus=0)(tasks.proof)
+    there = [NodeAffinitySchedulingStrategy(node.key, soft=False) for node in nodes if node.cpus >= least.cpus]
+    asked = [proof.options(scheduling_strategy=each).remote(tokens, boxed) for each in there]
+    try:
+        answers = ray.get(asked, timeout=PROOF_SECONDS)
+    except exceptions.GetTimeoutError:
+        raise ClusterError(f"--cluster: on some node no worker came up within {PROOF_SECONDS:.0f} s") from None
+    except exceptions.RayError as error:
+        raise ClusterError(f"--cluster: a worker does not start: {line(error)}") from None
+    for why in filter(None, answers):
+        raise ClusterError(why)
+
+
+def foresee(
+    targets: Iterable[Job], worker: Worker, needs: Callable[[Job], Needs], nodes: Sequence[capacity.Node]
+) -> None:
+    """Say of each job whose memory no node has, as far as it is known now, that it will fail."""
+    for job in _learning(targets):
+        if (why := capacity.lacks(needs(job), nodes)) and not job.done(worker.store):
+            worker.say(f"note: {job.title} will fail: {why}")
+
+
+def _learning(targets: Iterable[Job]) -> Iterator[Job]:
+    """What is learned on the way to the targets: it takes the most memory."""
+    known: set[int] = set()
+    waiting = list(targets)
+    while waiting:
+        job = waiting.pop()
+        if id(job) not in known:
+            known.add(id(job))
+            waiting += job.needs
+            if isinstance(job, FitMethod | TrainEncoder):
+                yield job

@@ -1,0 +1,101 @@
+"""Ray, started for one run or joined, and the code that reaches its workers."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmark.records import provenance
+from benchmark.running import remote
+from benchmark.running.where import Place
+
+STORE_BYTES = 256 << 20  # of Ray's object store: it holds the plan and nothing else
+EXCLUDED = ("results", "data", "weights", ".git", ".cache", "**/__pycache__", "tests", "*.tmp")
+
+
+class ClusterError(Exception):
+    """The cluster cannot carry this run out; one line says why."""
+
+
+def line(error: BaseException) -> str:
+    """What Ray has to say, in one line without its traceback."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+@contextlib.contextmanager
+def session(where: Place, *, gpus: bool, apart: Sequence[Path]) -> Iterator[Any]:
+    """Ray for the time of a run: a cluster of its own, or the one of this node. ClusterError where there is none.
+
+    apart: folders of results, caches and data, which do not travel with the code.
+    """
+    import ray
+    from ray._private import ray_constants, worker
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    before = worker.print_to_stdstream, ray_constants.ENABLE_RAY_CLUSTER
+    # what Ray says of workers that die goes to stdout, where the table belongs; we say it ourselves
+    worker.print_to_stdstream = lambda *_, **__: None
+    # False: it listens on the loopback alone
+    ray_constants.ENABLE_RAY_CLUSTER = where.workers is None and before[1]
+    folder = None if where.workers is None else _own_folder()
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": environment(where, apart)}
+    try:
+        try:
+            if where.workers is None:
+                os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # the code that runs here, not what was submitted
+                ray.init(address=_running(), **how)
+            else:
+                ray.init(
+                    address="local",
+                    num_cpus=where.workers * where.threads * (where.share if gpus else 1),
+                    num_gpus=where.workers if gpus else 0,
+                    include_dashboard=False,
+                    object_store_memory=STORE_BYTES,
+                    _temp_dir=str(folder),
+                    **how,
+                )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ClusterError(f"--cluster: Ray does not start: {line(error)}") from None
+        yield ray
+    finally:
+        with contextlib.suppress(Exception):
+            ray.shutdown()
+        worker.print_to_stdstream, ray_constants.ENABLE_RAY_CLUSTER = before
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def environment(where: Place, apart: Sequence[Path]) -> dict[str, Any]:
+    """Ray's runtime_env: a worker otherwise sees only the folder of the script that was started."""
+    variables = {"OMP_NUM_THREADS": str(where.threads), "TQDM_MININTERVAL": "10"}
+    variables |= {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "HF_HUB_OFFLINE") if name in os.environ}
+    if where.workers is None:
+        variables[provenance.COMMIT] = provenance.commit() or ""
+        inside = [path.relative_to(remote.ROOT) for path in apart if path.is_relative_to(remote.ROOT)]
+        excluded = [*EXCLUDED, *(f"/{path}" for path in inside if path.parts)]
+        return {"env_vars": variables, "working_dir": str(remote.ROOT), "excludes": excluded}
+    paths = [str(remote.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"env_vars": {**variables, "PYTHONPATH": os.pathsep.join(paths)}}
+
+
+def _running() -> str:
+    """The address of the cluster of this node; never that which another run started for itself."""
+    from ray._private import services
+
+    address = os.environ.get("RAY_ADDRESS") or services.find_bootstrap_address(None)
+    if not address:
+        raise ClusterError("--cluster auto: no cluster runs on this machine: ray start --head, or --cluster local")
+    return str(address)
+
+
+def _own_folder() -> Path:
+    """A folder for Ray's sockets, whose paths must be short; those of drivers that were killed go."""
+    root = Path("/tmp") if os.access("/tmp", os.W_OK) else Path(tempfile.gettempdir())
+    for left in root.glob("ood-ray-*-*"):
+        pid = left.name.split("-")[2]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists() and left.stat().st_uid == os.getuid():
+            shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"ood-ray-{os.getpid()}-", dir=root))

@@ -1,0 +1,66 @@
+"""What each kind of job takes of a machine."""
+
+import pytest
+
+from benchmark.jobs.encoding import Encode, TrainEncoder
+from benchmark.jobs.fitting import FitMethod
+from benchmark.jobs.measuring import Measure
+from benchmark.jobs.scoring import Score
+from benchmark.jobs.timing import MeasureSpeed
+from benchmark.planning import folder_suite, plan
+from benchmark.planning.options import Options
+from benchmark.running.resources import BASE_BYTES, FIT_COPIES, Needs, needs
+from benchmark.store.entries import Store
+
+ON_GPUS = {"cpus": 4, "whole": 64, "gpus": 1.0}
+
+
+@pytest.fixture
+def jobs(trial):
+    """Every job of the trial suite by its kind; of those that were measured, the features are there."""
+    assert trial.run("--methods", "knn") == 0
+    where = {name: trial.folder / name for name in ("data", "weights", "results")}
+    options = Options(**where, cache=trial.results / ".cache", limit=30, limit_train=60)
+    found = {}
+    for job in plan.make(folder_suite.asked(str(trial.suite)), options, download=False).jobs():
+        found.setdefault(type(job), []).append(job)
+    return found, Store(trial.results / ".cache")
+
+
+def test_what_runs_a_network_takes_a_gpu_and_may_share_it(jobs):
+    found, store = jobs
+    (training,) = found[TrainEncoder]
+    encode, score = found[Encode][0], found[Score][0]
+    assert needs(encode, store, **ON_GPUS) == Needs(4, 1.0, BASE_BYTES)
+    assert needs(encode, store, **ON_GPUS, share=4) == Needs(4, 0.25, BASE_BYTES)
+    assert needs(score, store, **ON_GPUS, share=4) == Needs(4, 1.0, BASE_BYTES)
+    # 60 images of 32 x 32 pixels, three bytes each
+    assert needs(training, store, **ON_GPUS, share=4) == Needs(4, 1.0, BASE_BYTES + 60 * 32 * 32 * 3)
+    assert needs(found[Measure][0], store, **ON_GPUS) == Needs(4, 0, BASE_BYTES)
+
+
+def test_a_measured_speed_takes_a_machine_for_itself(jobs):
+    found, store = jobs
+    (speed, *_) = found[MeasureSpeed]
+    assert needs(speed, store, **ON_GPUS) == Needs(64, 1.0, BASE_BYTES)
+    assert needs(speed, store, cpus=1, whole=64, gpus=0) == Needs(64, 0, BASE_BYTES)
+
+
+def test_a_fit_takes_what_it_learns_from_twice(jobs):
+    found, store = jobs
+    knn = next(fit for fit in found[FitMethod] if fit.method == "knn")
+    # 60 embeddings of 64 numbers of four bytes, and labels of eight
+    learned_from = 60 * (64 * 4 + 8)
+    assert needs(knn, store, cpus=1, whole=2, gpus=0) == Needs(1, 0, BASE_BYTES + FIT_COPIES * learned_from)
+    elsewhere = Store(store.root / "empty")
+    assert needs(knn, elsewhere, cpus=1, whole=2, gpus=0) == Needs(1, 0, BASE_BYTES)
+
+
+def test_what_only_joins_takes_no_gpu(jobs):
+    found, store = jobs
+
+    class Join(Encode):
+        needs = found[Encode][:1]
+
+    join = Join(found[Encode][0].use, found[Encode][0].images)
+    assert needs(join, store, **ON_GPUS) == Needs(4, 0, BASE_BYTES)

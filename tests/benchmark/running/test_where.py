@@ -1,0 +1,82 @@
+"""What `--cluster` and `--share-gpu` mean, and what they cannot be."""
+
+import os
+
+import pytest
+
+from benchmark.planning.suite import UsageError
+from benchmark.running import session, where
+from benchmark.running.where import Place, place
+
+
+@pytest.mark.parametrize("value", ["ray://head:10001", "local:0", "local:", "local:-1", "2", "LOCAL", "auto:2"])
+def test_any_other_place_is_status_2_and_one_line(trial, capsys, value):
+    assert trial.run("--cluster", value) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: --cluster")
+    assert error.count("\n") == 1
+
+
+def test_without_ray_the_extra_is_named(trial, capsys, monkeypatch):
+    monkeypatch.setattr(where, "find_spec", lambda name: None)
+    assert trial.run("--cluster", "local") == 2
+    assert capsys.readouterr().err == "error: --cluster needs Ray: pip install 'ood-benchmark[cluster]'\n"
+
+
+def test_threads_are_the_users_number_else_the_cores_shared(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert place("local", "cpu") == Place(8, 1)
+    assert place("local:2", "cpu") == Place(2, 4)
+    assert place("auto", "cpu") == Place(None, 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert place("local", "cpu") == Place(4, 2)
+    assert place("local:3", "cpu") == Place(3, 2)
+    with pytest.raises(UsageError, match="chooses each job's GPU"):
+        place("local", "cuda:1")
+
+
+def test_a_worker_for_each_gpu_and_no_more(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(where.torch.cuda, "device_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert place("local", "cuda") == Place(8, 8)
+    assert place("local:2", "cuda") == Place(2, 32)
+    assert place("local:20", "cuda").workers == 8
+    assert place("local", "cuda", 4) == Place(8, 8, 4)
+
+
+def test_a_shared_gpu_is_one_of_a_cluster(trial, capsys):
+    with pytest.raises(UsageError, match="--device cpu is no GPU"):
+        place("local", "cpu", 2)
+    with pytest.raises(SystemExit) as ended:
+        trial.run("--share-gpu", "2")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "error: --share-gpu without --cluster: one process uses one GPU\n"
+
+
+def test_rays_client_is_not_used(trial, capsys, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
+    assert trial.run("--cluster", "auto") == 2
+    error = capsys.readouterr().err
+    assert error == "error: --cluster auto: RAY_ADDRESS is ray://head:10001: run this on a node, or ray job submit\n"
+
+
+def test_where_no_cluster_runs_it_is_one_line(trial, capsys, monkeypatch, tmp_path):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert trial.run("--cluster", "auto") == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == "error: --cluster auto: no cluster runs on this machine: ray start --head, or --cluster local"
+    assert not list(trial.results.rglob("*.tmp"))
+
+
+def test_the_code_reaches_workers(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", "/else")
+    here = session.environment(Place(2, 3), ())
+    assert here["env_vars"]["PYTHONPATH"] == f"{session.remote.ROOT}{os.pathsep}/else"
+    assert here["env_vars"]["OMP_NUM_THREADS"] == "3"
+    there = session.environment(Place(None, 1), (session.remote.ROOT / "my/results", tmp_path))
+    assert there["working_dir"] == str(session.remote.ROOT)
+    assert {"results", "data", "weights", ".git", "/my/results"} <= set(there["excludes"])
+    assert "PYTHONPATH" not in there["env_vars"]
