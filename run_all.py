@@ -115,7 +115,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     import torch
 
     from benchmark.jobs.worker import Worker
-    from benchmark.planning import folder_suite, plan
+    from benchmark.planning import engines, folder_suite, plan
     from benchmark.planning.options import as_recorded, results_folder
     from benchmark.records import searching
     from benchmark.running import cluster
@@ -141,6 +141,8 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     if given.cluster is not None:
         where = cluster.place(given.cluster, options.device)
         torch.set_num_threads(where.threads)  # speeds are planned, and recorded, for so many
+    asked = "torch" if looking_only else given.engine or suite.engine
+    engine = engines.resolved(asked, options.device, options.precision)
     planned = plan.make(suite, options, download=not looking_only)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     if given.save:
@@ -171,9 +173,10 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         _open(given, planned.folder)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
+    targets = tuple(target for _, target in ordered(planned, together=where is not None))
+    worker.engines = engines.chosen(targets, store, engine, worker.say)
     carrier = None
     if where is not None:
-        targets = tuple(target for _, target in ordered(planned, together=True))
         carrier = cluster.Cluster(where, worker, targets, tuple(given.plugin), tuple(sys.argv[1:]))
     outcome = Runner(planned, worker, carrier=carrier, debug=given.debug).run()
     searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])

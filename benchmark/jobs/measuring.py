@@ -13,7 +13,7 @@ from benchmark import metrics
 from benchmark.jobs import depending
 from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.base import Job
-from benchmark.jobs.scoring import Score
+from benchmark.jobs.scoring import Score, engine_of
 from benchmark.jobs.searching import Search
 from benchmark.jobs.worker import Worker
 from benchmark.records import names, provenance, records, score_files, thresholds
@@ -70,6 +70,7 @@ class Measure(Job):
         return score_files.fit(self.folder, record) or not (self.id.done(store) and self.ood.done(store))
 
     def run(self, worker: Worker) -> None:
+        engine = engine_of(self.id, self.ood, self.calibration, store=worker.store)
         id_scores, ood_scores = self.id.scores(worker.store), self.ood.scores(worker.store)
         ordered = self.id.ordered(worker.store), np.sort(ood_scores)
         seed, row = self.about["seed"], self.about["row"]
@@ -113,6 +114,7 @@ class Measure(Job):
             },
             provenance=provenance.provenance(
                 device=worker.device,
+                engine=engine,
                 batch_size=worker.batch_size_of(self.id.images[0].use),
                 data={
                     "id": self.id.images[-1].images.identity,

@@ -82,8 +82,8 @@ class Score(Job):
         encoded = store.meta("encode", self.images[-1].key)
         fitted = store.meta("fit", self.fit.key) if self.fit else None
         return {
-            "encode": {name: encoded[name] for name in ("seconds", "training")},
-            "fit": fitted and {name: fitted[name] for name in ("seconds", "training")},
+            "encode": {name: encoded.get(name) for name in ("seconds", "training", "engine")},
+            "fit": fitted and {name: fitted.get(name) for name in ("seconds", "training", "engine")},
         }
 
     @classmethod
@@ -114,6 +114,17 @@ class Score(Job):
     def ordered(self, store: Store) -> np.ndarray[Any, Any]:
         """The scores ascending, not to be written to: all cells of a row take the same ones of its ID set."""
         return _ordered(store, self.key)
+
+
+def engine_of(*scores: Score | None, store: Store) -> str | None:
+    """The engine that made the features behind these scores, None where no network ran.
+
+    ValueError where there are two, which different runs at the same time may have chosen.
+    """
+    parts = [part for each in scores if each for part in map(each.meta(store).get, ("encode", "fit")) if part]
+    if len(found := {part["engine"] for part in parts if part.get("engine")}) > 1:
+        raise ValueError(f"its features were made by {' and '.join(sorted(found))}: take another --cache")
+    return next(iter(found), None)
 
 
 @functools.lru_cache(maxsize=2)

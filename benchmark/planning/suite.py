@@ -125,6 +125,7 @@ class Suite(_Strict):
     rows: tuple[RowSpec, ...] = Field(min_length=1, strict=False)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, max_length=1000, strict=False)
     calibrate: bool = False
+    engine: Literal["torch", "onnxruntime", "auto"] = "auto"
     quick: Quick = Quick()
     published: Published | None = None
     _folder: Path = PrivateAttr(SUITES)

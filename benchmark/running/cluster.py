@@ -75,6 +75,7 @@ class Cluster:
             uuid.uuid4().hex,
             worker.device,
             worker.batch_size,
+            worker.engines,
             where.threads,
             remote.source(),
             remote.versions(),

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,14 +19,25 @@ from pathlib import Path
 import torch
 
 from benchmark.jobs.base import Job
-from benchmark.jobs.worker import Worker
+from benchmark.jobs.worker import Engine, Worker
 from benchmark.running.base import Ended, carry
 from benchmark.store import keys
 from benchmark.store.entries import Store
 
 ROOT = Path(__file__).parents[2]
 SEEN_SECONDS = 60.0  # NFS keeps what it knows of a folder so long by default
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "faiss-cpu", "faiss-gpu", "Pillow", "ray")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scikit-learn",
+    "faiss-cpu",
+    "faiss-gpu",
+    "Pillow",
+    "onnxruntime",
+    "ray",
+)
 
 
 class NotAlike(Exception):
@@ -42,6 +53,7 @@ class Run:
     token: str
     device: str
     batch_size: int | None
+    engines: Mapping[str, Engine]
     threads: int
     source: str
     versions: dict[str, str]
@@ -127,6 +139,7 @@ def begin(token: str, fetch: Callable[[], Run], seconds: float = SEEN_SECONDS) -
             with log.open("ab") as file:
                 os.dup2(file.fileno(), descriptor)
         worker = Worker(Store(run.store), device=run.device, batch_size=run.batch_size)
+        worker.engines = run.engines
         _opened.clear()
         _opened[token] = run, worker
     return _opened[token]

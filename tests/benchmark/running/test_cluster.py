@@ -209,7 +209,7 @@ def test_threads_are_the_users_number_else_the_cores_shared(monkeypatch):
 def test_a_worker_that_is_not_like_the_driver_says_so_in_one_line(tmp_path):
     def run(**changes):
         same = {"source": remote.source(), "versions": remote.versions()}
-        return remote.Run((), tmp_path, "token", "cpu", None, 1, argv=(), **{**same, **changes})
+        return remote.Run((), tmp_path, "token", "cpu", None, {}, 1, argv=(), **{**same, **changes})
 
     with pytest.raises(remote.NotAlike, match=r"does not see the store .*--cache"):
         remote.prove(run(), seconds=0)
