@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
-from benchmark.jobs.worker import Worker
+from benchmark.jobs.worker import Engine, Worker
 from benchmark.store import keys
 from benchmark.store.entries import Store
 from datasets.loading import batches
@@ -47,6 +47,7 @@ def take(worker: Worker, use: EncoderUse, images: Selection, begun: str | None =
             raise CannotRun(
                 f"{use.name}: its features here were made by {wanted}, and {why}; another --cache begins anew"
             ) from None
+        worker.engines = {**worker.engines, use.key: Engine(TORCH)}  # told once
         worker.say(f"note: {use.name} runs on torch: {why}")
         return TORCH
     return wanted
