@@ -117,7 +117,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     import torch
 
     from benchmark.jobs.worker import Worker
-    from benchmark.planning import folder_suite, plan
+    from benchmark.planning import engines, folder_suite, plan
     from benchmark.planning.options import as_recorded, results_folder
     from benchmark.records import searching
     from benchmark.running import cluster, where
@@ -144,6 +144,8 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     if given.cluster is not None:
         place = where.place(given.cluster, options.device, given.share_gpu)
         torch.set_num_threads(place.threads)  # speeds are planned, and recorded, for so many
+    asked = "torch" if looking_only else given.engine or suite.engine
+    engine = engines.resolved(asked, options.device, options.precision)
     try:
         planned = plan.make(suite, options, download=not looking_only)
     except Missing as missing:
@@ -183,9 +185,10 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(terminal.next_to_open(planned.folder), file=sys.stderr)
         _open(given, planned.folder)
         return 0
+    targets = tuple(target for _, target in ordered(planned, together=place is not None))
+    worker.engines = engines.chosen(targets, store, engine, worker.say)
     carrier = None
     if place is not None:
-        targets = tuple(target for _, target in ordered(planned, together=True))
         folders, plugins = (options.data, options.weights), tuple(given.plugin)
         carrier = cluster.Cluster(
             place, worker, targets, planned.folder, folders=folders, plugins=plugins, argv=tuple(sys.argv[1:])

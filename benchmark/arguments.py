@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
+ENGINES = ("torch", "onnxruntime", "auto")
 EXAMPLES = """
 examples:
   python run_all.py                                  the embedded suite `digits`: nothing to download
@@ -40,6 +41,12 @@ def _count(text: str) -> int:
 
 def _batch_size(text: str) -> int | None:
     return None if text == "auto" else _count(text)
+
+
+def _engine(text: str) -> str:
+    if text not in ENGINES:
+        raise argparse.ArgumentTypeError(f"{text!r:.30}: valid are {', '.join(ENGINES)}")
+    return text
 
 
 def _seed(text: str) -> int:
@@ -223,6 +230,14 @@ def parser() -> argparse.ArgumentParser:
         default=20_000,
         metavar="N",
         help="a pass over more images than N is cut into jobs of at most N (default: 20,000)",
+    )
+    how.add_argument(
+        "--engine",
+        type=_engine,
+        default=os.environ.get("OOD_ENGINE"),
+        metavar="torch|onnxruntime|auto",
+        help="what runs encoders' networks on the CPU (default: $OOD_ENGINE, or the suite's, or auto: ONNX Runtime "
+        "where it is installed and the images are so many that they pay for the export)",
     )
     how.add_argument(
         "--cluster",

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmark.jobs import engines
 from benchmark.jobs.base import Job
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
 from benchmark.jobs.worker import Worker
@@ -65,6 +66,8 @@ class TrainEncoder(Job):
         train = replace(train, validation=validation[0]) if validation else train
         encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
         meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
+        if self.use.base is not None:
+            meta["engine"] = engines.behind(worker.store, self.use.base, self.use.train)
         worker.store.put("fit", self.key, tensors=encoder.state(), meta=meta)
 
     def _read(self, images: Selection, worker: Worker) -> Features:
@@ -130,7 +133,9 @@ class Encode(Job):
         encoder = worker.open(self.use)
         if (begun := writer.about.get("memory_format")) is not None:
             encoder.arrange(begun)
-        writer.about = {} if encoder.memory_format is None else {"memory_format": encoder.memory_format}
+        engine = engines.take(worker, self.use, self.images, writer.about.get("engine"))
+        how = {"memory_format": encoder.memory_format, "engine": engine}
+        writer.about = {name: value for name, value in how.items() if value is not None}
         with (
             worker.progress(self.title, len(rows), writer.position) as bar,
             WritingThread(writer) as thread,
@@ -150,7 +155,7 @@ class Encode(Job):
                 "layer_sizes": list(encoder.layer_sizes),
                 "extra_sizes": {name: list(sizes) for name, sizes in encoder.extra_sizes.items()},
                 "decoders": self.images.images.decoders.used,
-                "memory_format": encoder.memory_format,
+                **how,
                 "training": self._training(worker.store),
             },
         )

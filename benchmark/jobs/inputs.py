@@ -126,6 +126,7 @@ class EncoderUse:
     places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     no_head: str = ""  # why its head is not offered, where its classes are not the ID set's
     note: str = ""  # what is assumed of it
+    engine: str | None = None  # that its features are of whatever else a run has for it; None: the run's
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -236,7 +237,19 @@ class EncoderUse:
         """Everything that its features depend on but the images."""
         apart = {"head": False} if self.no_head else {}  # what is made without it is another thing
         below = {} if self.of is None else {"of": self.of.identity}
-        return {**self._untrained, **apart, **below, "trained": self.training_key if self.trained_here else None}
+        exact = {} if self.engine is None else {"engine": self.engine}
+        return {
+            **self._untrained,
+            **apart,
+            **below,
+            **exact,
+            "trained": self.training_key if self.trained_here else None,
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """The key of the encoder itself, whatever the images."""
+        return keys.digest(what="encoder", encoder=self.identity)
 
     @cached_property
     def _untrained(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from benchmark import metrics
 from benchmark.jobs import depending
 from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.base import Job
-from benchmark.jobs.scoring import Score
+from benchmark.jobs.scoring import Score, engine_of
 from benchmark.jobs.searching import Search
 from benchmark.jobs.worker import Worker
 from benchmark.records import names, provenance, records, score_files, thresholds
@@ -83,6 +83,7 @@ class Measure(Job):
 
     def run(self, worker: Worker) -> None:
         started = time.perf_counter()
+        engine = engine_of(self.id, self.ood, self.calibration, store=worker.store)
         id_scores, ood_scores = self.id.scores(worker.store), self.ood.scores(worker.store)
         ordered = self.id.ordered(worker.store), np.sort(ood_scores)
         seed, row = self.about["seed"], self.about["row"]
@@ -131,6 +132,7 @@ class Measure(Job):
             },
             provenance=provenance.provenance(
                 device=worker.device,
+                engine=engine,
                 batch_size=worker.batch_size_of(self.id.images[0].use),
                 data={
                     "id": self.id.images[-1].images.identity,

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from benchmark.jobs import depending
+from benchmark.jobs import depending, engines
 from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import TrainEncoder, load_features
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
@@ -97,6 +97,7 @@ class MeasureSpeed(Job):
                 "seed": self.score.seed,
                 "batch_size": worker.batch_size_of(use.chain[0]),
                 "device": throughput.describe_device(worker.device),
+                "engine": engines.behind(worker.store, use, images),
                 "overlap": on_gpu,  # of decoding with the rest, in end_to_end
                 "speeds": {name: asdict(speed) for name, speed in speeds.items()},
                 "seconds": time.perf_counter() - started,
@@ -117,6 +118,7 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
         size = asked if on_gpu else min(SPEED_IMAGES, asked)
         rows = np.resize(images.rows, size) if on_gpu else images.rows[:size]  # round the set, where it is smaller
         chain = use.chain
+        engines.take(worker, chain[0], images, engines.behind(worker.store, chain[0], images))
         batch = next(batches(images.images, rows, len(rows), shrink=use.shrink))  # fewer where they are large
         rows = batch.rows
 

@@ -133,6 +133,7 @@ class Suite(_Strict):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, max_length=1000, strict=False)
     metrics: tuple[str, ...] = Field(default=("auroc", "fpr95"), min_length=1, strict=False)
     calibrate: bool = False
+    engine: Literal["torch", "onnxruntime", "auto"] = "auto"
     quick: Quick = Quick()
     published: Published | None = None
     protocol: str | None = None
