@@ -18,12 +18,14 @@ class CountedSet(ImageSet):
 
     def __init__(self, entry: Entry, split: str) -> None:
         n, classes = entry.splits[split], entry.classes
+        if n is None:
+            raise ValueError(f"how many images {entry.name} ({split}) has is not known")
         labels = np.full(n, -1) if classes is None else np.arange(n) % classes
         super().__init__(entry.name, split, title=entry.title, labels=labels, classes=entry.class_names)
         self._size = entry.size or UNKNOWN
 
     @property
-    def digests(self) -> Digests:  # type: ignore[override]
+    def digests(self) -> Digests:
         """None is known."""
         return np.full(len(self), b"", dtype="S16")
 

@@ -69,7 +69,8 @@ def chosen(
         if not passes or not isinstance((use := passes[0].use).encoder, OneNetwork):
             continue
         of = found.setdefault(use.key, _Passes(use))
-        of.images[passes[0].key] = len(passes[0].images.rows)
+        if passes[0].images.span is None:  # a shard's images are its pass's
+            of.images[passes[0].key] = len(passes[0].images.rows)
         of.stands = of.stands or _standing(job, store)
     engines = {}
     for key, of in found.items():
