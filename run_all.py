@@ -147,14 +147,15 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     asked = "torch" if looking_only else given.engine or suite.engine
     engine = engines.resolved(asked, options.device, options.precision)
     try:
-        planned = plan.make(suite, options, download=not looking_only)
+        planner = plan.Planner(suite, options, download=not looking_only)
     except Missing as missing:
         if not given.plan:
             raise
         print(f"note: {missing}", file=sys.stderr)
         print("note: planned as the catalogue counts its images; keys are not those of a run", file=sys.stderr)
-        planned = plan.make(suite, replace(options, counted=True), download=False)
+        planner = plan.Planner(suite, replace(options, counted=True), download=False)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
+    planned = planner.plan(store)
     if given.save:
         from benchmark import detecting
 
@@ -185,15 +186,22 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(terminal.next_to_open(planned.folder), file=sys.stderr)
         _open(given, planned.folder)
         return 0
-    targets = tuple(target for _, target in ordered(planned, together=place is not None))
-    worker.engines = engines.chosen(targets, store, engine, worker.say)
-    carrier = None
-    if place is not None:
-        folders, plugins = (options.data, options.weights), tuple(given.plugin)
-        carrier = cluster.Cluster(
-            place, worker, targets, planned.folder, folders=folders, plugins=plugins, argv=tuple(sys.argv[1:])
-        )
-    outcome = Runner(planned, worker, carrier=carrier, debug=given.debug).run()
+
+    def run(what: plan.Plan) -> "Outcome":
+        targets = tuple(target for _, target in ordered(what, together=place is not None))
+        worker.engines = engines.chosen(targets, store, engine, worker.say)
+        carrier = None
+        if place is not None:
+            folders, plugins = (options.data, options.weights), tuple(given.plugin)
+            carrier = cluster.Cluster(
+                place, worker, targets, what.folder, folders=folders, plugins=plugins, argv=tuple(sys.argv[1:])
+            )
+        return Runner(what, worker, carrier=carrier, debug=given.debug).run()
+
+    if (first := planned.searching) is not None:
+        run(first)
+        planned = planner.plan(store, settle=True)
+    outcome = run(planned)
     searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
     show_table()
     report.write(planned, pdf=options.pdf, images=not given.no_images)

@@ -219,11 +219,18 @@ def _sweeps(done: Sequence[Record], view: View) -> list[str]:
     lines = [f"{_who(shown, view)}: values of a sweep, only shown: never the best, compared with no row."] * bool(shown)
     for row, (first, *_) in of_row.items():
         if state([first]) == "searched":
-            how, parameter = first["searched"], first["sweep"]["hyperparameter"]
-            values = ", ".join(f"{value}: {100 * auroc:.1f}" for value, auroc in how["values"].items())
+            how, told = first["searched"], f"{_who([row], view)}: "
+            if first.get("sweep"):
+                values = ", ".join(f"{value}: {100 * auroc:.1f}" for value, auroc in how["values"].items())
+                told += f"{first['sweep']['hyperparameter']} was chosen"
+            else:
+                said = ", ".join(f"{name} {value}" for name, value in how["choice"].items())
+                told += f"{said} was chosen of {len(how['values']) + len(how['left_out'])} settings"
+                values = f"{100 * how['auroc']:.1f}, the worst {100 * min(how['values'].values()):.1f}"
+                values += f"; not possible here: {'; '.join(how['left_out'])}" if how["left_out"] else ""
             lines.append(
-                f"{_who([row], view)}: {parameter} was chosen by AUROC of {how['n_id']:,} held-out ID images against "
-                f"{how['title']} ({how['n_ood']:,} images; {values})."
+                f"{told} by AUROC of {how['n_id']:,} held-out ID images against {how['title']} "
+                f"({how['n_ood']:,} images; {values})."
             )
     return lines
 

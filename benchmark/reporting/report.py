@@ -121,7 +121,7 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         if column.selected or not selected
     }
     results = [record for record in found if record["kind"] == "result"]
-    swept = {row.spec.label for row in plan.rows if "sweep" in row.about} | {r["row"] for r in results if state([r])}
+    swept = {row.spec.label for row in plan.rows if state([row.about])} | {r["row"] for r in results if state([r])}
     chosen = {record["row"]: record["title"] for record in found if state([record]) == "searched"}
     rows = {name: (name, chosen.get(name, title), encoder) for name, title, encoder in rows.values()}
     compared = {row.spec.label for row in plan.rows} | {record["row"] for record in results}
