@@ -229,7 +229,7 @@ def test_the_whole_of_reduced_digits_is_that_of_a_serial_run(tmp_path, nodes, ca
         trial = Trial(tmp_path / name)
         where = ["--results", str(trial.results), "--data", str(tmp_path / "data"), "--weights", str(tmp_path / "w")]
         assert run_all.main(["--id", "digits", *where, *small, *on]) == 0
-        (folder,) = (path.name for path in trial.results.iterdir() if path.name != ".cache")
+        (folder,) = (path.parent.name for path in trial.results.glob("digits*/records"))
         passes = sorted(line for line in capfd.readouterr().err.splitlines() if line.endswith("images encoded"))
         found[name] = trial.records(folder), passes
     assert len(found["serial"][0]) > 50
