@@ -16,6 +16,7 @@ from benchmark.running.session import line, session
 from benchmark.running.where import Place
 
 A_WORKER = 4  # jobs submitted for each worker: it never waits for the driver, and the driver holds few
+SAY_SECONDS = 1.0  # the display reads small files
 LOOK_SECONDS = 10.0  # after so long without news the nodes are looked at
 
 
@@ -60,6 +61,7 @@ class Cluster:
         self._full: set[str] = set()  # nodes without space
         self._began = self._looked = time.monotonic()
         self._jobs = self._images = 0
+        self._said = (0.0, "")  # by the display, and when
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -221,11 +223,13 @@ class Cluster:
 
     def doing(self) -> str:
         """Jobs and images done, images a second, and who does what: those that hold a lock."""
-        seconds = max(1.0, time.monotonic() - self._began)
-        busy = (
-            (attempt.ready.job, self._worker.store.owner(attempt.ready.job.key)) for attempt in self._given.values()
-        )
+        now = time.monotonic()
+        if now - self._said[0] < SAY_SECONDS:
+            return self._said[1]
+        store, jobs = self._worker.store, [attempt.ready.job for attempt in self._given.values()]
+        busy = [(job, store.owner(job.key)) for job in jobs]
         who = [f"{owner.host}:{owner.pid} {job.title}" for job, owner in busy if owner is not None]
         more = [f"and {len(who) - 3} more"] if len(who) > 3 else []
-        speed = f"{self._jobs:,} jobs, {self._images:,} images, {self._images / seconds:,.0f} images/s"
-        return "; ".join([speed, *who[:3], *more])
+        rate = self._images / max(1.0, now - self._began)
+        self._said = now, "; ".join([f"{self._jobs:,} jobs, {self._images:,} images, {rate:,.0f}/s", *who[:3], *more])
+        return self._said[1]

@@ -141,8 +141,10 @@ def unseen(job: Job, run: Run) -> str:
 _opened: dict[tuple[Path, ...], tuple[Run, Worker]] = {}
 
 
-def begin(tokens: tuple[Path, ...], fetch: Callable[[], Run], seconds: float = SEEN_SECONDS) -> tuple[Run, Worker]:
-    """Get ready for a run, once a process."""
+def begin(
+    tokens: tuple[Path, ...], fetch: Callable[[], Run], device: str | None = None, seconds: float = SEEN_SECONDS
+) -> tuple[Run, Worker]:
+    """Get ready for a run, once a process. `device`: of the next job; None: it computes on none, or the run's own."""
     if tokens not in _opened:
         run = fetch()
         prove(run, seconds)
@@ -155,21 +157,39 @@ def begin(tokens: tuple[Path, ...], fetch: Callable[[], Run], seconds: float = S
         for descriptor in (1, 2):
             with log.open("ab") as file:
                 os.dup2(file.fileno(), descriptor)
-        worker = Worker(Store(run.store), device=run.device, batch_size=run.batch_size)
-        worker.engines = run.engines
         _opened.clear()
-        _opened[tokens] = run, worker
+        _opened[tokens] = run, _worker(run, device)
+    run, worker = _opened[tokens]
+    if device not in (None, worker.device):  # another GPU than before: what is open on that one goes
+        _opened[tokens] = run, _worker(run, device)
     return _opened[tokens]
+
+
+def _worker(run: Run, device: str | None) -> Worker:
+    if device is not None and device.startswith("cuda"):
+        torch.cuda.set_device(device)
+    worker = Worker(Store(run.store), device=device or run.device, batch_size=run.batch_size)
+    worker.engines = run.engines
+    return worker
+
+
+def gpu(lent: Sequence[int | str], visible: str | None) -> str | None:
+    """The device that Ray has lent, as torch counts those that CUDA_VISIBLE_DEVICES lets it see; None for none."""
+    if not lent:
+        return None
+    return f"cuda:{visible.split(',').index(str(lent[0])) if visible else lent[0]}"
 
 
 def _note(line: str) -> None:
     print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
 
 
-def work(tokens: tuple[Path, ...], fetch: Callable[[], Run], path: tuple[int, ...], key: str) -> Ended:
+def work(
+    tokens: tuple[Path, ...], fetch: Callable[[], Run], device: str | None, path: tuple[int, ...], key: str
+) -> Ended:
     """Carry out one job of a run."""
     try:
-        run, worker = begin(tokens, fetch)
+        run, worker = begin(tokens, fetch, device)
         job = find(run.targets, path)
         if job.key != key:
             raise NotAlike(f"a worker on {socket.gethostname()} finds another job: {job.title}")

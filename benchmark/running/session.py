@@ -71,6 +71,8 @@ def session(where: Place, *, gpus: bool, apart: Sequence[Path]) -> Iterator[Any]
 def environment(where: Place, apart: Sequence[Path]) -> dict[str, Any]:
     """Ray's runtime_env: a worker otherwise sees only the folder of the script that was started."""
     variables = {"OMP_NUM_THREADS": str(where.threads), "TQDM_MININTERVAL": "10"}
+    # a worker that has touched one GPU cannot be shown another by this variable: it is told which one to use
+    variables["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"] = "1"
     variables |= {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "HF_HUB_OFFLINE") if name in os.environ}
     if where.workers is None:
         variables[provenance.COMMIT] = provenance.commit() or ""

@@ -1,5 +1,6 @@
 """What Ray calls on a worker."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ def work(tokens: tuple[Path, ...], boxed: list[Any], path: tuple[int, ...], key:
     """On which node it ran, and how it ended."""
     import ray
 
-    return ray.get_runtime_context().get_node_id(), remote.work(tokens, _fetch(boxed), path, key)
+    device = remote.gpu(ray.get_gpu_ids(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return ray.get_runtime_context().get_node_id(), remote.work(tokens, _fetch(boxed), device, path, key)
 
 
 def proof(tokens: tuple[Path, ...], boxed: list[Any]) -> str:

@@ -7,6 +7,7 @@ import pickle
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -249,9 +250,32 @@ def test_what_no_node_can_give_is_said_in_a_few_words():
     assert capacity.lacks(Needs(1, 0, GIB), ()) == "no node of the cluster is left"
 
 
-def test_the_display_says_who_does_what(cluster, tmp_path):
+def test_the_display_says_who_does_what(cluster, tmp_path, monkeypatch):
     step = Step(tmp_path)
     cluster.give(Ready(step, (0,)))
-    assert cluster.doing() == "0 jobs, 0 images, 0 images/s"
+    assert cluster.doing() == "0 jobs, 0 images, 0/s"
+    assert cluster.doing() is cluster.doing()  # it is looked up once a second
+    monkeypatch.setattr(time, "monotonic", lambda began=cluster._began: began + 10)
+    cluster._ray.answers = {1: ended(step, passes={"net": 30, "pixels": 20})}
+    step.run(None)
+    cluster.wait()
+    cluster.give(Ready(step, (0,)))
     with cluster._worker.store.lock(step.key):
-        assert cluster.doing().endswith(f"images/s; {os.uname().nodename}:{os.getpid()} fit it")
+        assert cluster.doing() == f"1 jobs, 50 images, 5/s; {os.uname().nodename}:{os.getpid()} fit it"
+
+
+def test_a_worker_uses_the_gpu_that_it_is_lent(tmp_path, monkeypatch):
+    assert remote.gpu([], None) is None
+    assert remote.gpu([3], None) == "cuda:3"
+    assert remote.gpu(["5"], "4,5") == "cuda:1"
+    used = []
+    monkeypatch.setattr(remote.torch.cuda, "set_device", used.append)
+    monkeypatch.setattr(remote, "_opened", {})
+    monkeypatch.setattr(remote, "Worker", lambda store, **how: SimpleNamespace(**how))
+    one = replace(run(tmp_path), device="cuda")
+    remote._opened[one.tokens] = one, remote._worker(one, "cuda:0")
+    first = remote._opened[one.tokens][1]
+    assert remote.begin(one.tokens, None, "cuda:0")[1] is first
+    assert remote.begin(one.tokens, None, None)[1] is first  # a job that computes on none
+    assert remote.begin(one.tokens, None, "cuda:1")[1].device == "cuda:1"
+    assert used == ["cuda:0", "cuda:1"]
