@@ -23,7 +23,7 @@ class CountedSet(ImageSet):
         self._size = entry.size or UNKNOWN
 
     @property
-    def digests(self) -> Digests:  # type: ignore[override]
+    def digests(self) -> Digests:
         """None is known."""
         return np.full(len(self), b"", dtype="S16")
 
