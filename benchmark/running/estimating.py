@@ -37,25 +37,22 @@ ROW_BYTES = 16  # an image's label and index
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is to do. `seconds` of each job by its key; None: unknown. `bytes` the same, of features and fits."""
+    """What is to do: `missing`. `seconds` of each by its key, None: unknown; `bytes` the same, of features and fits."""
 
     jobs: tuple[Job, ...]  # of the whole plan
     done: frozenset[str]
+    missing: tuple[Job, ...]  # what is not done, and is needed
     seconds: Mapping[str, float | None]
     bytes: Mapping[str, int | None]
     measured: tuple[str, ...]  # encoders that were timed here, on 64 images
-
-    @property
-    def missing(self) -> list[Job]:
-        return [job for job in self.jobs if job.key not in self.done]
 
 
 def describe(plan: Plan, worker: Worker) -> str:
     """The jobs as text: kind, key, whether it is done or how long it takes, what it is; then what all of it takes."""
     found = estimate(plan, worker)
+    states = {job.key: "to do" for job in found.missing} | dict.fromkeys(found.done, "done")
     lines = [
-        f"{job.kind:8} {job.key[:12]}  {'done' if job.key in found.done else 'to do':6} "
-        f"{_short(found.seconds.get(job.key)):>8} {job.title}"
+        f"{job.kind:8} {job.key[:12]}  {states.get(job.key, '-'):6} {_short(found.seconds.get(job.key)):>8} {job.title}"
         for job in found.jobs
     ]
     lines += [f"skipped  {row.spec.label}: {row.reason}" for row in plan.rows if row.selected and row.reason]
@@ -71,10 +68,17 @@ def estimate(plan: Plan, worker: Worker) -> Estimate:
     done = frozenset(job.key for job in jobs if job.done(worker.store))
     found = [record for folder in _folders(plan.folder) for record in records.load(folder)[0]]
     clock = _Clock(worker, costs.costs(found, costs.of_machine(worker.device)))
-    missing = [job for job in jobs if job.key not in done]
+    needed: dict[str, float] = {}
+    wall(
+        (target for _, target in plan.targets()),
+        lambda job: job.key in done,
+        lambda job: needed.setdefault(job.key, 0),
+        1,
+    )
+    missing = tuple(job for job in jobs if job.key in needed)
     seconds = {job.key: clock.seconds(job) for job in missing}
     sizes = {job.key: clock.bytes(job) for job in missing}
-    return Estimate(tuple(jobs), done, seconds, sizes, tuple(clock.measured))
+    return Estimate(tuple(jobs), done, missing, seconds, sizes, tuple(clock.measured))
 
 
 def wall(targets: Iterable[Job], done: Callable[[Job], bool], seconds: Callable[[Job], float], workers: int) -> float:

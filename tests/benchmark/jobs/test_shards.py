@@ -4,6 +4,7 @@ And what is not cut is what it was.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,9 +87,13 @@ def carried(job, store, order=lambda jobs: jobs):
     return worker.passes
 
 
-@pytest.mark.parametrize("shard", [300, 512])  # these are not whole pages of pixels, and are
-def test_shards_are_read_as_one(tmp_path, shard):
-    whole, cut = (Encode(PIXELS, Selection(DIGITS, shard=most)) for most in (SHARD, shard))
+@pytest.mark.parametrize(
+    ("resolution", "shard", "whole_pages"),
+    [(8, 300, 1), (32, 512, 2)],  # shards of 250 x 192 bytes: the first alone begins with a page; of 500 x 3,072
+)
+def test_shards_are_read_as_one(tmp_path, resolution, shard, whole_pages):
+    use = EncoderUse("pixels", "pixels", {"resolution": resolution}, title="Pixels")
+    whole, cut = (Encode(use, Selection(DIGITS, shard=most)) for most in (SHARD, shard))
     stores = Store(tmp_path / "whole"), Store(tmp_path / "cut")
     assert carried(whole, stores[0]) == carried(cut, stores[1]) == {"pixels": 1000}
     one, other = (
@@ -97,6 +102,7 @@ def test_shards_are_read_as_one(tmp_path, shard):
     for name in ("pixels", "labels", "index"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert stores[1].meta("encode", cut.key)["images"] == 1000
+    assert Path("/proc/self/maps").read_text().count(f"{tmp_path}/cut/encode/") == whole_pages
     again = Store(tmp_path / "cut")  # another process
     assert cut.done(again)
     assert again.there("encode", cut.key)
