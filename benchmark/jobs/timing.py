@@ -69,6 +69,7 @@ class MeasureSpeed(Job):
         started = time.perf_counter()
         passes = self.score.images
         use, images = passes[-1].use, passes[-1].images
+        engine = engines.take(worker, use.chain[0], images, engines.behind(worker.store, use.chain[0], images))
         loaded, encoded = _encoder_speeds(worker, use, images)
         method = worker.fitted(self.score.method, self.score.settings, self.score.fit.key if self.score.fit else None)
         x = load_features(passes, worker.store, method.reads).to("cpu")
@@ -97,7 +98,7 @@ class MeasureSpeed(Job):
                 "seed": self.score.seed,
                 "batch_size": worker.batch_size_of(use.chain[0]),
                 "device": throughput.describe_device(worker.device),
-                "engine": engines.behind(worker.store, use, images),
+                "engine": engine,
                 "overlap": on_gpu,  # of decoding with the rest, in end_to_end
                 "speeds": {name: asdict(speed) for name, speed in speeds.items()},
                 "seconds": time.perf_counter() - started,
@@ -118,7 +119,6 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
         size = asked if on_gpu else min(SPEED_IMAGES, asked)
         rows = np.resize(images.rows, size) if on_gpu else images.rows[:size]  # round the set, where it is smaller
         chain = use.chain
-        engines.take(worker, chain[0], images, engines.behind(worker.store, chain[0], images))
         batch = next(batches(images.images, rows, len(rows), shrink=use.shrink))  # fewer where they are large
         rows = batch.rows
 
