@@ -46,12 +46,12 @@ def foresee(
 
 def _learning(targets: Iterable[Job]) -> Iterator[Job]:
     """What is learned on the way to the targets: it takes the most memory."""
-    known: set[int] = set()
+    known: set[str] = set()
     waiting = list(targets)
     while waiting:
         job = waiting.pop()
-        if id(job) not in known:
-            known.add(id(job))
+        if job.key not in known:
+            known.add(job.key)
             waiting += job.needs
             if isinstance(job, FitMethod | TrainEncoder):
                 yield job

@@ -71,6 +71,16 @@ def trial(tmp_path):
     return Trial(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The trial suite, measured once for all tests of a file; without figures."""
+    trial = Trial(tmp_path_factory.mktemp("measured"))
+    with pytest.MonkeyPatch.context() as patch:
+        _draw_nothing(patch)
+        assert trial.run() == 0
+    return trial
+
+
 @pytest.fixture
 def drawn():
     """For a test of whole runs that looks at their figures: all others do without, which halves their time."""
@@ -79,8 +89,12 @@ def drawn():
 @pytest.fixture(autouse=True)
 def _figures(request, monkeypatch):
     if {"trial", "copied"} & set(request.fixturenames) and "drawn" not in request.fixturenames:
-        monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
-        monkeypatch.setattr("benchmark.reporting.page.report.write", lambda *what, **how: None)
+        _draw_nothing(monkeypatch)
+
+
+def _draw_nothing(monkeypatch):
+    monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
+    monkeypatch.setattr("benchmark.reporting.page.report.write", lambda *what, **how: None)
 
 
 @pytest.fixture

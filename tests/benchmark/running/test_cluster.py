@@ -132,10 +132,8 @@ def unruly(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    trial = Trial(tmp_path_factory.mktemp("alone"))
-    assert trial.run() == 0
-    return trial.records()
+def alone(measured):
+    return measured.records()
 
 
 ORDERLY = ["msp", "knn", "mse", "sim", "lowlevel"]

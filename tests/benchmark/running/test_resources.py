@@ -1,5 +1,7 @@
 """What each kind of job takes of a machine."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from benchmark.jobs.encoding import Encode, TrainEncoder
@@ -9,22 +11,23 @@ from benchmark.jobs.scoring import Score
 from benchmark.jobs.timing import MeasureSpeed
 from benchmark.planning import folder_suite, plan
 from benchmark.planning.options import Options
+from benchmark.running import checking
+from benchmark.running.capacity import Node
 from benchmark.running.resources import BASE_BYTES, FIT_COPIES, Needs, needs
 from benchmark.store.entries import Store
 
 ON_GPUS = {"cpus": 4, "whole": 64, "gpus": 1.0}
 
 
-@pytest.fixture
-def jobs(trial):
-    """Every job of the trial suite by its kind; of those that were measured, the features are there."""
-    assert trial.run("--methods", "knn") == 0
-    where = {name: trial.folder / name for name in ("data", "weights", "results")}
-    options = Options(**where, cache=trial.results / ".cache", limit=30, limit_train=60)
+@pytest.fixture(scope="module")
+def jobs(measured):
+    """Every job of the trial suite by its kind, and the store where all of it lies."""
+    where = {name: measured.folder / name for name in ("data", "weights", "results")}
+    options = Options(**where, cache=measured.results / ".cache", limit=30, limit_train=60)
     found = {}
-    for job in plan.make(folder_suite.asked(str(trial.suite)), options, download=False).jobs():
+    for job in plan.make(folder_suite.asked(str(measured.suite)), options, download=False).jobs():
         found.setdefault(type(job), []).append(job)
-    return found, Store(trial.results / ".cache")
+    return found, Store(measured.results / ".cache")
 
 
 def test_what_runs_a_network_takes_a_gpu_and_may_share_it(jobs):
@@ -64,3 +67,19 @@ def test_what_only_joins_takes_no_gpu(jobs):
 
     join = Join(found[Encode][0].use, found[Encode][0].images)
     assert needs(join, store, **ON_GPUS) == Needs(4, 0, BASE_BYTES)
+
+
+def test_what_no_node_has_the_memory_for_is_foreseen(jobs):
+    found, store = jobs
+    said = []
+    worker = SimpleNamespace(store=Store(store.root / "empty"), say=said.append)
+    nodes = (Node("a", "alpha", 4, 0, 2 << 30),)
+
+    def takes(job):
+        return Needs(1, 0, (4 << 30) if isinstance(job, FitMethod) and job.method == "knn" else BASE_BYTES)
+
+    checking.foresee(found[Measure] * 2, worker, takes, nodes)
+    assert said == ["note: fit knn on net will fail: it takes 4.0 GiB, no node has more than 2.0 GiB"]
+    said.clear()
+    checking.foresee(found[Measure], SimpleNamespace(store=store, say=said.append), takes, nodes)
+    assert said == []  # it is done
