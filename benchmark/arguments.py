@@ -148,7 +148,7 @@ def parser() -> argparse.ArgumentParser:
         "--pretrained",
         type=_name,
         metavar="TIMM_NAME",
-        help="another timm model in the place of the suite's pretrained encoder",
+        help="another model of timm or torchvision in the place of the suite's pretrained encoder",
     )
     own = parse.add_argument_group("a network of your own, in the place of the suite's encoders")
     own.add_argument(

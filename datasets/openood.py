@@ -124,13 +124,13 @@ def in_place(images: ImageSet, split: str, protocol: str) -> ImageSet:
         raise Missing(images.name, f"its part to validate on is named by {LISTS}/{wanted.list} of OpenOOD's download")
     if images.name != protocol:
         if wanted.images not in (None, len(images)):
-            images.notes = (*images.notes, f"all of it, not the {wanted.images:,} images of OpenOOD's {wanted.list}")
+            images.notes = (*images.notes, f"not by OpenOOD's list, which has {wanted.images:,} images")
         return images
     order = np.random.default_rng(0).permutation(len(images))
     cut = len(images) // 10
     rows = np.sort(order[:cut] if split == "calibration" else order[cut:])
     count = f"{len(rows):,} of the {len(images):,} images of its test split"
-    return Part(images, rows, f"{count}, drawn here, as OpenOOD's {wanted.list} is not there", split=split)
+    return Part(images, rows, f"{count}, drawn here: OpenOOD's {wanted.list} is not there", split=split)
 
 
 def _there(data: Path, part: Known) -> bool:

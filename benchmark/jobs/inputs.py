@@ -121,7 +121,8 @@ class EncoderUse:
     of: "EncoderUse | None" = None  # whose network it runs, with the same weights, in another way
     train: Selection | None = None  # what it is trained on, where no file holds its weights
     start: "Path | EncoderUse | None" = None  # a file or an encoder trained here, where not from random weights
-    seed: int = 0  # of the training
+    seed: int = 0  # of the training, or of the file
+    of_seeds: bool = False  # whether there is a file for each seed, of it or of what it stands on
     # split of the ID set, or `shifted` of a set's name -> `Selection.places`
     places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     no_head: str = ""  # why its head is not offered, where its classes are not the ID set's
@@ -175,9 +176,9 @@ class EncoderUse:
 
     @property
     def random(self) -> bool:
-        """Whether its features differ from seed to seed: it, or what it stands on, is trained here on images."""
+        """Whether its features differ from seed to seed: what it is made of is trained here, or has a file for each."""
         below = self.base or self.of
-        return self.trained_here if below is None else below.random
+        return self.of_seeds or (self.trained_here if below is None else below.random)
 
     def view(self, images: Selection, side: str | None = None) -> Selection:
         """Images of the ID set (of another `side` of its classes) with labels in the order of its head."""

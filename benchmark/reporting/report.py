@@ -141,13 +141,23 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         id_title=results[0]["id"]["title"] if results else plan.suite.id.set,
         rows=tuple(rows.values()),
         ood=tuple(columns.values()),
-        published=published(plan.suite),
+        published=_comparable(published(plan.suite), plan),
         metrics=plan.suite.metrics,
         absent=plan.absent,
         footnotes=tuple(notes),
         remarks=reference.remarks(row.published for row in plan.suite.rows if row.published and row.label in rows),
         tests=comb(sum(not is_sanity(row) for row in compared), 2),
     )
+
+
+def _comparable(cells: dict[tuple[str, str, str], float], plan: Plan) -> dict[tuple[str, str, str], float]:
+    """Without a protocol's averages where one of the sets that they are over is not there, or is replaced."""
+    if plan.suite.protocol is None:
+        return cells
+    there = {column.spec.set for column in plan.columns if column.stands_in_for is None}
+    lacking = {spec.group for spec in plan.suite.ood if spec.set not in there}
+    left_out = {average for average, group in ((NEAR, "near"), (FAR, "far")) if group in lacking}
+    return {cell: value for cell, value in cells.items() if cell[1] not in left_out}
 
 
 def published(suite: Suite) -> dict[tuple[str, str, str], float]:

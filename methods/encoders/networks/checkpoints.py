@@ -42,12 +42,13 @@ def find(directory: Path | None, *stems: str) -> Path | None:
 
 def need(directory: Path | None, name: str) -> Path:
     """The file `name` in `directory`, whose suffix may be left out; CannotRun where it is not there."""
-    path = find(directory, name) or _regular(directory, name)
-    if path is None and (released := openood.released(name)) is not None:
+    path, released = find(directory, name) or _regular(directory, name), openood.released(name)
+    if path is None and released is not None:
         path = _regular(directory, released.file)
     if path is None:
         where = directory or "the weights folder"
-        raise CannotRun(f"there is no network {name} in {where}: put it there ({', '.join(SUFFIXES)})")
+        also = "" if released is None else f", or as OpenOOD's {released.file}"
+        raise CannotRun(f"there is no network {name} in {where}: put it there ({', '.join(SUFFIXES)}{also})")
     return path
 
 

@@ -1,4 +1,4 @@
-"""The checkpoints that OpenOOD v1.5 releases: where its download has each, and what no file says of itself."""
+"""The checkpoints that OpenOOD v1.5 releases: where its download has each, and what the files do not say."""
 
 import json
 import re
