@@ -86,11 +86,11 @@ def page(sections: Sections) -> str:
     return "\n\n".join([HEAD, *(sections[name] for name in order)]) + "\n"
 
 
-def add(script: str, result: dict[str, Any]) -> None:
-    """Put one result in its place in results/SPEED.md."""
-    sections = read(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else {}
+def add(script: str, result: dict[str, Any], path: Path) -> None:
+    """Put one result in its place in the page at `path`."""
+    sections = read(path.read_text(encoding="utf-8")) if path.exists() else {}
     sections[script, result["full"], result["device"].partition(":")[0]] = section(script, result)
-    SPEED.write_text(page(sections), encoding="utf-8")
+    path.write_text(page(sections), encoding="utf-8")
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def main() -> None:
         parse.error(f"no script {', '.join(sorted(unknown))}; there are {', '.join(SCRIPTS)}")
     flags = [argument for argument in sys.argv[1:] if argument not in given.scripts]
     for script in given.scripts or SCRIPTS:
-        add(script, measure(script, flags))
+        add(script, measure(script, flags), SPEED)
         print(f"{script}: in {SPEED}")
 
 

@@ -55,7 +55,6 @@ from tests.performance.peer import ROWS, Figures, Images, Sets
 
 BATCH = 64
 ON_GPU = (64, 256, 1024)  # of which the peer takes the best; this project, and the bare forward, the last
-SETTINGS = {"knn": {"k": peer.K}, "vim": {"dim": peer.DIM}}
 SETS = {
     "cifar10": ("cifar100", "isun", "mnist", "fashion_mnist", "kmnist", "miniplaces_scenes_resize"),
     "digits": ("halves", "letters", "scans", "shuffled", "blurred", "enlarged"),
@@ -66,15 +65,22 @@ class Table:
     """One table to be made; `folder` is for what is written."""
 
     def __init__(
-        self, folder: Path, data: Path | None, device: str, limits: dict[str, int | None], batch: int = BATCH
+        self,
+        folder: Path,
+        data: Path | None,
+        device: str,
+        limits: dict[str, int | None],
+        batch: int = BATCH,
+        architecture: str = "resnet18",
     ) -> None:
         self.folder, self.data, self.device, self.limits, self.batch = folder, data, device, limits, batch
-        self.weights = paired.save_classifier(folder / "resnet18.safetensors")
-        self.network = cifar.build("resnet18", 10).eval()
+        self.architecture = architecture
+        self.weights = paired.save_classifier(folder / f"{architecture}.safetensors", architecture)
+        self.network = cifar.build(architecture, 10).eval()
         self.network.load_state_dict(load_file(self.weights))
         self.network.to(device)
         name = "digits" if data is None else "cifar10"
-        self.suite = _write_suite(folder / "table.yaml", name)
+        self.suite = _write_suite(folder / "table.yaml", name, architecture, self.network.head.weight.shape[1] // 2)
         encodes = [job.images for job in self.plan(folder).jobs() if isinstance(job, Encode)]
         sets = {(images.images.split, images.images.name): _prepared(images) for images in encodes}
         self.train, self.id = sets.pop(("train", name)), sets.pop(("test", name))
@@ -124,7 +130,7 @@ class Table:
 
     def encoder(self) -> None:
         """The bare forward pass."""
-        encoder = Classifier(architecture="resnet18", checkpoint="resnet18").open(self.weights, device=self.device)
+        encoder = Classifier(architecture=self.architecture, checkpoint="net").open(self.weights, device=self.device)
         for images in (self.train, self.id, *self.ood.values()):
             for batch in torch.split(images.pixels, self.batch):
                 encoder.encode(batch.to(self.device))
@@ -147,15 +153,14 @@ def _prepared(images: Selection) -> Images:
     return Images(pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous(), x, torch.from_numpy(images.labels))
 
 
-def _write_suite(path: Path, name: str) -> Path:
+def _write_suite(path: Path, name: str, network: str, dim: int) -> Path:
+    settings = {"knn": {"k": peer.K}, "vim": {"dim": dim}}
     content = {
         "title": "nine methods on one encoder",
         "id": {"set": name, "size": 32},
         "ood": [{"set": ood, "group": "control" if ood in SETS["digits"][-2:] else "far"} for ood in SETS[name]],
-        "encoders": {
-            "resnet18": {"kind": "classifier", "settings": {"architecture": "resnet18", "checkpoint": "resnet18"}}
-        },
-        "rows": [{"method": method, "encoder": "resnet18", "settings": SETTINGS.get(method, {})} for method in ROWS],
+        "encoders": {network: {"kind": "classifier", "settings": {"architecture": network, "checkpoint": network}}},
+        "rows": [{"method": method, "encoder": network, "settings": settings.get(method, {})} for method in ROWS],
     }
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
@@ -183,17 +188,19 @@ def beyond(made: Table, rounds: int) -> tuple[paired.Seconds, Figures]:
 
 def alone(made: Table, batches: Sequence[int]) -> dict[str, Any]:
     """What pytorch-ood takes in a process of its own, with torch's settings and the best of these batch sizes."""
-    peer.write(made.sets, made.weights, made.folder)
+    peer.write(made.sets, made.architecture, made.weights, made.folder)
     command = [sys.executable, "-m", "tests.performance.peer", str(made.folder), made.device, *map(str, batches)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def on_gpu(given: argparse.Namespace, limits: dict[str, int | None], large: bool, rounds: int = 3) -> None:
+def on_gpu(
+    given: argparse.Namespace, limits: dict[str, int | None], large: bool, rounds: int = 3, network: str = "resnet18"
+) -> None:
     """Seconds beyond the bare forward pass, on some images and on all that there are, and the peer by itself."""
     with tempfile.TemporaryDirectory() as folder:
-        made = Table(Path(folder), given.data, given.device, limits, ON_GPU[-1])
+        made = Table(Path(folder), given.data, given.device, limits, ON_GPU[-1], network)
         seconds, found = beyond(made, rounds)
         theirs = alone(made, ON_GPU)
     rows = [
@@ -214,7 +221,7 @@ def on_gpu(given: argparse.Namespace, limits: dict[str, int | None], large: bool
     }
     paired.finish(
         f"The whole table beyond the bare forward: {len(ROWS)} methods, {made.name} and {len(made.ood)} OOD sets, "
-        "ResNet-18 at 32, images in memory",
+        f"{network} at 32, images in memory",
         ("who", "seconds", "beyond the bare forward"),
         rows,
         given.device,
