@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,7 @@ def _status(given: argparse.Namespace) -> int:
             cache=given.cache or given.results / ".cache",
             device=device,
             batch_size=given.batch_size,
+            shard=given.shard,
             asked=asked,
             precision=resolved(asked, device, runs=not (given.redraw or given.paper)),
             pretrained=given.pretrained,
@@ -115,12 +117,13 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     import torch
 
     from benchmark.jobs.worker import Worker
-    from benchmark.planning import folder_suite, plan
+    from benchmark.planning import engines, folder_suite, plan
     from benchmark.planning.options import as_recorded, results_folder
     from benchmark.records import searching
     from benchmark.running import cluster, where
     from benchmark.running.runner import Runner, ordered
     from benchmark.store.entries import Store
+    from datasets.sources import Missing
 
     started = time.perf_counter()
     if given.paper:
@@ -141,15 +144,28 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     if given.cluster is not None:
         place = where.place(given.cluster, options.device, given.share_gpu)
         torch.set_num_threads(place.threads)  # speeds are planned, and recorded, for so many
-    planned = plan.make(suite, options, download=not looking_only)
+    asked = "torch" if looking_only else given.engine or suite.engine
+    engine = engines.resolved(asked, options.device, options.precision)
+    try:
+        planner = plan.Planner(suite, options, download=not looking_only)
+    except Missing as missing:
+        if not given.plan:
+            raise
+        print(f"note: {missing}", file=sys.stderr)
+        print("note: planned as the catalogue counts its images; keys are not those of a run", file=sys.stderr)
+        planner = plan.Planner(suite, replace(options, counted=True), download=False)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
+    planned = planner.plan(store)
     if given.save:
         from benchmark import detecting
 
         for name in given.save:
             detecting.row_of(planned, name)  # before anything is run
+    worker = Worker(store, device=options.device, batch_size=options.batch_size)
     if given.plan:
-        print(planned.describe(store))
+        from benchmark.running import estimating
+
+        print(estimating.describe(planned, worker))
         return 0
     from benchmark.reporting import report, terminal
     from benchmark.shown import show
@@ -170,15 +186,22 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(terminal.next_to_open(planned.folder), file=sys.stderr)
         _open(given, planned.folder)
         return 0
-    worker = Worker(store, device=options.device, batch_size=options.batch_size)
-    carrier = None
-    if place is not None:
-        targets = tuple(target for _, target in ordered(planned, together=True))
-        folders, plugins = (options.data, options.weights), tuple(given.plugin)
-        carrier = cluster.Cluster(
-            place, worker, targets, planned.folder, folders=folders, plugins=plugins, argv=tuple(sys.argv[1:])
-        )
-    outcome = Runner(planned, worker, carrier=carrier, debug=given.debug).run()
+
+    def run(what: plan.Plan) -> "Outcome":
+        targets = tuple(target for _, target in ordered(what, together=place is not None))
+        worker.engines = engines.chosen(targets, store, engine, worker.say)
+        carrier = None
+        if place is not None:
+            folders, plugins = (options.data, options.weights), tuple(given.plugin)
+            carrier = cluster.Cluster(
+                place, worker, targets, what.folder, folders=folders, plugins=plugins, argv=tuple(sys.argv[1:])
+            )
+        return Runner(what, worker, carrier=carrier, debug=given.debug).run()
+
+    if (first := planned.searching) is not None:
+        run(first)
+        planned = planner.plan(store, settle=True)
+    outcome = run(planned)
     searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
     show_table()
     report.write(planned, pdf=options.pdf, images=not given.no_images)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
+ENGINES = ("torch", "onnxruntime", "auto")
 EXAMPLES = """
 examples:
   python run_all.py                                  the embedded suite `digits`: nothing to download
@@ -40,6 +41,12 @@ def _count(text: str) -> int:
 
 def _batch_size(text: str) -> int | None:
     return None if text == "auto" else _count(text)
+
+
+def _engine(text: str) -> str:
+    if text not in ENGINES:
+        raise argparse.ArgumentTypeError(f"{text!r:.30}: valid are {', '.join(ENGINES)}")
+    return text
 
 
 def _seed(text: str) -> int:
@@ -131,15 +138,17 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--searched",
-        type=_name,
+        nargs="?",
+        const="",
         metavar="SET",
-        help="choose a value of each sweep on this set, which shares no image with a test set; it is marked `searched`",
+        help="rows with hyper-parameters that are chosen from their published grids (with --sweep: from its values) on "
+        "this set, which shares no image with a test set (default: the one of OpenOOD's protocol); marked `searched`",
     )
     what.add_argument(
         "--pretrained",
         type=_name,
         metavar="TIMM_NAME",
-        help="another timm model in the place of the suite's pretrained encoder",
+        help="another model of timm or torchvision in the place of the suite's pretrained encoder",
     )
     own = parse.add_argument_group("a network of your own, in the place of the suite's encoders")
     own.add_argument(
@@ -216,6 +225,21 @@ def parser() -> argparse.ArgumentParser:
         type=_batch_size,
         metavar="auto|N",
         help="images a batch (default: auto, by the size of the images and the device); changes no score",
+    )
+    how.add_argument(
+        "--shard",
+        type=_count,
+        default=20_000,
+        metavar="N",
+        help="a pass over more images than N is cut into jobs of at most N (default: 20,000)",
+    )
+    how.add_argument(
+        "--engine",
+        type=_engine,
+        default=os.environ.get("OOD_ENGINE"),
+        metavar="torch|onnxruntime|auto",
+        help="what runs encoders' networks on the CPU (default: $OOD_ENGINE, or the suite's, or auto: ONNX Runtime "
+        "where it is installed and the images are so many that they pay for the export)",
     )
     how.add_argument(
         "--cluster",
@@ -330,8 +354,6 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
         parse.error(f"--json beside --{without.replace('_', '-')}: there are no numbers of a run to print")
     if given.share_gpu and not given.cluster:
         parse.error("--share-gpu without --cluster: one process uses one GPU")
-    if given.searched and not given.sweep:
-        parse.error("--searched without --sweep: there is no value to choose")
     if fault := _detector_fault(given):
         parse.error(fault)
     if len(set(given.seeds)) < len(given.seeds):

@@ -228,7 +228,8 @@ def knn_accuracy(embedding: torch.Tensor, labels: torch.Tensor, k: int = 20) -> 
 class Metric:
     """One metric as data: `function` and `interval` take (id_scores, ood_scores) and return fractions.
 
-    `worst` is the value of a detector that always errs; `format` is for the value in percent.
+    `worst` is the value of a detector that always errs; `format` is for the value in percent; `meaning` says what it
+    is.
     """
 
     name: str
@@ -238,6 +239,7 @@ class Metric:
     worst: float
     format: str = ".1f"
     interval: Callable[[Scores, Scores], Interval] | None = None
+    meaning: str = ""
 
     @property
     def arrow(self) -> str:
@@ -245,11 +247,41 @@ class Metric:
 
 
 METRICS = (
-    Metric("auroc", "AUROC", auroc, True, 0.0, interval=delong_interval),
-    Metric("fpr95", "FPR95", fpr_at_tpr, False, 1.0, interval=fpr_interval),
-    Metric("fpr95_ood", "FPR95 (OOD positive)", fpr95_ood, False, 1.0),
-    Metric("aupr_ood", "AUPR (OOD positive)", aupr, True, 0.0),
-    Metric("aupr_id", "AUPR (ID positive)", partial(aupr, positive="id"), True, 0.0),
+    Metric(
+        "auroc",
+        "AUROC",
+        auroc,
+        True,
+        0.0,
+        interval=delong_interval,
+        meaning="the probability that an OOD image scores above an ID image, a tie counting half; 50 is chance",
+    ),
+    Metric(
+        "fpr95",
+        "FPR95",
+        fpr_at_tpr,
+        False,
+        1.0,
+        interval=fpr_interval,
+        meaning="the share of OOD images that pass as ID when at least 95 % of the ID images are accepted",
+    ),
+    Metric(
+        "fpr95_ood",
+        "FPR95 (OOD positive)",
+        fpr95_ood,
+        False,
+        1.0,
+        meaning="the share of ID images that are flagged when at least 95 % of the OOD images are, as OpenOOD counts",
+    ),
+    Metric("aupr_ood", "AUPR (OOD positive)", aupr, True, 0.0, meaning="average precision of what is flagged as OOD"),
+    Metric(
+        "aupr_id",
+        "AUPR (ID positive)",
+        partial(aupr, positive="id"),
+        True,
+        0.0,
+        meaning="average precision of what passes as ID",
+    ),
 )
 
 

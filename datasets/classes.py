@@ -17,6 +17,7 @@ _CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Sh
 _DIGITS = tuple("0123456789")
 _ORDERS = {
     "cifar10": tuple(_CIFAR10.split()),
+    "cifar10_c": tuple(_CIFAR10.split()),
     "cifar100": tuple(_CIFAR100.split()),
     "svhn": _DIGITS,
     "mnist": _DIGITS,
@@ -25,6 +26,8 @@ _ORDERS = {
     "notmnist": tuple("ABCDEFGHIJ"),
     "digits": _DIGITS,
 }
+_ALL, _OF_R = "imagenet_wnids.txt", "imagenet200_wnids.txt"
+_WNIDS = {"imagenet": _ALL, "imagenet_v2": _ALL, "imagenet_c": _ALL, "imagenet200": _OF_R, "imagenet_r": _OF_R}
 
 
 @cache
@@ -33,8 +36,8 @@ def order(name: str) -> tuple[str, ...]:
 
     ImageNet's are its wnids, as the English names repeat (two are "crane").
     """
-    if name == "imagenet":
-        return tuple((Path(__file__).parent / "imagenet_wnids.txt").read_text(encoding="ascii").split())
+    if (wnids := _WNIDS.get(name)) is not None:
+        return tuple((Path(__file__).parent / wnids).read_text(encoding="ascii").split())
     return _ORDERS.get(name, ())
 
 

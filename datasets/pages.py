@@ -1,19 +1,32 @@
-"""What the pages of a parquet column say of themselves, read without unpacking any.
+"""What a parquet file says of itself, read without unpacking any of it: its footer, and the header before each page.
 
-The footer of a file may say anything; a reader allocates what the header before each page says. pyarrow does not show
-these headers (Thrift's compact protocol, parquet.thrift: PageHeader), so they are read here.
+Both may say anything; a reader allocates what a page's header says, and pyarrow shows no such header. It shows the
+footer, but where one contradicts itself its `row_group(i).column(j)` ends the process (std::terminate: no exception can
+pass). Both are Thrift's (parquet.thrift: FileMetaData, PageHeader).
 """
 
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from datasets import thrift
+
 _HEADER_BYTES = 2048
 _MOST_HEADER_BYTES = 64 << 20
+_FOOTER_BYTES = 64 << 20
 _DICTIONARY = 2
 # Kinds of data pages -> the field with what is said of their values, and in it that of their encoding.
 _ABOUT: dict[Any, tuple[int, int]] = {0: (5, 2), 3: (8, 4)}
 _IN_DICTIONARY = (2, 8)  # encodings: places in the dictionary
-_DEPTH = 8
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A column of a row group: its name, how many values it says it has, where its pages begin and their bytes."""
+
+    column: str
+    values: int
+    start: int
+    stored: int
 
 
 @dataclass(frozen=True)
@@ -30,12 +43,38 @@ class Pages:
     repeats: bool
 
 
-def pages(file: BinaryIO, chunk: Any) -> Pages:
-    """The pages of a column chunk, as pyarrow describes it. ValueError where they cannot be read."""
-    at = chunk.data_page_offset
-    if chunk.has_dictionary_page:
-        at = min(at, chunk.dictionary_page_offset)
-    end = at + chunk.total_compressed_size
+def row_groups(file: BinaryIO) -> list[tuple[int, list[Chunk]]]:
+    """Rows and columns of each row group, as the footer says. ValueError where it cannot be read."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - 8))
+    length = int.from_bytes(file.read(4), "little")
+    if length > min(_FOOTER_BYTES, size - 8):
+        raise ValueError(f"a footer of {length:,} bytes")
+    file.seek(size - 8 - length)
+    try:
+        footer, _ = thrift.struct(file.read(length), 0)
+        return [(_count(group[3]), [_chunk(column[3]) for column in group[1]]) for group in footer[4]]
+    except (IndexError, KeyError, TypeError):
+        raise ValueError("a footer that is not whole") from None
+
+
+def _chunk(said: dict[int, Any]) -> Chunk:
+    values, stored, data = (_count(said[field]) for field in (5, 7, 9))
+    dictionary = _count(said.get(11, 0))
+    name = b".".join(said[3]).decode(errors="replace")
+    return Chunk(name, values, min(data, dictionary) if dictionary else data, stored)
+
+
+def _count(said: Any) -> int:
+    if not isinstance(said, int) or said < 0:
+        raise TypeError
+    return said
+
+
+def pages(file: BinaryIO, chunk: Chunk) -> Pages:
+    """The pages of a column. ValueError where they cannot be read."""
+    at = chunk.start
+    end = at + chunk.stored
     values = unpacked = dictionary = largest = 0
     repeats = True
     while at < end:
@@ -61,55 +100,9 @@ def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
         file.seek(at)
         data = file.read(size)
         try:
-            return _struct(data, 0, 0)
+            return thrift.struct(data, 0)
         except IndexError:  # it may be longer: statistics hold whole values
             if len(data) < size:
                 break
             size *= 16
     raise ValueError("a page without its header")
-
-
-def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    if depth > _DEPTH:
-        raise ValueError("a page with a header of many levels")
-    fields: dict[int, Any] = {}
-    number = 0
-    while (head := data[at]) != 0:
-        at += 1
-        if head >> 4:
-            number += head >> 4
-        else:
-            number, at = _whole(data, at)
-        fields[number], at = _value(data, at, head & 15, depth)
-    return fields, at + 1
-
-
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    if kind in (1, 2):  # true and false
-        return kind == 1, at
-    if kind in (4, 5, 6):
-        return _whole(data, at)
-    if kind == 8:
-        length, at = _varint(data, at)
-        if at + length > len(data):
-            raise IndexError
-        return None, at + length
-    if kind == 12:
-        return _struct(data, at, depth + 1)
-    raise ValueError("a page with a header of another kind")
-
-
-def _whole(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(data, at)
-    return (value >> 1) ^ -(value & 1), at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        value |= (data[at] & 127) << shift
-        if data[at] < 128:
-            return value, at + 1
-        at, shift = at + 1, shift + 7
-        if shift > 63:
-            raise ValueError("a page with a number of many bytes")

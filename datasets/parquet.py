@@ -17,7 +17,7 @@ from datasets.classes import spelled
 from datasets.files import open_regular
 from datasets.images import Digests, ImageSet, Pixels, content_digests, counted_once, file_sha256
 from datasets.labels import from_column
-from datasets.pages import Pages, pages
+from datasets.pages import Chunk, Pages, pages, row_groups
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class")
@@ -26,6 +26,7 @@ BLOCK_BYTES = 32 << 20  # of encoded images that are read at once
 PAGE_BYTES = 320 << 20  # of one page, stored and unpacked: pyarrow reads it whole
 LABEL_ROWS = 1 << 16
 FILE_BYTES = 64 << 30
+_HOW: dict[str, Any] = {"page_checksum_verification": True}  # of pages that were written with one
 _BUFFER_BYTES = 1 << 20  # of a column that are read ahead; else pyarrow reads a row group's at once
 _UNPACKED = 100  # times the bytes that are stored, where they are more than a block: encoded images hardly shrink
 
@@ -202,22 +203,25 @@ def _looked_at(path: Path, start: int) -> _File:
         column = _image_column(path, schema)
         known = provenance.label_column(schema.metadata)
         label = next((name for name in (*LABEL_COLUMNS, known) if name in schema.names), None)
-        groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
-        if (there := sum(group.num_rows for group in groups)) != footer.num_rows:
+        try:
+            groups = row_groups(source)
+        except ValueError as error:
+            raise ValueError(f"{path} is not a sound parquet file: {error}; get it again") from None
+        if (there := sum(count for count, _ in groups)) != footer.num_rows:
             raise ValueError(f"{path} says that it has {footer.num_rows:,} rows, and has {there:,}; get it again")
         if there > (size := path.stat().st_size):
             raise ValueError(f"{path} says that it has {there:,} images in {size:,} bytes; get it again")
         found = _File(there, schema.metadata, label, [pyarrow.nulls(there)] if label is None else [], [])
-        for number, group in enumerate(groups):
-            chunks = {chunk.path_in_schema: chunk for chunk in map(group.column, range(group.num_columns))}
-            if not group.num_rows:
+        for number, (count, columns) in enumerate(groups):
+            chunks = {chunk.column: chunk for chunk in columns}
+            if not count:
                 continue
-            of_image = _checked(path, column, group.num_rows, chunks[column], source)
+            of_image = _checked(path, column, count, chunks.get(column), source)
             if label in chunks:  # labels of structs or lists have other columns, and are not read
-                _checked(path, str(label), group.num_rows, chunks[label], source)
-            block = _rows_a_block(of_image, group.num_rows)
-            found.groups.append(_Group(path, footer, number, column, start, group.num_rows, block, of_image.repeats))
-            start += group.num_rows
+                _checked(path, str(label), count, chunks[label], source)
+            block = _rows_a_block(of_image, count)
+            found.groups.append(_Group(path, footer, number, column, start, count, block, of_image.repeats))
+            start += count
     if label is not None:
         found.labels = _labels(path, label, schema.field(label).type, there)
         if (read := sum(map(len, found.labels))) != there:
@@ -225,18 +229,20 @@ def _looked_at(path: Path, start: int) -> _File:
     return found
 
 
-def _checked(path: Path, name: str, rows: int, chunk: Any, source: BinaryIO) -> Pages:
+def _checked(path: Path, name: str, rows: int, chunk: Chunk | None, source: BinaryIO) -> Pages:
     """The pages of a column chunk. ValueError where they have not as many values as rows, or unpack to too much."""
+    if chunk is None:
+        raise ValueError(f"{path} has a row group without the column {name!r}; get it again")
     try:
         found = pages(source, chunk)
     except ValueError as error:
         raise ValueError(f"{path} is not a sound parquet file: {error}; get it again") from None
-    if not chunk.num_values == found.values == rows:
+    if not chunk.values == found.values == rows:
         raise ValueError(
             f"{path} says that it has {rows:,} rows, and has {found.values:,} values of {name!r}; get it again"
         )
-    if found.unpacked > max(BLOCK_BYTES, _UNPACKED * chunk.total_compressed_size):
-        sizes = f"{chunk.total_compressed_size:,} bytes to {found.unpacked >> 20:,} MiB"
+    if found.unpacked > max(BLOCK_BYTES, _UNPACKED * chunk.stored):
+        sizes = f"{chunk.stored:,} bytes to {found.unpacked >> 20:,} MiB"
         raise ValueError(f"{path}: {name!r} unpacks from {sizes}, as no images do; write it without compression")
     if found.largest > PAGE_BYTES:
         sizes = f"{found.largest >> 20:,} MiB, more than {PAGE_BYTES >> 20}"
@@ -259,7 +265,7 @@ def _labels(path: Path, name: str, kind: Any, rows: int) -> list[Any]:
     if kinds.is_nested(kind):
         return [pyarrow.nulls(rows, kind)]
     texts = [name] if kinds.is_string(kind) or kinds.is_large_string(kind) else None  # each text once
-    with open_regular(path) as source, pq.ParquetFile(source, read_dictionary=texts) as file:
+    with open_regular(path) as source, pq.ParquetFile(source, read_dictionary=texts, **_HOW) as file:
         return [batch.column(0) for batch in file.iter_batches(LABEL_ROWS, columns=[name])]
 
 
@@ -282,10 +288,11 @@ def _blocks(group: _Group) -> Iterator[Any]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    how = {"buffer_size": _BUFFER_BYTES, "read_dictionary": [group.column] if group.repeats else None}
+    how = {**_HOW, "buffer_size": _BUFFER_BYTES, "read_dictionary": [group.column] if group.repeats else None}
     with open_regular(group.path) as source, pq.ParquetFile(source, metadata=group.footer, **how) as file:
         for batch in file.iter_batches(group.block, row_groups=[group.number], columns=[group.column]):
             values = batch.column(0)
+            values.validate(full=True)  # places beyond the dictionary
             yield pc.struct_field(values, "bytes") if "." in group.column else values
 
 

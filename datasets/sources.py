@@ -1,10 +1,10 @@
-"""Finds a data set: parquet shards, else a folder of images, else a download; embedded sets need none of these."""
+"""Finds a data set: parquet shards, else a folder of images, a download of ours, or OpenOOD's; some are embedded."""
 
 import os
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import catalogue, layout
+from datasets import catalogue, layout, openood
 from datasets.catalogue import Entry
 from datasets.download import FOLDER, complete
 from datasets.download import download as fetch
@@ -20,25 +20,33 @@ def is_path(name: str) -> bool:
     return "/" in name or (name != "" and name not in catalogue.CATALOGUE and os.path.isdir(name))
 
 
-def find(name_or_path: str, split: str, data: Path | None, *, download: bool = False) -> ImageSet:
+def find(
+    name_or_path: str, split: str, data: Path | None, *, download: bool = False, protocol: str | None = None
+) -> ImageSet:
     """The images of a split of a set of the catalogue, below the folder `data`, or those in a folder of the user's.
 
+    protocol: of OpenOOD (`openood.protocols`): the set is what its list names, where that and its images are there, and
+    there are the splits `calibration` of its ID set and `validation` of the set that it searches on.
     Missing (with how to get it) where the set is not here; ValueError for an unknown name, split or folder, and for
     files that cannot be read or cannot be right. `download`: fetch what is missing and can be had.
     """
     try:
-        return _found(name_or_path, split, data, download)
+        return _found(name_or_path, split, data, download, protocol)
     except (ValueError, OSError) as error:  # a name in another encoding is told as it can be written
         raise ValueError(printable(" ".join(str(error).split()))) from None
 
 
-def _found(name_or_path: str, split: str, data: Path | None, download: bool) -> ImageSet:
+def _found(name_or_path: str, split: str, data: Path | None, download: bool, protocol: str | None) -> ImageSet:
     if is_path(name_or_path):
         path = Path(os.path.expanduser(name_or_path))
         if not os.path.isdir(path) and not is_features(path):
             raise ValueError(f"there is no folder {path}; name a folder of images or of parquet files, or a data set")
         return layout.of_path(path, split)
     entry = catalogue.get(name_or_path)
+    if protocol is not None and (protocol, entry.name, split) in openood.known():
+        listed = None if data is None else openood.of_protocol(entry, split, data, protocol)
+        whole = "train" if split == "train" else "test"
+        return listed or openood.in_place(_found(entry.name, whole, data, download, None), split, protocol)
     if split not in entry.splits:
         raise ValueError(f"{entry.name} has no split {split!r}; valid: {', '.join(entry.splits)}")
     if entry.embedded:
@@ -71,6 +79,8 @@ def present(name: str, data: Path | None, split: str | None = None) -> bool:
         return split is None or split in entry.splits
     if data is None:
         return False
+    if any(openood.present(entry, wanted, data) for wanted in _wanted(entry, split)):
+        return True
     here = data / name
     if complete(here / FOLDER) and any(wanted in _downloaded_splits(entry) for wanted in _wanted(entry, split)):
         return True
@@ -97,12 +107,11 @@ def _on_disk(entry: Entry, split: str, data: Path) -> ImageSet | None:
     if (found := layout.of_entry(entry, split, data / entry.name)) is not None:
         return found
     root = data / entry.name / FOLDER
-    if not complete(root):
-        return None
-    if entry.archive is not None and split in entry.archive.folders:
-        return layout.images_of_entry(entry, split, root / entry.archive.folders[split])
-    if entry.torchvision is not None and split in entry.torchvision.arguments:
-        from datasets.torchvision_sets import TorchvisionSet
+    if complete(root):
+        if entry.archive is not None and split in entry.archive.folders:
+            return layout.images_of_entry(entry, split, root / entry.archive.folders[split])
+        if entry.torchvision is not None and split in entry.torchvision.arguments:
+            from datasets.torchvision_sets import TorchvisionSet
 
-        return TorchvisionSet(entry, split, root)
-    return None
+            return TorchvisionSet(entry, split, root)
+    return openood.whole(entry, split, data)

@@ -2,7 +2,6 @@
 
 import zlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -10,15 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from methods.base import Features, Method, register
-from methods.vectors.statistics import covariance, means, whitening
+from methods.base import Features, register
+from methods.vectors.statistics import whitening
+from methods.vectors.sums import Summed, Sums, mean_and_covariance, moments
 
 ROWS = 256  # images whose pixels are in float32 at a time
 
 
 @register("lowlevel")
 @dataclass
-class LowLevel(Method):
+class LowLevel(Summed):
     """(s - mu)^T P (s - mu), mu and P^-1 the mean and covariance of nine statistics s of ID training images:
 
     mean and variance of each channel, mean saturation (max - min) / max, mean squared Laplacian of the grey
@@ -36,11 +36,12 @@ class LowLevel(Method):
     reads = ("pixels",)
     fitted = ("mean", "whitening")
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        statistics = describe(train.need("pixels"))
-        centre = means(statistics, device=device)
-        self.whitening = whitening(covariance(statistics, centre, device=device))
-        self.mean = centre[0]
+    def sums(self, block: Features) -> dict[str, Tensor]:
+        return moments(describe(block.need("pixels")))
+
+    def fit_sums(self, sums: Sums) -> Self:
+        self.mean, covariance = mean_and_covariance(sums)
+        self.whitening = whitening(covariance)
         return self
 
     def score(self, x: Features) -> Tensor:

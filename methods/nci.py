@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from methods.base import Features, Method, NotNegative, register
+from methods.base import Features, NotNegative, combinations, register
 from methods.vectors.head import logits
-from methods.vectors.statistics import TINY, length, means
+from methods.vectors.statistics import TINY, length
+from methods.vectors.sums import Summed, Sums
 
 
 @register("nci")
 @dataclass
-class NCI(Method):
+class NCI(Summed):
     """-( w_k . (z - mu) / |z - mu| + alpha |z|_1 ), k = argmax f, mu the mean training z, w_k as it is.
 
     `alpha` is OpenOOD's default, which it searches in 1e-4 to .1; preset `pytorch-ood`: 0.
@@ -29,11 +29,16 @@ class NCI(Method):
     score_only: ClassVar[tuple[str, ...]] = ("alpha",)
     fitted: ClassVar[tuple[str, ...]] = ("mean",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"pytorch-ood": {"alpha": 0.0}}
+    grid = combinations(alpha=(0.0001, 0.001, 0.01, 0.1))
 
     alpha: NotNegative = 1e-4
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        self.mean = means(train.need("embedding"), device=device)
+    def sums(self, block: Features) -> dict[str, Tensor]:
+        z = block.need("embedding").double()
+        return {"count": z.new_tensor(len(z)), "sum": z.sum(dim=0, keepdim=True)}
+
+    def fit_sums(self, sums: Sums) -> Self:
+        self.mean = sums["sum"] / sums["count"]
         return self
 
     def score(self, x: Features) -> Tensor:

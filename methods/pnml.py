@@ -2,20 +2,20 @@
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, register
+from methods.base import Features, register
 from methods.vectors.head import logits, probabilities, several
-from methods.vectors.statistics import covariance, unit, whitening
+from methods.vectors.statistics import unit, whitening
+from methods.vectors.sums import Summed, Sums, moments
 
 
 @register("pnml")
 @dataclass
-class PNML(Method):
+class PNML(Summed):
     """log sum_i p_i / (p_i + (1 - p_i) p_i^g) / log K; p = softmax(W z^ + b) of the **normalised** z^ = z / |z|.
 
     g = h / (1 + h), h = z^^T (X^T X)^+ z^, the rows of X the training z^. The pseudo-inverse is float64's, whose
@@ -30,12 +30,13 @@ class PNML(Method):
     reads = ("embedding", "head")
     fitted = ("projection",)
 
-    def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        z = train.need("embedding")
-        several(train.need_head())
-        origin = torch.zeros(1, z.shape[1], dtype=torch.float64, device=device)
-        scatter = covariance(z, origin, device=device, change=unit)
-        self.projection = whitening(scatter, torch.finfo(torch.float64).eps) / math.sqrt(len(z))
+    def sums(self, block: Features) -> dict[str, Tensor]:
+        several(block.need_head())
+        return moments(unit(block.need("embedding")))
+
+    def fit_sums(self, sums: Sums) -> Self:
+        scatter, n = sums["products"] / sums["count"], float(sums["count"])
+        self.projection = whitening(scatter, torch.finfo(torch.float64).eps) / math.sqrt(n)
         return self
 
     def score(self, x: Features) -> Tensor:

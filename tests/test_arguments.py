@@ -72,5 +72,5 @@ def test_folders_are_absolute_and_no_word_of_a_message_is_taken_for_one():
     given = arguments.parser().parse_args(["--weights", "w", "--data", "data"])
     assert (given.weights, given.data) == (Path.cwd() / "w", Path.cwd() / "data")
     planner = SimpleNamespace(options=SimpleNamespace(data=Path("/d"), weights=Path("/w")))
-    told = plan._Planner._portable(planner, "no word in /w: put /w/a there, or /d/w/b, not /data/w or /w.old")
+    told = plan.Planner._portable(planner, "no word in /w: put /w/a there, or /d/w/b, not /data/w or /w.old")
     assert told == "no word in WEIGHTS: put WEIGHTS/a there, or DATA/w/b, not /data/w or /w.old"

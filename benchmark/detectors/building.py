@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 import methods
 from benchmark.detectors.detector import Detector
 from benchmark.detectors.verdicts import Scores
+from benchmark.jobs import engines
 from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import Encode, encodes, load_features
@@ -18,6 +19,7 @@ from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.inputs import EncoderUse, calibrated
 from benchmark.jobs.scoring import block_rows
 from benchmark.jobs.worker import Worker
+from benchmark.planning.engines import chosen
 from benchmark.planning.plan import Plan, Row
 from benchmark.planning.suite import UsageError
 from benchmark.records import provenance, thresholds
@@ -59,6 +61,7 @@ def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu") -> D
     if row.scored is None:
         raise CannotRun(row.reason or "it has no jobs")
     worker = Worker(store, device=device)
+    worker.engines = chosen(row.cells, store, "torch")  # of what stands, where the row is not whole
     scored, train = row.scored, row.train
     for job in train if any(passed.use.trained_here for passed in train) or scored.fit else ():
         _carry_out(job, worker)
@@ -80,7 +83,9 @@ def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu") -> D
     else:
         _carry_out(fit, worker)
         method = worker.fitted(scored.method, scored.settings, fit.key)
-    detector = Detector({}, use, method, scored.method, np.empty(0), worker)
+    on_onnx = _on_onnx(scored.images[0].use, worker)
+    graph = engines.kept(store, scored.images[0].use) if on_onnx else None
+    detector = Detector({}, use, method, scored.method, np.empty(0), worker, graph)
 
     def scores(before: tuple[Encode, ...]) -> Scores:
         for job in before:
@@ -119,7 +124,7 @@ def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu") -> D
             "precision": "32",
             **accuracy.figures(store),
         },
-        "differs": _differs(table, of_test, row.about["precision"], apart),
+        "differs": _differs(table, of_test, row.about["precision"], apart, on_onnx),
         "data": {said["name"]: _licence(said["name"]) for said in sets},
         "made": provenance.provenance(device=worker.device),
     }
@@ -135,9 +140,16 @@ def _carry_out(job: Job, worker: Worker) -> None:
         job.run(worker)
 
 
+def _on_onnx(use: EncoderUse, worker: Worker) -> bool:
+    """Whether the table's features of an encoder were made by ONNX Runtime."""
+    engine = worker.engines.get(use.chain[0].key)
+    return engine is not None and engine.name == engines.ONNX
+
+
 def _strict(use: EncoderUse, worker: Worker) -> EncoderUse:
-    """The encoder in strict float32: itself, where it is; else the same weights, which a training may have left."""
-    if all(link.precision == "32" for link in use.chain):
+    """The encoder in strict float32 on torch: itself, where it is; else with the same weights, maybe of a training."""
+    on_onnx = _on_onnx(use, worker)
+    if all(link.precision == "32" for link in use.chain) and not on_onnx:
         return use
     if use.encoder.is_given:  # an object, of which no file can be made
         return replace(use, precision="32")
@@ -153,6 +165,7 @@ def _strict(use: EncoderUse, worker: Worker) -> EncoderUse:
         weights=file if state else None,
         shipped=None,
         precision="32",
+        engine=engines.TORCH if on_onnx else None,
         base=base,
         train=None,
         start=None,
@@ -176,7 +189,7 @@ def _thresholds(calibration: Scores, of_test: Scores, of_ood: Mapping[str, Score
     return {"thresholds": accepting, "absent": found["absent"]}
 
 
-def _differs(table: Scores, of_test: Scores, precision: str, apart: bool) -> dict[str, Any]:
+def _differs(table: Scores, of_test: Scores, precision: str, apart: bool, on_onnx: bool) -> dict[str, Any]:
     """By how much scores of the ID test set differ from those of the table's row, in their standard deviations."""
     finite = table[np.isfinite(table)]
     spread = float(finite.std()) if len(finite) and finite.std() > 0 else 1.0
@@ -184,6 +197,7 @@ def _differs(table: Scores, of_test: Scores, precision: str, apart: bool) -> dic
         difference = np.where(table == of_test, 0, np.abs(table - of_test)) / spread
     reasons = [*(["a fit of its own, without the calibration images"] if apart else [])]
     reasons += [f"the table's precision is {precision}, its own 32"] if precision != "32" else []
+    reasons += ["the table's engine is onnxruntime, its own torch"] if on_onnx else []
     return {
         "n": len(table),
         "largest": float(difference.max()),

@@ -16,12 +16,14 @@ import methods
 from benchmark.detectors import folder as saved_folder
 from benchmark.detectors.examples import colours, numbers
 from benchmark.detectors.verdicts import ACCEPT, Scores, accepted, p_values, share
+from benchmark.jobs import engines
 from benchmark.jobs.inputs import EncoderUse
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
 from benchmark.records import provenance
 from benchmark.store.entries import Store
 from datasets.features import FeatureFile
+from datasets.files import read_regular
 from datasets.images import decode
 from datasets.walking import printable
 from methods.base import NAMES, CannotRun, Features, Head, Method, hyperparameters
@@ -31,6 +33,7 @@ from methods.encoders.base import class_of
 
 CHECKS = "checks.safetensors"
 METHOD = "method.safetensors"
+GRAPH = "encoder.onnx"
 TOLERANCE = 1e-5  # of the calibration scores' deviation: what is told
 
 
@@ -38,7 +41,8 @@ TOLERANCE = 1e-5  # of the calibration scores' deviation: what is told
 class Detector:
     """Scores images, or features, as the row that it was made of does; greater = more out-of-distribution.
 
-    `about`: what `detector.json` says beside encoders, method and files. `calibration`: (n,) ascending.
+    `about`: what `detector.json` says beside encoders, method and files. `calibration`: (n,) ascending. `graph`: of the
+    encoder's network, where the row's features were made by ONNX Runtime.
     """
 
     about: Mapping[str, Any]
@@ -47,6 +51,7 @@ class Detector:
     method_name: str
     calibration: Scores
     worker: Worker
+    graph: bytes | None = None
 
     def __call__(self, images: Any, *, accept: str | float = ACCEPT) -> pd.DataFrame:
         """`score`, `p_value` and `accepted` of each image, a row each.
@@ -143,7 +148,9 @@ class Detector:
             name = f"encoder{number or ''}.safetensors" if weights else None
             kept += [(name, weights, header)] if name else []
             part = {"name": link.name, "title": link.title, "kind": link.kind, "no_head": link.no_head}
-            links.append({**part, "settings": encoder.built_from, "weights": name})
+            graph = GRAPH if self.graph is not None and number == 0 else None
+            engine = {"engine": engines.ONNX if graph else engines.TORCH, "graph": graph}
+            links.append({**part, "settings": encoder.built_from, "weights": name, **engine})
         state = self.method.state()
         kept += [(METHOD, state, {})] if state else []
         inputs = self._examples()
@@ -153,6 +160,8 @@ class Detector:
             for name, values, header in kept:
                 own = {key: value.detach().cpu().contiguous().clone() for key, value in values.items()}
                 (where / name).write_bytes(save(own, header))
+            if self.graph is not None:
+                (where / GRAPH).write_bytes(self.graph)
             if onnx:
                 from benchmark.detectors import graph
 
@@ -199,6 +208,13 @@ class Detector:
             checks = tensors.read(here / saved.checks, saved_folder.MOST)[0]
             before = checks.pop("scores").double().numpy()
             apart = detector._apart(before, detector._checked(checks))
+            if (file := saved.encoders[0].graph) is not None:
+                graph = read_regular(here / file, saved_folder.MOST)
+                detector = replace(detector, graph=graph)
+                try:
+                    engines.take_graph(worker, use.chain[0], graph, checks["images"])
+                except CannotRun as why:
+                    worker.say(f"note: {here}: made with ONNX Runtime, it scores with torch: {why}")
         except Exception as error:  # settings and tensors that nobody vouches for make a network raise anything
             said = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(f"{here} does not fit this version: {said:.300}") from None

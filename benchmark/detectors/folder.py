@@ -23,7 +23,10 @@ class _Strict(BaseModel):
 
 
 class Link(_Strict):
-    """An encoder: its kind, the settings it is built from, its file of weights. `no_head`: why its head is not read."""
+    """An encoder: its kind, the settings it is built from, its file of weights. `no_head`: why its head is not read.
+
+    `engine`: what it ran on in the table; `graph`: the file that ONNX Runtime runs.
+    """
 
     name: str
     title: str
@@ -31,6 +34,8 @@ class Link(_Strict):
     settings: dict[str, Any]
     weights: FileName | None
     no_head: str
+    engine: Literal["torch", "onnxruntime"] = "torch"
+    graph: FileName | None = None
 
 
 class FittedMethod(_Strict):
@@ -67,7 +72,8 @@ class Saved(_Strict):
     @property
     def named(self) -> set[str]:
         """The files that something is read from."""
-        names = {self.checks, self.method.state, *(link.weights for link in self.encoders)}
+        of_links = (file for link in self.encoders for file in (link.weights, link.graph))
+        names = {self.checks, self.method.state, *of_links}
         return {name for name in names if name is not None}
 
 

@@ -3,12 +3,8 @@
 torch.export sees the very code that scores; what it cannot follow is not arithmetic, and the row says so.
 """
 
-import contextlib
 import copy
-import io
 import json
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +16,7 @@ from torch import Tensor, nn
 from benchmark.detectors.examples import colours
 from benchmark.detectors.verdicts import ACCEPT, share
 from methods.base import CannotRun, Features
+from methods.device import exporting
 from methods.vectors.neighbours import Neighbours
 
 if TYPE_CHECKING:  # which imports this file
@@ -32,12 +29,10 @@ _BATCHES = (1, 2, 7)
 
 def export(detector: "Detector", path: Path) -> None:
     """Write the file, and hold it against the detector on other images. CannotRun, in one line, where it cannot be."""
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise CannotRun(f"--onnx needs {error.name}: pip install onnx onnxscript onnxruntime") from None
+    if absent := exporting.missing():
+        raise CannotRun(f"--onnx needs {absent}: {exporting.EXTRA}")
+    import onnx
+
     if detector.of_features or (
         not detector.use.chain[0].encoder.runs_network and detector.use.chain[0].kind != "pixels"
     ):
@@ -47,24 +42,23 @@ def export(detector: "Detector", path: Path) -> None:
     graph = _Graph(detector).eval()
     size = detector.use.chain[0].encoder.resolution
     try:
-        with _quiet():
-            model = _exported(graph, size)
+        model = _exported(graph, size)
     except CannotRun:
         raise
     except Exception as error:  # of many kinds, and all mean that there is no graph
-        raise CannotRun(f"--onnx: {detector.method.title}: no graph of plain arithmetic ({_first(error)})") from None
+        raise CannotRun(
+            f"--onnx: {detector.method.title}: no graph of plain arithmetic ({exporting.first_line(error)})"
+        ) from None
     for name, value in _metadata(detector, size).items():
         entry = model.metadata_props.add()
         entry.key, entry.value = name, value
     content = model.SerializeToString()
     try:
-        how = onnxruntime.SessionOptions()
-        how.log_severity_level = 3  # that an input may be left out is meant
-        session = onnxruntime.InferenceSession(content, how, providers=["CPUExecutionProvider"])
+        session = exporting.session(content)
         apart = max(_apart(session, graph, colours(n, size, seed=n), detector.spread) for n in _BATCHES)
     except Exception as error:
         raise CannotRun(
-            f"--onnx: {detector.method.title}: onnxruntime cannot run its graph ({_first(error)})"
+            f"--onnx: {detector.method.title}: onnxruntime cannot run its graph ({exporting.first_line(error)})"
         ) from None
     if not apart <= TOLERANCE:
         raise CannotRun(
@@ -152,21 +146,9 @@ def _plain(method: Any) -> Any:
 
 
 def _exported(graph: _Graph, size: int) -> Any:
-    images = colours(2, size, seed=0)
     nan = torch.tensor(float("nan"), dtype=torch.float64)
-    with torch.no_grad():
-        batch = torch.export.Dim("N")
-        program = torch.export.export(graph, (images, nan), dynamic_shapes=({0: batch}, None), strict=False)
-        made = torch.onnx.export(
-            program,
-            (images, nan),
-            dynamo=True,
-            verbose=False,
-            input_names=["images", "threshold"],
-            output_names=["score", "p_value", "accepted"],
-        )
-    assert made is not None
-    model = made.model_proto
+    inputs, outputs = ("images", "threshold"), ("score", "p_value", "accepted")
+    model = exporting.exported(graph, (colours(2, size, seed=0), nan), inputs, outputs)
     given = model.graph.initializer.add()  # an input with a value is one that may be left out
     from onnx import numpy_helper
 
@@ -207,25 +189,3 @@ def _apart(session: Any, graph: _Graph, images: Tensor, spread: float) -> float:
     if found.shape != wanted.shape:
         return float("inf")
     return float(np.where(found == wanted, 0, np.abs(found - wanted)).max() / spread)
-
-
-def _first(error: Exception) -> str:
-    lines = str(error.__cause__ or error).strip().splitlines()
-    return " ".join(lines[0].split())[:120] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters talk to stdout and to the log."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

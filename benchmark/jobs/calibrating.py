@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from benchmark.jobs import depending
 from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.base import Job
-from benchmark.jobs.scoring import Score
+from benchmark.jobs.scoring import Score, engine_of
 from benchmark.jobs.searching import Search
 from benchmark.jobs.worker import Worker
 from benchmark.records import names, provenance, records, thresholds
@@ -74,7 +74,10 @@ class Calibrate(Job):
             "thresholds": thresholds.table(self.calibration.scores(worker.store), self.id.scores(worker.store)),
             "depends": self.depends,
             "provenance": provenance.provenance(
-                device=worker.device, batch_size=worker.batch_size, encoder=use.identity
+                device=worker.device,
+                engine=engine_of(self.id, self.calibration, store=worker.store),
+                batch_size=worker.batch_size,
+                encoder=use.identity,
             ),
         }
         records.write(self.path, record)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from benchmark.jobs import engines
 from benchmark.jobs.base import Job
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
 from benchmark.jobs.worker import Worker
@@ -65,6 +66,8 @@ class TrainEncoder(Job):
         train = replace(train, validation=validation[0]) if validation else train
         encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
         meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
+        if self.use.base is not None:
+            meta["engine"] = engines.behind(worker.store, self.use.base, self.use.train)
         worker.store.put("fit", self.key, tensors=encoder.state(), meta=meta)
 
     def _read(self, images: Selection, worker: Worker) -> Features:
@@ -77,7 +80,11 @@ class TrainEncoder(Job):
 
 @dataclass(frozen=True, eq=False)
 class Encode(Job):
-    """One pass of one encoder over the images of one selection: everything that it offers, once."""
+    """One pass of one encoder over the images of one selection: everything that it offers, once.
+
+    Over more images than a shard holds it is those of its shards, and only says so: jobs and entries of their own,
+    whose arrays the store reads as one. Where it was done in one piece before, that is taken.
+    """
 
     kind: ClassVar[str] = "encode"
     use: EncoderUse
@@ -89,23 +96,46 @@ class Encode(Job):
 
     @property
     def title(self) -> str:
-        return f"encode {self.images.images.name} with {self.use.name}"
+        span = self.images.span
+        part = "" if span is None else f", images {span[0] + 1:,} to {span[1]:,}"
+        return f"encode {self.images.images.name} with {self.use.name}{part}"
+
+    @cached_property
+    def shards(self) -> tuple["Encode", ...]:
+        return tuple(Encode(self.use, shard) for shard in self.images.shards)
 
     @cached_property
     def needs(self) -> tuple[Job, ...]:
+        if self.shards:
+            return self.shards
         before: list[Job] = [TrainEncoder(use) for use in self.use.made_of if use.trained_here]
         if self.use.base is not None:
             before.append(Encode(self.use.base, self.images))
         return tuple(before)
 
     def run(self, worker: Worker) -> None:
+        if self.shards:
+            self._join(worker.store)
+        else:
+            self._encode(worker)
+
+    def _join(self, store: Store) -> None:
+        keys = [shard.key for shard in self.shards]
+        of_each = [store.meta("encode", key) for key in keys]
+        added = {name: sum(meta[name] for meta in of_each) for name in ("seconds", "images")}
+        meta = {**of_each[0], "title": self.title, **added}
+        store.put("encode", self.key, tensors=store.tensors("encode", keys[0]), meta=meta, parts=keys)
+
+    def _encode(self, worker: Worker) -> None:
         started = time.perf_counter()
         rows = self.images.rows
         writer = ChunkWriter(worker.store, "encode", self.key, len(rows))
         encoder = worker.open(self.use)
         if (begun := writer.about.get("memory_format")) is not None:
             encoder.arrange(begun)
-        writer.about = {} if encoder.memory_format is None else {"memory_format": encoder.memory_format}
+        engine = engines.take(worker, self.use, self.images, writer.about.get("engine"))
+        how = {"memory_format": encoder.memory_format, "engine": engine}
+        writer.about = {name: value for name, value in how.items() if value is not None}
         with (
             worker.progress(self.title, len(rows), writer.position) as bar,
             WritingThread(writer) as thread,
@@ -113,7 +143,8 @@ class Encode(Job):
             for count, features in self._batches(worker, writer.position):
                 thread.put(features)
                 bar.update(count)
-        head = None if self.use.no_head else encoder.head
+        first = self.images.span is None or self.images.span[0] == 0  # the head is kept once
+        head = encoder.head if first and not self.use.no_head else None
         writer.finish(
             arrays={"labels": self.images.labels.astype(np.int64), "index": rows.astype(np.int64)},
             tensors={} if head is None else {"head.weight": head.weight.cpu(), "head.bias": head.bias.cpu()},
@@ -124,7 +155,7 @@ class Encode(Job):
                 "layer_sizes": list(encoder.layer_sizes),
                 "extra_sizes": {name: list(sizes) for name, sizes in encoder.extra_sizes.items()},
                 "decoders": self.images.images.decoders.used,
-                "memory_format": encoder.memory_format,
+                **how,
                 "training": self._training(worker.store),
             },
         )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 import methods
+from benchmark.jobs import engines
 from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import Encode, encodes, load_features
 from benchmark.jobs.inputs import calibrated
@@ -86,4 +87,5 @@ class FitMethod(Job):
         with switches("32", worker.device):  # a training has its own inside
             method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key), **how)
         meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
+        meta["engine"] = engines.behind(worker.store, self.train[-1].use, self.train[-1].images)
         worker.store.put("fit", self.key, tensors=method.state(), meta=meta)

@@ -22,6 +22,8 @@ from methods.encoders.images import preprocessing
 from methods.encoders.networks.given import GivenNetwork
 
 SHRUNK = "shrunk in uint8 where they are decoded"
+SHARD = 20_000  # images of one encode job at most
+PAGES = 1024  # rows of four bytes a column or more: whole pages of memory, so that shards are mapped as one
 WITHOUT = "calibration images"  # what the header of a network's file says where it was trained without them
 
 
@@ -40,10 +42,26 @@ class Selection:
     part: Literal["all", "fitted", "calibration"] = "all"
     calibration: "Selection | None" = None  # of a training set: the images to calibrate on, none of which it has
     places: tuple[int, ...] | None = None  # of its classes among the outputs of a head; None: they are in its order
+    shard: int = SHARD  # images that one encode job takes at most: these are the same images whatever it is
+    span: tuple[int, int] | None = None  # of a shard: its first row among all of `whole`, and the one after its last
+    whole: "Selection | None" = None
+
+    @cached_property
+    def shards(self) -> tuple["Selection", ...]:
+        """The shards that encode jobs take, of about one size; none where one job takes all."""
+        n = len(self.rows)
+        if n <= self.shard or self.span is not None:
+            return ()
+        unit = PAGES if self.shard >= PAGES else 1
+        count = -(-n // (self.shard // unit * unit))
+        size = -(-n // (count * unit)) * unit
+        return tuple(replace(self, span=(at, min(at + size, n)), whole=self) for at in range(0, n, size))
 
     @cached_property
     def rows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Their places in the whole split, ascending."""
+        if self.whole is not None and self.span is not None:
+            return self.whole.rows[slice(*self.span)]
         n, limit = len(self.images), self.limit
         rows = np.arange(n)
         if self.part != "all":
@@ -77,6 +95,11 @@ class Selection:
         }
 
 
+def shifted(name: str) -> str:
+    """The side of the ID set's classes that covariate-shifted images of it are."""
+    return f"shifted {name}"
+
+
 def calibrated(train: Selection) -> Selection:
     """The training images that are left to fit on where some are held out to calibrate on, with those."""
     return replace(train, part="fitted", calibration=replace(train, part="calibration", balanced=False))
@@ -98,10 +121,13 @@ class EncoderUse:
     of: "EncoderUse | None" = None  # whose network it runs, with the same weights, in another way
     train: Selection | None = None  # what it is trained on, where no file holds its weights
     start: "Path | EncoderUse | None" = None  # a file or an encoder trained here, where not from random weights
-    seed: int = 0  # of the training
-    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # split -> `Selection.places` of the ID set
+    seed: int = 0  # of the training, or of the file
+    of_seeds: bool = False  # whether there is a file for each seed, of it or of what it stands on
+    # split of the ID set, or `shifted` of a set's name -> `Selection.places`
+    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     no_head: str = ""  # why its head is not offered, where its classes are not the ID set's
     note: str = ""  # what is assumed of it
+    engine: str | None = None  # that its features are of whatever else a run has for it; None: the run's
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -150,13 +176,13 @@ class EncoderUse:
 
     @property
     def random(self) -> bool:
-        """Whether its features differ from seed to seed: it, or what it stands on, is trained here on images."""
+        """Whether its features differ from seed to seed: what it is made of is trained here, or has a file for each."""
         below = self.base or self.of
-        return self.trained_here if below is None else below.random
+        return self.of_seeds or (self.trained_here if below is None else below.random)
 
-    def view(self, images: Selection) -> Selection:
-        """Images of the ID set with labels in the order of its head."""
-        places = self.places.get(images.images.split)
+    def view(self, images: Selection, side: str | None = None) -> Selection:
+        """Images of the ID set (of another `side` of its classes) with labels in the order of its head."""
+        places = self.places.get(side or images.images.split)
         calibration = None if images.calibration is None else self.view(images.calibration)
         if places is None and calibration is images.calibration:
             return images
@@ -212,7 +238,19 @@ class EncoderUse:
         """Everything that its features depend on but the images."""
         apart = {"head": False} if self.no_head else {}  # what is made without it is another thing
         below = {} if self.of is None else {"of": self.of.identity}
-        return {**self._untrained, **apart, **below, "trained": self.training_key if self.trained_here else None}
+        exact = {} if self.engine is None else {"engine": self.engine}
+        return {
+            **self._untrained,
+            **apart,
+            **below,
+            **exact,
+            "trained": self.training_key if self.trained_here else None,
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """The key of the encoder itself, whatever the images."""
+        return keys.digest(what="encoder", encoder=self.identity)
 
     @cached_property
     def _untrained(self) -> dict[str, Any]:
@@ -231,7 +269,8 @@ class EncoderUse:
 def encode_key(use: EncoderUse, images: Selection) -> str:
     """The key of one encoder's pass over one selection."""
     base = None if use.base is None else encode_key(use.base, images)
-    return keys.digest(what="encode", encoder=use.identity, images=images.identity, base=base)
+    span = {} if images.span is None else {"span": list(images.span)}
+    return keys.digest(what="encode", encoder=use.identity, images=images.identity, base=base, **span)
 
 
 def catalogued(name: str) -> str | None:

@@ -79,12 +79,13 @@ class Score(Job):
 
     def _origin(self, store: Store) -> dict[str, Any]:
         """How the features and the fit were made: kept beside the scores, which may outlive them."""
-        encoded = store.meta("encode", self.images[-1].key)
-        fitted = store.meta("fit", self.fit.key) if self.fit else None
-        return {
-            "encode": {name: encoded[name] for name in ("seconds", "training")},
-            "fit": fitted and {name: fitted[name] for name in ("seconds", "training")},
-        }
+
+        def of(kind: str, key: str) -> dict[str, Any]:
+            meta = store.meta(kind, key)
+            said = {name: meta.get(name) for name in ("seconds", "training", "engine")}
+            return {**said, "bytes": store.size(kind, key)}
+
+        return {"encode": of("encode", self.images[-1].key), "fit": of("fit", self.fit.key) if self.fit else None}
 
     @classmethod
     def scored(cls, method: Method, block: Features, worker: Worker) -> Tensor:
@@ -114,6 +115,17 @@ class Score(Job):
     def ordered(self, store: Store) -> np.ndarray[Any, Any]:
         """The scores ascending, not to be written to: all cells of a row take the same ones of its ID set."""
         return _ordered(store, self.key)
+
+
+def engine_of(*scores: Score | None, store: Store) -> str | None:
+    """The engine that made the features behind these scores, None where no network ran.
+
+    ValueError where there are two, which different runs at the same time may have chosen.
+    """
+    parts = [part for each in scores if each for part in map(each.meta(store).get, ("encode", "fit")) if part]
+    if len(found := {part["engine"] for part in parts if part.get("engine")}) > 1:
+        raise ValueError(f"its features were made by {' and '.join(sorted(found))}: take another --cache")
+    return next(iter(found), None)
 
 
 @functools.lru_cache(maxsize=2)

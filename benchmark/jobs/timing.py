@@ -1,5 +1,6 @@
 """The speed of a row, as a job: end to end, its encoder, the method alone."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -9,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from benchmark.jobs import depending
+from benchmark.jobs import depending, engines
 from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import TrainEncoder, load_features
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
@@ -65,8 +66,10 @@ class MeasureSpeed(Job):
         return records.done(self.path, self.key) is not None
 
     def run(self, worker: Worker) -> None:
+        started = time.perf_counter()
         passes = self.score.images
         use, images = passes[-1].use, passes[-1].images
+        engine = engines.take(worker, use.chain[0], images, engines.behind(worker.store, use.chain[0], images))
         loaded, encoded = _encoder_speeds(worker, use, images)
         method = worker.fitted(self.score.method, self.score.settings, self.score.fit.key if self.score.fit else None)
         x = load_features(passes, worker.store, method.reads).to("cpu")
@@ -95,8 +98,10 @@ class MeasureSpeed(Job):
                 "seed": self.score.seed,
                 "batch_size": worker.batch_size_of(use.chain[0]),
                 "device": throughput.describe_device(worker.device),
+                "engine": engine,
                 "overlap": on_gpu,  # of decoding with the rest, in end_to_end
                 "speeds": {name: asdict(speed) for name, speed in speeds.items()},
+                "seconds": time.perf_counter() - started,
                 "provenance": provenance.provenance(device=worker.device),
             },
         )

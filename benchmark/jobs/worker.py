@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,14 @@ from methods.encoders.base import Encoder
 from methods.encoders.networks.rerun import Rerun
 
 
+@dataclass(frozen=True)
+class Engine:
+    """What an encoder's network is to run on. `stands`: features of it that were made so are there already."""
+
+    name: str
+    stands: bool = False
+
+
 class Worker:
     """The resources of one process. No job knows more of who runs it."""
 
@@ -31,6 +40,8 @@ class Worker:
         self.transfer = Transfer(device)
         self.passes: dict[str, int] = {}
         """Images that went through each encoder in this process."""
+        self.engines: Mapping[str, Engine] = {}
+        """By the key of an encoder, as they were chosen for the run; all others run on torch."""
         self._batch_sizes: dict[EncoderUse, int] = {}  # where halves went on
         self._encoders: dict[EncoderUse, Encoder] = {}
         self._method: tuple[str, Method] | None = None

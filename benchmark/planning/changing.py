@@ -44,9 +44,9 @@ _MAPS = {"resnet50": ["layer1", "layer2", "layer3"]}  # that the DLSR paper read
 
 
 def with_pretrained(suite: Suite, model: str) -> Suite:
-    """The suite with another timm model in the place of its pretrained encoder, with that model's own maps.
+    """The suite with another model in the place of its pretrained encoder, with that model's own maps and head.
 
-    Of a network of the DLSR paper the maps that it reads; of others all that timm lists.
+    Of a network of the DLSR paper the maps that it reads; of others all that the encoder finds.
     """
     maps = _MAPS.get(model.partition(".")[0])
     replaced = {

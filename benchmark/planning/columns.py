@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.jobs.inputs import Selection
+from benchmark.planning import counting
 from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
 from benchmark.planning.suite import OODSet, Suite, UsageError
@@ -65,7 +66,9 @@ class ColumnLookup:
             if test.features is not None:
                 raise UsageError(f"ood: {spec.set} alters images, and the ID set holds features")
             images: ImageSet = AlteredSet(test, spec.set)
-            return Column(spec, images.name, images.title, Selection(images, options.limit), None, wanted)
+            return Column(
+                spec, images.name, images.title, Selection(images, options.limit, shard=options.shard), None, wanted
+            )
         try:
             found = self._looked_up(spec.set, wanted, self._download and wanted)
         except Missing as missing:
@@ -84,7 +87,7 @@ class ColumnLookup:
             raise UsageError(f"--ood {spec.set}: this is the ID test set itself")
         if spec.name is not None:
             found.name = found.title = spec.name
-        selection = Selection(found, options.limit)
+        selection = Selection(found, options.limit, shard=options.shard)
         found.notes = (*found.notes, *self._id.overlaps.notes(selection, "test", "training"))
         return Column(spec, found.name, found.title, selection, stands_in_for, wanted)
 
@@ -96,7 +99,7 @@ class ColumnLookup:
                 raise UsageError(f"--ood: there is no folder {printable(name)}")
             raise Missing(printable(name), "there is no such folder")
         try:
-            images = self._suite.images(name, "test", self._options.data, download=download)
+            images = counting.images(self._suite, name, "test", self._options, download=download)
             self._id.forms.check(images)
             if images.features is None:
                 images.read([0])

@@ -1,22 +1,30 @@
 """The encoders that a suite names, as a run uses them: with their weights found, or the training that makes them."""
 
+from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from benchmark.jobs.inputs import EncoderUse
+from benchmark.jobs.inputs import EncoderUse, shifted
 from benchmark.planning import classes
 from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, Suite, UsageError
 from datasets.features import head_beside
+from datasets.images import ImageSet
 from methods.base import CannotRun
 from methods.encoders.base import BadFile, registered
 from methods.encoders.networks.rerun import Rerun
 
+_SEED = "{seed}"  # in the name of a checkpoint: there is one for each seed
+
 
 class EncoderLookup:
-    """Every encoder of a suite; `wanted`: those that rows of this run stand on."""
+    """Every encoder of a suite; `wanted`: those that rows of this run stand on.
+
+    covariate: sets of covariate-shifted ID images by their name; one whose classes cannot be matched has no labels.
+    """
 
     def __init__(
         self,
@@ -26,40 +34,66 @@ class EncoderLookup:
         wanted: set[str],
         *,
         download: bool,
+        covariate: Mapping[str, ImageSet],
     ) -> None:
         self.absent: list[tuple[str, str]] = []
         """Wanted encoders whose weights are not there, and how to get them."""
         self.broken: list[tuple[str, str]] = []
         """Wanted encoders whose weights cannot be right, and why."""
         self._suite, self._options, self._id, self._download = suite, options, known, download
+        self._covariate = covariate
         self._wanted = {below for name in wanted for below in suite.below(name)}
         self._of_seed: dict[tuple[str, int], EncoderUse] = {}
-        self._found: dict[str, EncoderUse | str] = {}
-        # an encoder that stands on another comes after it
-        for name in sorted(suite.encoders, key=lambda name: len(suite.below(name))):
-            self._found[name] = self._find(name)
+        self._found: dict[str, EncoderUse | str]
+        self._seed, *others = options.seeds or suite.seeds
+        self._found = self._find_all(suite.encoders)
+        self._others: dict[int, EncoderLookup] = {}
+        """The encoders of a file for each seed, as the other seeds have them."""
+        of_files = [name for name in suite.encoders if self._of_files(name)]
+        for seed in others if of_files else ():
+            other = copy(self)
+            other._seed = seed
+            other._found = other._find_all(of_files)
+            self._others[seed] = other
 
     def __getitem__(self, name: str) -> EncoderUse | str:
         """The encoder as this run uses it, or why it cannot be had."""
         return self._found[name]
 
-    def of_seed(self, use: EncoderUse, seed: int) -> EncoderUse:
-        """The encoder as the rows of `seed` use it: one object for all of them, so that it stays open."""
+    def of_seed(self, use: EncoderUse, seed: int) -> EncoderUse | str:
+        """The encoder as the rows of `seed` use it, or why it cannot be had: one for all, so that it stays open."""
+        return self._others.get(seed, self)[use.name] if use.of_seeds else self._trained(use, seed)
+
+    def _trained(self, use: EncoderUse, seed: int) -> EncoderUse:
         if not use.random:
             return use
         if seed == 0 and use.shipped is not None:
             return use.shipped
         if (use.name, seed) not in self._of_seed:
-            base = None if use.base is None else self.of_seed(use.base, seed)
-            of = None if use.of is None else self.of_seed(use.of, seed)
-            start = self.of_seed(use.start, seed) if isinstance(use.start, EncoderUse) else use.start
+            base = None if use.base is None else self._trained(use.base, seed)
+            of = None if use.of is None else self._trained(use.of, seed)
+            start = self._trained(use.start, seed) if isinstance(use.start, EncoderUse) else use.start
             below = start if isinstance(start, EncoderUse) else base
             of_seed = replace(use, seed=seed, base=base, of=of, start=_file_or_use(start))
             self._of_seed[use.name, seed] = self._in_order(of_seed, of_seed if below is None else below)
         return self._of_seed[use.name, seed]
 
+    def _of_files(self, name: str) -> bool:
+        """Whether it, or what it stands on, has a file for each seed."""
+        below = self._suite.below(name)
+        return any(_SEED in str(self._suite.encoders[link].settings.get("checkpoint")) for link in below)
+
+    def _find_all(self, names: Iterable[str]) -> dict[str, EncoderUse | str]:
+        self._found = {}
+        for name in sorted(names, key=lambda name: len(self._suite.below(name))):  # what it stands on comes before it
+            self._found[name] = self._find(name)
+        return self._found
+
     def _find(self, name: str) -> EncoderUse | str:
         spec = self._suite.encoders[name]
+        if _SEED in str(checkpoint := spec.settings.get("checkpoint")):
+            of_seed = {**spec.settings, "checkpoint": str(checkpoint).replace(_SEED, str(self._seed))}
+            spec = spec.model_copy(update={"settings": of_seed})
         if registered()[spec.kind].names_classes and spec.settings.get("classes") is None:
             named = {**spec.settings, "classes": list(self._id.train.images.classes)}
             spec = spec.model_copy(update={"settings": named})
@@ -74,6 +108,8 @@ class EncoderLookup:
             title=spec.title or _title(spec, base),
             precision=self._options.precision,
             match=self._id.size if self._options.resolution == "id" else None,
+            seed=self._seed if self._of_files(name) else 0,
+            of_seeds=self._of_files(name),
         )
         features = self._id.train.images.features
         if use.encoder.reruns:
@@ -169,6 +205,7 @@ class EncoderLookup:
         if order is None:
             order = classes.together(sides["train"], sides["test"])
             places = {split: classes.places_or_none(side, order) for split, side in sides.items()}
+        places |= {shifted(name): classes.places_or_none(side, order) for name, side in self._covariate.items()}
         known = {split: found for split, found in places.items() if found is not None}
         use = replace(use, places=known, no_head=no_head, note=order.note)
         return self._in_order(use, use)

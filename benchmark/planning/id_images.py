@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from benchmark.jobs.inputs import Selection, calibrated
-from benchmark.planning import classes
+from benchmark.planning import classes, counting
 from benchmark.planning.forms import Forms
 from benchmark.planning.options import Options
 from benchmark.planning.overlaps import Overlaps
@@ -48,9 +48,14 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
         train, test = (_split(suite, name, options, download) for name in ("train", "test"))
         if (suite.given or is_path(suite.id.set)) and train.content() == test.content():
             raise ValueError(f"{suite.id.name or suite.id.set} has no test split of its own: it is the training split")
-        fitted, tested = Selection(train, limit_train, balanced=True), Selection(test, options.limit)
-        if suite.calibrate and not suite.given and has_calibration(suite.id.set):
-            fitted = replace(fitted, calibration=Selection(_split(suite, "calibration", options, download)))
+        shard = options.shard
+        fitted = Selection(train, limit_train, balanced=True, shard=shard)
+        tested = Selection(test, options.limit, shard=shard)
+        own = suite.id.set == suite.protocol or (not suite.given and has_calibration(suite.id.set))
+        if suite.calibrate and own:
+            fitted = replace(
+                fitted, calibration=Selection(_split(suite, "calibration", options, download), shard=shard)
+            )
         elif suite.calibrate:
             fitted = calibrated(fitted)
         forms = Forms(suite, train)
@@ -75,7 +80,7 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
 
 def _split(suite: Suite, split: str, options: Options, download: bool) -> ImageSet:
     """A split of the ID set: its labels must be right, and images without one are left out."""
-    images = suite.images(suite.id.set, split, options.data, download=download)
+    images = counting.images(suite, suite.id.set, split, options, download=download)
     if images.fault:
         raise ValueError(f"{images.name} ({split}): {images.fault}")
     images.notes = tuple(note for note in images.notes if not note.startswith(OF_SPLITS))  # each has its place here

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmark.jobs.inputs import SHARD
 from benchmark.planning.suite import UsageError
 from benchmark.records import records
 from benchmark.records.names import folder_name
@@ -23,6 +24,7 @@ class Options:
     cache: Path
     device: str = "cpu"
     batch_size: int | None = None  # None: auto, by the device and the size of the images
+    shard: int = SHARD  # images of one encode job at most
     asked: str | None = None  # the precision that was typed; None: what the device has
     precision: str = "32"  # what that comes to
     pretrained: str | None = None
@@ -33,11 +35,12 @@ class Options:
     resolution: str = "native"
     speed: bool = True
     pdf: bool = False  # figures as PDF as well
+    counted: bool = False  # sets that are absent are taken as the catalogue counts them: nothing is run
     methods: tuple[str, ...] = ()
     ood: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     sweeps: tuple[str, ...] = ()
-    searched: str | None = None  # the validation set that a value of each sweep is chosen on
+    searched: str | None = None  # the set that hyper-parameters are chosen on; "": the one of the suite's protocol
 
 
 def device_of(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from benchmark.metrics import METRICS
 from benchmark.planning import yaml_reader
 from methods.base import nearest
 
@@ -19,6 +20,7 @@ SUITES = Path(__file__).parents[1] / "suites"
 MANY = 10**9  # images: more than any data set has
 LARGEST_SEED = 2**63 - 1
 _PLAIN = re.compile(r"\w[\w .@-]{0,99}")  # a folder's name that leads nowhere; `+` and `=` stand between its parts
+WITH_INTERVAL = tuple(metric.name for metric in METRICS if metric.interval)
 T = TypeVar("T")
 TAKEN = ("papers", "published")  # folders of results that are no suite's
 
@@ -54,11 +56,13 @@ class OODSet(_Strict):
 
     `name`: as the ID set's. `published`: the set's name in the reference tables. Of the group "control" `set` is an
     alteration of the ID test set (`datasets.altered`), which a detector of anything but resolution does not flag; no
-    average counts it.
+    average counts it. Of the group "covariate" it is covariate-shifted ID (classes of the ID set, other images of
+    them): nothing to be flagged either, and counted by no average; every OOD set is then held against it as well, as
+    one ID set with the ID test images (full-spectrum).
     """
 
     set: str
-    group: Literal["near", "far", "control"] = "far"
+    group: Literal["near", "far", "covariate", "control"] = "far"
     name: Name | None = None
     stand_in: str | None = None
     published: str | None = None
@@ -113,8 +117,11 @@ class Quick(_Strict):
 class Suite(_Strict):
     """What to run. Read it with `read`.
 
-    `calibrate`: calibration images are taken out of the training set before every fit and every training, and records
-    carry thresholds. Published protocols fit on all of it. Without OOD sets it has nothing but thresholds.
+    `metrics`: what a cell of its tables shows, of `benchmark.metrics`, the first with its interval: OpenOOD's suites
+    have fpr95_ood in the place of fpr95. Records hold all. `calibrate`: calibration images are taken out of the
+    training set before every fit and every training, and records carry thresholds. Published protocols fit on all of
+    it. Without OOD sets it has nothing but thresholds. `protocol`: of OpenOOD, by its ID set: its lists say which
+    images a set has, and which of the official test images calibrate.
     """
 
     name: str
@@ -124,9 +131,12 @@ class Suite(_Strict):
     encoders: dict[str, EncoderSpec] = Field(min_length=1)
     rows: tuple[RowSpec, ...] = Field(min_length=1, strict=False)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1, max_length=1000, strict=False)
+    metrics: tuple[str, ...] = Field(default=("auroc", "fpr95"), min_length=1, strict=False)
     calibrate: bool = False
+    engine: Literal["torch", "onnxruntime", "auto"] = "auto"
     quick: Quick = Quick()
     published: Published | None = None
+    protocol: str | None = None
     _folder: Path = PrivateAttr(SUITES)
     _notes: tuple[str, ...] = PrivateAttr(())
     _of_folder: bool = PrivateAttr(False)
@@ -163,7 +173,7 @@ class Suite(_Strict):
         from datasets.sources import find
 
         if (there := self.given.get((name, split))) is None:
-            return find(name, split, data, download=download)
+            return find(name, split, data, download=download, protocol=self.protocol)
         if isinstance(there, ValueError):
             raise there
         return there
@@ -194,6 +204,19 @@ class Suite(_Strict):
         if (label := _twice([row.label for row in rows])) is not None:
             raise ValueError(f"two rows are called {label!r}: give one of them a `name`")
         return rows
+
+    @field_validator("metrics")
+    @classmethod
+    def _are_metrics(cls, chosen: tuple[str, ...]) -> tuple[str, ...]:
+        known = [metric.name for metric in METRICS]
+        for name in chosen:
+            if name not in known:
+                raise ValueError(f"no metric {name!r}; {nearest(name, known)}")
+        if (twice := _twice(chosen)) is not None:
+            raise ValueError(f"the metric {twice!r} stands there twice")
+        if chosen[0] not in WITH_INTERVAL:
+            raise ValueError(f"the first has its interval beside it, so it is {' or '.join(WITH_INTERVAL)}")
+        return chosen
 
     @field_validator("seeds")
     @classmethod
@@ -282,13 +305,15 @@ def first_fault(error: ValueError) -> str:
 def _check_names(suite: Suite, path: Path) -> None:
     """Every method, encoder, hyper-parameter and data set that the suite names must exist."""
     import methods
-    from datasets import catalogue
+    from datasets import catalogue, openood
     from datasets.altered import ALTERATIONS
     from methods.encoders import registry
 
     def say(where: str, error: Exception) -> UsageError:
         return UsageError(f"{path}: {where}: {error}")
 
+    if suite.protocol is not None and suite.protocol not in (known := openood.protocols()):
+        raise UsageError(f"{path}: no protocol {suite.protocol!r} of OpenOOD; {nearest(suite.protocol, known)}")
     registry.names()  # all are known from here on
     for name, spec in suite.encoders.items():
         base = spec.settings.get("base")

@@ -41,6 +41,11 @@ def thresholds_path(folder: Path, row: str, seed: int) -> Path:
     return folder / "records" / safe_name(row) / f"thresholds-seed{seed}.json"
 
 
+def elsewhere(folder: Path) -> list[Path]:
+    """The results folders of the same suite from other machines, which lie in this one's: from/<any name>."""
+    return sorted(path for path in (folder / "from").glob("*") if path.is_dir())
+
+
 def scores_path(folder: Path, row: str, name: str, seed: int) -> Path:
     return folder / "scores" / safe_name(row) / f"{safe_name(name)}.seed{seed}.npy"
 

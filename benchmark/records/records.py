@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from benchmark.records import fitting, form
-from benchmark.records.names import path_of, speed_path, thresholds_path
+from benchmark.metrics import METRICS
+from benchmark.records import fitting, form, merging, score_files
+from benchmark.records.names import elsewhere, path_of, speed_path, thresholds_path
 from benchmark.records.provenance import without_folders
 from benchmark.store import files
 from benchmark.store.files import write_atomically
@@ -113,12 +114,35 @@ def _say(line: str) -> None:
 
 
 def load(folder: Path) -> tuple[list[Record], list[str]]:
-    """Every sound record, by their names, or of a published folder; and what was left out, and why."""
+    """Every sound record, by their names, or of a published folder; and what was left out, and why.
+
+    Those of other machines (`names.elsewhere`) come first, one a cell: this one's own stands behind, or in its place.
+    """
+    found, left_out = _load(folder)
+    for other in reversed(elsewhere(folder)):
+        more, why = _load(other)
+        found = merging.merged(found, more, lambda record: place(folder, record))
+        left_out += [f"{other.relative_to(folder)}/{line}" for line in why]
+    return found, left_out
+
+
+def differing(folder: Path) -> list[str]:
+    """The cells that another machine has under the same key with other numbers, and those of either, in words."""
+    own = {(place(folder, record), record["key"]): record for record in _load(folder)[0]}
+    return [
+        f"{words} in {other.relative_to(folder)}"
+        for other in elsewhere(folder)
+        for record in _load(other)[0]
+        if (mine := own.get((place(folder, record), record["key"]))) and (words := merging.difference(mine, record))
+    ]
+
+
+def _load(folder: Path) -> tuple[list[Record], list[str]]:
     found: list[Record] = []
     left_out: list[str] = []
     for path in sorted((folder / "records").glob("*/*.json")):
         try:
-            found.append(_read(path))
+            found.append(_completed(_read(path), folder))
         except (OSError, ValueError) as why:
             left_out.append(f"{path.relative_to(folder)}: {why}")
     number = damaged = 0
@@ -137,6 +161,18 @@ def load(folder: Path) -> tuple[list[Record], list[str]]:
     if damaged > TOLD:
         left_out.append(f"{PACKED}: {damaged - TOLD:,} other lines")
     return found, left_out
+
+
+def _completed(record: Record, folder: Path) -> Record:
+    """An old record with the metrics that it lacks, where the scores that it was made from are at hand."""
+    lacking = [one for one in METRICS if record.get("metrics") and one.name not in record["metrics"]]
+    if not lacking:
+        return record
+    try:
+        scores = [score_files.read(folder, record, side) for side in score_files.SIDES]
+    except ValueError:
+        return record
+    return {**record, "metrics": record["metrics"] | {one.name: one.function(*scores) for one in lacking}}
 
 
 def _lines(path: Path) -> Iterator[bytes]:

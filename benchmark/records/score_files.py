@@ -1,5 +1,6 @@
 """The scores of a results folder, held against the records that are made from them."""
 
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from io import BytesIO
@@ -8,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmark.records.names import scores_path
+from benchmark.records.names import elsewhere, scores_path
 from benchmark.store import arrays, files
 from benchmark.store.arrays import Array
 from datasets.files import read_regular
@@ -32,11 +33,20 @@ def save(path: Path, scores: Array) -> str:
 
 
 def read(folder: Path, record: Mapping[str, Any], side: Side) -> Array:
-    """The scores (n,) that a record was made from, float32 or float64.
+    """The scores (n,) that a record was made from, float32 or float64; of a record from elsewhere those there.
 
     ValueError, in one line, where they are not there, or are not those.
     """
-    path = path_of(folder, record, side)
+    try:
+        return _read(path_of(folder, record, side), record, side)
+    except ValueError:
+        for other in elsewhere(folder):
+            with contextlib.suppress(ValueError):
+                return _read(path_of(other, record, side), record, side)
+        raise
+
+
+def _read(path: Path, record: Mapping[str, Any], side: Side) -> Array:
     n = record[side]["n"]
     try:
         content = read_regular(path, 16 * n + 4096)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from benchmark.metrics import METRICS
-from benchmark.records.frames import ALL, Record, View, frame, is_control
+from benchmark.records.frames import ALL, COVARIATE, Record, View, frame, is_control
 from benchmark.records.shortcuts import separable
 from benchmark.reporting import footnotes
 
@@ -25,7 +25,8 @@ class Grid:
     def __init__(self, records: Iterable[Record], view: View) -> None:
         records = list(records)
         self.view = view
-        self.shown = [metric for metric in METRICS if metric.name in view.metrics]
+        by_name = {metric.name: metric for metric in METRICS}
+        self.shown = [by_name[name] for name in view.metrics]
         self.directions = " / ".join(f"{metric.title} {metric.arrow}" for metric in self.shown)
         table = frame(records, view)
         self.below = [*footnotes.numbered(table, view), *footnotes.notes(records, view)]
@@ -47,7 +48,7 @@ class Grid:
             (ood, metric.name): _ranks(compared[compared["ood"] == ood][metric.name], metric.higher_is_better)
             for ood, _, group in self.columns
             for metric in self.shown
-            if group != "control"  # there is nothing to be best at: nobody should flag the ID set
+            if group not in ("control", COVARIATE)  # there is nothing to be best at: nobody should flag ID images
         }
         self.has_accuracy = bool(table["accuracy"].notna().any())
         self.has_speed = bool(table[["images_per_second", "published_images_per_second"]].notna().any(axis=None))
@@ -60,7 +61,8 @@ class Grid:
         ranked: list[tuple[str, Rank]] = []
         compared = not line["sanity"] and line["searched"] != "swept"
         for metric in self.shown:
-            figure = format(line[metric.name], metric.format)
+            value = line[metric.name]  # an old record may lack a metric
+            figure = NONE if pd.isna(value) else format(value, metric.format)
             ranked.append((figure, self._ranks.get((ood, metric.name), {}).get(figure, "") if compared else ""))
         return ranked
 

@@ -12,8 +12,7 @@ from benchmark.shown import printable
 HOW_TO_READ = (
     "Bold: the best of a column as printed (one decimal: the next is noise); underlined: the second. Published numbers "
     "stand beneath ours, with the difference, ours less theirs.",
-    "AUROC: the probability that an OOD image scores above an ID image, a tie counting half; 50 is chance. "
-    "FPR95: the share of OOD images that pass as ID when at least 95 % of the ID images are accepted.",
+    "{metrics}",
     "±: half the width of the 95 % DeLong interval, the noise of these test images, where a row has one run; the "
     "sample standard deviation over seeds where it has several. Rows that differ by less may be equal.",
     "An average counts every OOD set once, and is there only where all its sets are. The ± of a single run's average "
@@ -68,10 +67,14 @@ def markdown(records: Iterable[Record], view: View) -> str:
             *_md_bits(records, view),
             *_md_section("Notes", grid.below),
             *_md_section("Absent OOD sets, and how to get them", footnotes.absent(view)),
-            *_md_section("How to read it", HOW_TO_READ),
+            *_md_section("How to read it", [line.format(metrics=_meanings(grid)) for line in HOW_TO_READ]),
             "",
         ]
     )
+
+
+def _meanings(grid: Grid) -> str:
+    return " ".join(f"{metric.title}: {metric.meaning}." for metric in grid.shown)
 
 
 def _md_bits(records: Iterable[Record], view: View) -> list[str]:

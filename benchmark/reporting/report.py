@@ -7,7 +7,7 @@ from math import comb
 from benchmark.planning.plan import Plan
 from benchmark.planning.suite import Suite
 from benchmark.records import fitting, records, reference, resolutions, score_files
-from benchmark.records.frames import ALL, FAR, NEAR, View, is_sanity
+from benchmark.records.frames import ALL, FAR, NEAR, SPECTRAL, SPECTRUM, View, is_sanity, spectral
 from benchmark.records.records import Record
 from benchmark.records.searching import state
 from benchmark.reporting import drawing, terminal, thresholds
@@ -91,9 +91,11 @@ def _current(plan: Plan) -> tuple[list[Record], list[str]]:
     found, others = fitting.split(current, present)
     rows = sorted({record["row"] for record in (*changed, *others)})
     unknown = sorted({r["row"] for r in found if r["status"] == "done" and not _at_hand(plan, r)})
+    differing = records.differing(plan.folder)
     notes = [
         f"Left out, because what they depend on has changed since (run again): {', '.join(rows)}." if rows else "",
         f"Left out, because they are damaged (run again): {'; '.join(damaged)}." if damaged else "",
+        f"Another machine has other numbers under the same key: {'; '.join(differing)}." if differing else "",
         f"Scores that do not fit their records, in no figure (run again): {', '.join(unknown)}." if unknown else "",
     ]
     return found, [note for note in notes if note]
@@ -113,13 +115,13 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         for row in plan.rows
         if row.selected or not selected
     }
-    columns = {
+    columns: dict[str, tuple[str, str, str]] = {
         column.name: (column.name, column.title, column.spec.group)
         for column in plan.columns
         if column.selected or not selected
     }
     results = [record for record in found if record["kind"] == "result"]
-    swept = {row.spec.label for row in plan.rows if "sweep" in row.about} | {r["row"] for r in results if state([r])}
+    swept = {row.spec.label for row in plan.rows if state([row.about])} | {r["row"] for r in results if state([r])}
     chosen = {record["row"]: record["title"] for record in found if state([record]) == "searched"}
     rows = {name: (name, chosen.get(name, title), encoder) for name, title, encoder in rows.values()}
     compared = {row.spec.label for row in plan.rows} | {record["row"] for record in results}
@@ -132,18 +134,30 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         rows = {name: row for name, row in rows.items() if name in {record["row"] for record in results}}
         there = {record["ood"]["name"] for record in results}
         columns = {name: column for name, column in columns.items() if name in there}
+    columns |= {column[0]: column for column in spectral(columns.values())}
     return View(
         name=plan.suite.name,
         title=plan.suite.title,
         id_title=results[0]["id"]["title"] if results else plan.suite.id.set,
         rows=tuple(rows.values()),
         ood=tuple(columns.values()),
-        published=published(plan.suite),
+        published=_comparable(published(plan.suite), plan),
+        metrics=plan.suite.metrics,
         absent=plan.absent,
         footnotes=tuple(notes),
         remarks=reference.remarks(row.published for row in plan.suite.rows if row.published and row.label in rows),
         tests=comb(sum(not is_sanity(row) for row in compared), 2),
     )
+
+
+def _comparable(cells: dict[tuple[str, str, str], float], plan: Plan) -> dict[tuple[str, str, str], float]:
+    """Without a protocol's averages where one of the sets that they are over is not there, or is replaced."""
+    if plan.suite.protocol is None:
+        return cells
+    there = {column.spec.set for column in plan.columns if column.stands_in_for is None}
+    lacking = {spec.group for spec in plan.suite.ood if spec.set not in there}
+    left_out = {average for average, group in ((NEAR, "near"), (FAR, "far")) if group in lacking}
+    return {cell: value for cell, value in cells.items() if cell[1] not in left_out}
 
 
 def published(suite: Suite) -> dict[tuple[str, str, str], float]:
@@ -153,7 +167,9 @@ def published(suite: Suite) -> dict[tuple[str, str, str], float]:
         return {}
     cells = reference.published(where.tables, where.id)
     sets = {spec.published: spec.set for spec in suite.ood if spec.published is not None}
-    sets |= {"": ALL, "near": NEAR, "far": FAR}  # "": images a second
+    wide = {f"fs-{name}": f"{SPECTRUM} {own}" for name, own in sets.items()}
+    wide |= {group: f"average {group}" for group in SPECTRAL}
+    sets |= {**wide, "": ALL, "near": NEAR, "far": FAR}  # "": images a second
     names: dict[str, list[str]] = {}
     for row in suite.rows:
         if row.published is not None:

@@ -46,6 +46,7 @@ class Cluster:
             (worker.store.root / "cluster" / name, records / name),
             worker.device,
             worker.batch_size,
+            worker.engines,
             where.threads,
             remote.source(plugins),
             remote.versions(),

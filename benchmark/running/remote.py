@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from benchmark.jobs.base import Job
-from benchmark.jobs.worker import Worker
+from benchmark.jobs.worker import Engine, Worker
 from benchmark.running.base import Ended, carry
 from benchmark.running.sharing import SEEN_SECONDS, appears, filesystem, look
 from benchmark.store import keys
@@ -26,7 +26,18 @@ from benchmark.store.entries import Store
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("benchmark", "datasets", "methods")
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "faiss-cpu", "faiss-gpu", "Pillow", "ray")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scikit-learn",
+    "faiss-cpu",
+    "faiss-gpu",
+    "Pillow",
+    "onnxruntime",
+    "ray",
+)
 
 
 class NotAlike(Exception):
@@ -46,6 +57,7 @@ class Run:
     tokens: tuple[Path, ...]
     device: str
     batch_size: int | None
+    engines: Mapping[str, Engine]
     threads: int
     source: str
     versions: dict[str, str]
@@ -156,7 +168,9 @@ def begin(
 def _worker(run: Run, device: str | None) -> Worker:
     if device is not None and device.startswith("cuda"):
         torch.cuda.set_device(device)
-    return Worker(Store(run.store), device=device or run.device, batch_size=run.batch_size)
+    worker = Worker(Store(run.store), device=device or run.device, batch_size=run.batch_size)
+    worker.engines = run.engines
+    return worker
 
 
 def gpu(lent: Sequence[int | str], visible: str | None) -> str | None:

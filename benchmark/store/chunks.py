@@ -15,6 +15,7 @@ from benchmark.store.arrays import Array
 from benchmark.store.entries import Store, crc_of
 from datasets.files import read_regular
 
+_JOURNAL = "journal"
 JOURNAL_BYTES = 64 << 20
 _OPEN = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -26,6 +27,16 @@ class _Chunk(BaseModel):
     rows: PositiveInt
     files: dict[str, tuple[PositiveInt, NonNegativeInt]]
     about: dict[str, str] = {}
+
+
+def begun(store: Store, kind: str, key: str) -> dict[str, str]:
+    """How the first chunk of an entry that is not complete was made; empty where there is none."""
+    try:
+        first = read_regular(store.partial(kind, key) / _JOURNAL, JOURNAL_BYTES).decode().partition("\n")[0]
+        chunk = _Chunk.model_validate(files.parse(first))
+    except (OSError, ValueError, ValidationError):
+        return {}
+    return chunk.about if chunk.key == key else {}
 
 
 class ChunkWriter:
@@ -40,7 +51,7 @@ class ChunkWriter:
         if self._folder.is_symlink():
             self._folder.unlink()
         files.make_folder(self._folder, store.root)
-        self._journal = self._folder / "journal"
+        self._journal = self._folder / _JOURNAL
         self._ends: dict[str, int] = {}
         self.position = 0
         """Rows that are safely on the disk."""
@@ -105,7 +116,7 @@ class ChunkWriter:
             start = self._ends.get(path.name, 0)
             with self._appending(path) as file:
                 if start == 0:
-                    stored.write_header(file, values, self._total)
+                    stored.write_header(file, values, self._total, page=True)
                 file.write(np.ascontiguousarray(values).data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -1,7 +1,8 @@
 """Features, fits and scores on disk.
 
 An entry is a folder `<root>/<kind>/<2>/<key>`; its marker `done.json`, written last, holds its kind and key, every
-file's size and CRC-32, and a checksum of its own. Whatever has no marker, or does not agree with it, is a miss: told,
+file's size and CRC-32, and a checksum of its own. An entry may be made of `parts`, other entries of its kind, whose
+arrays are its own one after the other. Whatever has no marker, or does not agree with it, is a miss: told,
 and made again; never a crash, never zeros.
 """
 
@@ -9,7 +10,7 @@ import contextlib
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class _Marker(BaseModel):
     key: str
     files: dict[str, _File]
     meta: dict[str, Any]
+    parts: list[str] = []  # keys
 
 
 def crc_of(path: Path, start: int = 0, stop: int | None = None) -> int:
@@ -112,16 +114,18 @@ class Store:
                 for name, file in marker.files.items():
                     if crc_of(folder / name) != file.crc32:
                         raise ValueError(f"{name} has changed")
-                self._mapped(folder, marker)
+                for path in self._paths(marker).values():
+                    stored.mapped(path)
             except (OSError, ValueError) as error:
                 self._tell(folder, " ".join(str(error).split()))
                 return False
             self._verified.add(folder)
-        return True
+        return all(self.has(kind, part) for part in marker.parts)
 
     def there(self, kind: str, key: str) -> bool:
         """Whether the entry is complete and its files have their sizes; what is in them is not read."""
-        return self._marker(kind, key) is not None
+        marker = self._marker(kind, key)
+        return marker is not None and all(self.there(kind, part) for part in marker.parts)
 
     def holds(self, kind: str, key: str, fits: Callable[[Arrays], str]) -> bool:
         """Whether the entry is there, sound, and what its key means: `fits` of its arrays says "" or what is wrong."""
@@ -131,16 +135,26 @@ class Store:
             self._tell(self.folder(kind, key), wrong)
         return not wrong
 
+    def size(self, kind: str, key: str) -> int:
+        """Bytes of the files of an entry and of its parts."""
+        marker = self._whole(kind, key)
+        own = sum(file.bytes for file in marker.files.values())
+        return own + sum(self.size(kind, part) for part in marker.parts)
+
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         return self._whole(kind, key).meta
 
     def arrays(self, kind: str, key: str, names: Container[str] | None = None) -> Arrays:
         """The arrays of an entry (None: all), memory-mapped copy-on-write: what is done to them stays in memory."""
-        return self._mapped(self.folder(kind, key), self._whole(kind, key), names)
+        marker = self._whole(kind, key)
+        found = {name: stored.mapped(path) for name, path in self._paths(marker, names).items()}
+        parts = [self._paths(self._whole(kind, part), names) for part in marker.parts]
+        return found | {name: stored.joined([part[name] for part in parts]) for name in (parts or [{}])[0]}
 
-    def _mapped(self, folder: Path, marker: _Marker, names: Container[str] | None = None) -> Arrays:
-        paths = [folder / name for name in sorted(marker.files) if name.endswith(".npy")]
-        return {path.stem: stored.mapped(path) for path in paths if names is None or path.stem in names}
+    def _paths(self, marker: _Marker, names: Container[str] | None = None) -> dict[str, Path]:
+        """The files of an entry's own arrays."""
+        paths = [self.folder(marker.kind, marker.key) / name for name in sorted(marker.files) if name.endswith(".npy")]
+        return {path.stem: path for path in paths if names is None or path.stem in names}
 
     def tensors(self, kind: str, key: str) -> dict[str, Any]:
         there = _STATE in self._whole(kind, key).files
@@ -160,12 +174,13 @@ class Store:
         arrays: Mapping[str, Array] | None = None,
         tensors: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any],
+        parts: Sequence[str] = (),
     ) -> None:
         """Write a whole entry at once."""
         partial = self.partial(kind, key)
         files.clear(partial)
         files.make_folder(partial, self.root)
-        self.seal(kind, key, arrays or {}, tensors, meta)
+        self.seal(kind, key, arrays or {}, tensors, meta, parts)
 
     def partial(self, kind: str, key: str) -> Path:
         """Where an entry grows until it is complete."""
@@ -179,6 +194,7 @@ class Store:
         arrays: Mapping[str, Array],
         tensors: Mapping[str, Any] | None,
         meta: Mapping[str, Any],
+        parts: Sequence[str] = (),
     ) -> None:
         """Add what is small to a partial entry, flush its files, write its marker last, and give it its name."""
         partial, folder = self.partial(kind, key), self.folder(kind, key)
@@ -193,6 +209,7 @@ class Store:
                 os.fsync(file.fileno())
             written[path.name] = {"bytes": path.stat().st_size, "crc32": crc_of(path)}
         marker = {"schema": SCHEMA, "kind": kind, "key": key, "files": written, "meta": dict(meta)}
+        marker |= {"parts": list(parts)} if parts else {}
         files.write_atomically(partial / MARKER, files.text(files.sealed(marker)))
         files.clear(folder)  # an unsound one
         partial.replace(folder)

@@ -1,4 +1,4 @@
-"""Any timm model with its published weights: pooled feature maps, the embedding, and its own classifier."""
+"""Any model of timm or torchvision with its published weights: pooled maps, the embedding, its own classifier."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from methods.base import Head, Range
 from methods.encoders.base import HeadClasses, Images, register
 from methods.encoders.images import preprocessing
-from methods.encoders.networks import checkpoints, named, timm_models
+from methods.encoders.networks import checkpoints, named, timm_models, torchvision_models
 from methods.encoders.networks.inference import Placed
 from methods.encoders.networks.one_network import OneNetwork
 
@@ -22,16 +22,17 @@ class Pretrained(OneNetwork):
     """`embedding` (N, D): the pooled last map. `layers`: one pooled vector a feature map. One forward pass.
 
     `logits` and the head: those of the model's own classifier, where that is one linear layer behind the embedding and
-    the file holds it. model: a timm name with its tag. layers: names of modules, None = all maps that timm lists for
-    the model. pooling: "gap", or "grid14": each map is first resized (bilinear, align_corners=True) to the grid of
-    stride 16, which is 14 x 14 at 224, then averaged; DLSR's paper says the first, its code does the second
+    the file holds it. model: a name of timm with its tag, else of torchvision (`vit_b_16`, `swin_t`), with the tag of
+    its weights or without. layers: names of modules, None = all maps that timm lists for the model, of torchvision's
+    the last of each size. pooling: "gap", or "grid14": each map is first resized (bilinear, align_corners=True) to the
+    grid of stride 16, which is 14 x 14 at 224, then averaged; DLSR's paper says the first, its code does the second
     (paper.md, 2.1).
     resolution: images are stretched to resolution x resolution; or, where `crop` is given as well, their short side
     comes to resolution / crop pixels, and the centre is read. With neither both are the weights' own. Mean and std come
-    from the weights file's header, else from timm's configuration of these weights.
+    from the weights file's header, else from what the library says of these weights.
     """
 
-    title = "pretrained (timm)"
+    title = "pretrained (timm, torchvision)"
     paper = "Wightman, PyTorch Image Models, https://github.com/huggingface/pytorch-image-models"
 
     model: str = "tf_efficientnet_b4.aa_in1k"
@@ -44,8 +45,12 @@ class Pretrained(OneNetwork):
         super().__post_init__()
         if self.layers == ():
             raise ValueError("pretrained: layers is empty; leave it out for all of the model's maps")
+        self._library = named.library_of(self.model)
+        self._models = timm_models if self._library == "timm" else torchvision_models
+        if self._library == "torchvision":
+            named.head_name(self._library, self.model)  # else its embedding is not known
         if self.resolution is None:
-            own = named.reading("timm", timm_models.known(self.model))
+            own = named.reading(self._library, self.model)
             self.resolution, self.crop = own.size, self.crop or own.crop
         self._side: int = self.resolution
         self._placed: Placed[nn.Module] | None = None
@@ -54,15 +59,19 @@ class Pretrained(OneNetwork):
         self._layer_sizes: tuple[int, ...] = ()
 
     @property
+    def _has_head(self) -> bool:
+        return named.has_head(self._library, self.model)
+
+    @property
     def offers(self) -> tuple[str, ...]:
-        return ("embedding", "layers", *(("logits",) if named.has_head("timm", self.model) else ()))
+        return ("embedding", "layers", *(("logits",) if self._has_head else ()))
 
     @property
     def shrinking(self) -> preprocessing.Shrinking:
         if self.crop is None:
             return preprocessing.Shrinking(self._side)
         short = math.floor(self._side / self.crop)
-        mode = named.reading("timm", self.model).mode
+        mode = named.reading(self._library, self.model).mode
         return preprocessing.Shrinking(short, mode, crop=True, centre=self._side)
 
     @property
@@ -74,21 +83,19 @@ class Pretrained(OneNetwork):
         return self._head
 
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        """`<directory>/<model>.safetensors`, with the tag or without, then the Hugging Face cache, then the hub.
+        """`<directory>/<model>.safetensors`, with the tag or without, then the library's cache, then its server.
 
-        ValueError for a model that timm does not have, CannotRun where there are no weights.
+        CannotRun where there are no weights.
         """
-        return timm_models.find_weights(self.model, self._side, directory, download=download)
+        return self._models.find_weights(self.model, self._side, directory, download=download)
 
     def head_in(self, weights: Path) -> HeadClasses | None:
-        import timm
-
-        if not named.has_head("timm", self.model):
+        if not self._has_head:
             return None
         with torch.device("meta"):  # its sizes alone
-            like = timm.create_model(self.model, pretrained=False, num_classes=2)
+            like = named.build(self._library, self.model, 2)
         state, header = checkpoints.read(weights, like)
-        names = timm_models.head_names(self.model)
+        names = self._models.head_names(self.model)
         if not checkpoints.classes_in(state, names):
             return None
         return timm_models.of_imagenet(checkpoints.head_classes(state, header, names, like, weights))
@@ -97,12 +104,13 @@ class Pretrained(OneNetwork):
         if weights is None:
             raise ValueError(f"pretrained: {self.model} needs a weights file")
         self._device, self._file = device, weights
-        has_head = named.has_head("timm", self.model)
-        network, self._mean, self._std = timm_models.pretrained(self.model, self._side, weights, head=has_head)
-        if has_head and not isinstance(network.get_submodule(name := named.head_name("timm", self.model)), nn.Identity):
-            self._head = named.take_head(network, name, self.model, self._side, timm_models.embed)
+        has_head = self._has_head
+        network, self._mean, self._std = self._models.pretrained(self.model, self._side, weights, head=has_head)
+        name = named.head_name(self._library, self.model) if has_head else ""
+        if has_head and not isinstance(network.get_submodule(name), nn.Identity):
+            self._head = named.take_head(network, name, self.model, self._side, self._models.embed)
             self._device_head = self._head.to(device)
-        read = timm_models.map_names(network, self.model, self.layers)
+        read = self._models.map_names(network, self.model, self.layers)
         self._placed = Placed(network, self.model, device=device, exactness=precision, read=read, fused=self.fused)
         side = self._side // 16 if self.pooling == "grid14" else None
         self._pooled = timm_models.PooledMaps(self._placed.network, self.model, read, side=side)
@@ -111,8 +119,7 @@ class Pretrained(OneNetwork):
 
     def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Read once more: the network here has its norms folded into its convolutions."""
-        has_head = named.has_head("timm", self.model)
-        network, mean, std = timm_models.pretrained(self.model, self._side, self._file, head=has_head)
+        network, mean, std = self._models.pretrained(self.model, self._side, self._file, head=self._has_head)
         return network.state_dict(), checkpoints.said(mean, std)
 
     @property
@@ -135,7 +142,7 @@ class Pretrained(OneNetwork):
         return preprocessing.prepared(images, self.shrinking, self._device)
 
     def passed(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        return timm_models.embed(self.placed.network, x), self._pooled.take()
+        return self._models.embed(self.placed.network, x), self._pooled.take()
 
     def logits(self, embedding: Tensor) -> Tensor | None:
         return None if self._device_head is None else self._device_head(embedding)

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_ood.metrics import functional as pytorch_ood
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -118,6 +118,16 @@ def test_auroc_and_aupr_are_those_of_sklearn(id_scores, ood_scores):
     assert aupr(id_scores, ood_scores) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
     of_id = average_precision_score(1 - labels, -scores)
     assert aupr(id_scores, ood_scores, positive="id") == pytest.approx(of_id, abs=1e-12)
+
+
+@given(st.one_of(tied, untied), st.one_of(tied, untied))
+def test_both_sides_of_fpr95_are_where_the_roc_curve_reaches_95_percent(id_scores, ood_scores):
+    labels, scores = labelled(id_scores, ood_scores)
+    sides = {fpr95_ood: (labels, scores), fpr_at_tpr: (1 - labels, -scores)}  # the positive class has the high scores
+    for metric, (positive, value) in sides.items():
+        fpr, tpr, _ = roc_curve(positive, value, drop_intermediate=False)
+        reached = np.round(tpr * positive.sum()) * 20 >= 19 * positive.sum()  # counted in whole images
+        assert metric(id_scores, ood_scores) == pytest.approx(fpr[reached][0], abs=1e-12)
 
 
 @given(st.one_of(tied, untied), st.one_of(tied, untied))

@@ -18,12 +18,13 @@ PAPER += (
     "tiny_imagenet",
     "imagenet",
 )
+OPENOOD = ("cifar10_c", "imagenet200", "imagenet_v2", "imagenet_r", "imagenet_c", "ssb_hard", "ninco", "openimage_o")
 EMBEDDED = ("digits", "letters", "halves", "scans", "shuffled")
 
 
 def test_every_set_of_the_field_is_there():
     others = {"miniplaces", "miniplaces_scenes_resize", "imagenet100"}
-    assert set(PAPER) | set(EMBEDDED) | others == set(catalogue.names())
+    assert {*PAPER, *OPENOOD, *EMBEDDED} | others == set(catalogue.names())
 
 
 @pytest.mark.parametrize("name", catalogue.names())

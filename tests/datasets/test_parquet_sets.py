@@ -335,6 +335,49 @@ def test_a_footer_that_says_another_number_of_rows_is_refused(tmp_path, everywhe
         find(str(tmp_path), "test", None)
 
 
+def test_a_footer_that_contradicts_itself_does_not_end_the_process(tmp_path):
+    """pyarrow's `row_group(0).column(0)` calls std::terminate on it: its levels are not those of its statistics."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": pa.array([b"x"] * 3, pa.binary())}), path)
+    optional, required = b"\x25\x02\x18\x05image", b"\x25\x00\x18\x05image"
+    data = path.read_bytes()
+    assert data.count(optional) == 1
+    path.write_bytes(data.replace(optional, required))
+    with pytest.raises(ValueError, match=r"a.parquet is not a sound parquet file: .*; get it again"):
+        find(str(tmp_path), "test", None)
+
+
+@pytest.mark.parametrize("said", [b"\x00" * 4, b"\xff" * 4])
+def test_a_footer_of_another_size_is_refused(tmp_path, said):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": pa.array([b"x"] * 3, pa.binary())}), path)
+    path.write_bytes(path.read_bytes()[:-8] + said + b"PAR1")
+    with pytest.raises(ValueError, match=r"a.parquet is not a sound parquet file: .*; get it again"):
+        find(str(tmp_path), "test", None)
+
+
+def test_a_page_that_is_not_as_its_checksum_says_is_refused(tmp_path):
+    path, values = tmp_path / "a.parquet", [b"first", b"second", b"first"] * 8
+    pq.write_table(pa.table({"image": pa.array(values, pa.binary())}), path, write_page_checksum=True)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"first") + 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a.parquet is not a sound parquet file: .*; get it again"):
+        find(str(tmp_path), "test", None)
+
+
+def test_a_place_beyond_the_dictionary_is_refused(tmp_path):
+    path, values = tmp_path / "a.parquet", [b"first", b"second", b"third"] * 8
+    pq.write_table(pa.table({"image": pa.array(values, pa.binary())}), path, compression="none")
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(0)
+    end = chunk.dictionary_page_offset + chunk.total_compressed_size
+    data = bytearray(path.read_bytes())
+    data[end - 6 : end] = b"\xff" * 6  # 24 places of two bits: the fourth of three
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"a.parquet is not a sound parquet file: .*; get it again"):
+        find(str(tmp_path), "test", None)
+
+
 def test_large_row_groups_are_read_in_blocks(tmp_path, noise, png, write_parquet, monkeypatch):
     monkeypatch.setattr(parquet, "BLOCK_BYTES", 700)
     images = [png(noise(seed)) for seed in range(40)]

@@ -2,7 +2,9 @@
 
 Anonymous memory (RssAnon: what the process needs, not what the disk's cache lends it) of a fit and of the scoring of n
 rows in the blocks of a run, torch and the method's libraries included. Whole: 10^6 x 2,048 rows against 50,000.
-Networks on features are shortened to 2 blocks and one epoch. What reads the images themselves is left out.
+`--classes N`: so many classes (default 10), and the detectors alone that train no network, at 20,000 x 2,048 rows
+against 50,000. Networks on features are shortened to 2 blocks and one epoch. What reads the images themselves, or the
+Gram matrices of every layer, is left out.
 """
 
 import subprocess
@@ -18,11 +20,12 @@ import torch
 
 import methods
 from benchmark.jobs.scoring import block_rows
-from methods.base import Features, Head
+from methods.base import CannotRun, Features, Head
 from tests.performance import paired
 
-METHODS = tuple(name for name in methods.names() if "pixels" not in methods.get(name).reads)
+METHODS = tuple(name for name in methods.names() if not {"pixels", "gram"} & set(methods.get(name).reads))
 LAYERS = 4
+EXTRAS = {"perturbed": None, "extremes": 100, "negatives": 10_000, "local": 1}  # columns; None: as the embedding
 
 
 class Peak:
@@ -60,30 +63,82 @@ def write(path: Path, rows: int, width: int) -> None:
     out.flush()
 
 
-def one(name: str, folder: Path, rows: int, device: str) -> None:
-    """Fit on all training rows, score `rows` rows; prints GiB and the seconds of both."""
-    train, test = (np.load(folder / f"{split}.npy", mmap_mode="c") for split in ("train", "test"))
+def write_all(folder: Path, train: int, test: int, width: int, classes: int) -> None:
+    """Embeddings of both sets, and the logits of a random head: each in a file, as a run has them."""
+    for split, rows in (("train", train), ("test", test)):
+        write(folder / f"{split}.npy", rows, width)
+        z = torch.from_numpy(np.load(folder / f"{split}.npy", mmap_mode="c"))
+        logits = np.lib.format.open_memmap(folder / f"{split}_logits.npy", "w+", np.float32, (rows, classes))
+        for start in range(0, rows, 4096):
+            logits[start : start + 4096] = _head(classes, width)(z[start : start + 4096]).numpy()
+        logits.flush()
+
+
+def _head(classes: int, width: int) -> Head:
     generator = torch.Generator().manual_seed(0)
-    head = Head(torch.randn(10, train.shape[1], generator=generator) / train.shape[1] ** 0.5, torch.zeros(10))
+    return Head(torch.randn(classes, width, generator=generator) / width**0.5, torch.zeros(classes))
+
+
+def _extra(folder: Path, split: str, name: str, rows: int, width: int) -> Any:
+    """What an encoder would offer beside the embedding, in a file."""
+    path = folder / f"{split}_{name}.npy"
+    if not path.is_file():
+        write(path, rows, EXTRAS[name] or width)
+    return np.load(path, mmap_mode="c")
+
+
+def one(name: str, folder: Path, rows: int, device: str) -> None:
+    """Fit on all training rows, score `rows` rows; prints GiB and the seconds of both, or why it cannot run."""
     cls = methods.get(name)
     short = {field: value for field, value in (("epochs", 1), ("blocks", 2)) if hasattr(cls, field)}
 
-    def features(z: Any, labels: Any = None) -> Features:
-        logits = head(torch.from_numpy(z)) if "logits" in cls.reads else None
-        layers = z if "layers" in cls.reads else None
-        embedding = z if "embedding" in cls.reads or (logits is None and layers is None) else None
-        sizes = (z.shape[1] // LAYERS,) * LAYERS if layers is not None else ()
-        return Features(embedding=embedding, logits=logits, layers=layers, layer_sizes=sizes, labels=labels, head=head)
+    def features(split: str) -> Features:
+        z, logits = (np.load(folder / f"{split}{what}.npy", mmap_mode="c") for what in ("", "_logits"))
+        there: dict[str, Any] = {"labels": np.arange(len(z)) % logits.shape[1]}
+        there["extras"] = {e: _extra(folder, split, e, *z.shape) for e in cls.reads if e in EXTRAS}
+        if "layers" in cls.reads:
+            return Features(layers=z, layer_sizes=(z.shape[1] // LAYERS,) * LAYERS, **there)
+        if "logits" in cls.reads:
+            there["logits"] = logits
+        return Features(embedding=z, head=_head(logits.shape[1], z.shape[1]), **there)
 
+    train, x = features("train"), features("test")[:rows]
     with Peak() as peak:
         started = time.perf_counter()
-        method = methods.create(name, **short).fit(features(train, np.arange(len(train)) % 10), device=device)
+        try:
+            method = methods.create(name, **short).fit(train, device=device)
+        except CannotRun as why:
+            print(why)
+            return
         fitted = time.perf_counter()
-        x = features(test[:rows])
         for block in x.blocks(block_rows(x)):
             method.score(block.to(device)).cpu()
         scored = time.perf_counter()
     print(peak.gib, fitted - started, scored - fitted)
+
+
+def of_classes(given: Any) -> None:
+    """The detectors that train no network, at so many classes: one line each."""
+    train, test, width = (50_000, given.rows, 2048)
+    names = [name for name in given.methods if not methods.get(name).trains]
+    lines, peaks = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_all(Path(folder), train, test, width, given.classes)
+        for name in names:
+            print(name, file=sys.stderr)
+            command = [sys.executable, "-m", "tests.performance.memory", "--one", name, folder, str(test)]
+            done = subprocess.run([*command, given.device], capture_output=True, text=True, check=False)
+            told = (done.stdout if done.returncode == 0 else f"\n{done.stderr}").strip().splitlines()[-1:]
+            try:
+                peaks[name], fitted, scored = map(float, " ".join(told).split())
+                lines.append((name, peaks[name], fitted, scored, ""))
+            except ValueError:
+                lines.append((name, "", "", "", " ".join(told) or f"ended with {done.returncode}"))
+            print(*lines[-1], file=sys.stderr)
+    heads = ("method", "GiB", "s of the fit", "s of the scores", "refused")
+    title = f"Peak anonymous memory, {test:,} x {width:,} rows of {given.classes:,} classes scored against {train:,}"
+    refused = {line[0]: line[4] for line in lines if line[4]}
+    paired.finish(title, heads, lines, given.device, peak_gib=peaks, largest=max(peaks.values()), refused=refused)
 
 
 def main() -> None:
@@ -91,13 +146,16 @@ def main() -> None:
         name, folder, rows, device = sys.argv[2:]
         one(name, Path(folder), int(rows), device)
         return
-    given = paired.arguments(__doc__, methods=METHODS)
+    own = (("--classes", None), ("--rows", 20_000))
+    given = paired.arguments(__doc__, methods=METHODS, numbers=own)
+    if given.classes:
+        of_classes(given)
+        return
     train, width = (50_000, 2048) if given.full else (5_000, 256)
     counts = (10_000, 100_000, 1_000_000) if given.full else (10_000, 40_000, 160_000)
     lines, peaks = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder) / "train.npy", train, width)
-        write(Path(folder) / "test.npy", counts[-1], width)
+        write_all(Path(folder), train, counts[-1], width, 10)
         for name in given.methods:
             row: list[Any] = [name]
             for count in counts:

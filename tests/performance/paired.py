@@ -38,9 +38,16 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return parse
 
 
-def arguments(description: str | None, *, methods: Sequence[str] = ()) -> argparse.Namespace:
-    """`full`, `device` and `data` of the command line, and the `methods` named, by default all of them."""
+def arguments(
+    description: str | None, *, methods: Sequence[str] = (), numbers: Sequence[tuple[str, int | None]] = ()
+) -> argparse.Namespace:
+    """`full`, `device` and `data` of the command line, and the `methods` named, by default all of them.
+
+    numbers: (flag, default) of a script's own.
+    """
     parse = parser(description)
+    for flag, default in numbers:
+        parse.add_argument(flag, type=int, default=default, metavar="N")
     if methods:
         parse.add_argument("methods", nargs="*", metavar="METHOD", help="only these (default: all)")
     given = parse.parse_args()

@@ -104,6 +104,8 @@ def _figures(grid: Grid, metric: Metric, line: Mapping[str, Any], row: str, ood:
         return ["", "", "", "", *published, "", ""]
     ((text, rank),) = shown
     low, high = bounds(line, metric.name)
+    if pd.isna(line[metric.name]):  # of an old record
+        return ["", text, "", "", *published, "", ""]
     return [f"{line[metric.name]:.2f}", text, rank, _interval(line, metric.name), *published, _two(low), _two(high)]
 
 

@@ -14,6 +14,7 @@ from methods.base import CannotRun, Head
 from methods.device import tensors
 from methods.device.files import open_regular
 from methods.encoders.base import BadFile, HeadClasses
+from methods.encoders.networks import openood
 
 SUFFIXES = (".safetensors", ".pth", ".th")
 # What people call the weights in the file of a training; their averages first, which are what is evaluated.
@@ -41,12 +42,13 @@ def find(directory: Path | None, *stems: str) -> Path | None:
 
 def need(directory: Path | None, name: str) -> Path:
     """The file `name` in `directory`, whose suffix may be left out; CannotRun where it is not there."""
-    path = find(directory, name)
-    if path is None:
-        path = _regular(directory, name)
+    path, released = find(directory, name) or _regular(directory, name), openood.released(name)
+    if path is None and released is not None:
+        path = _regular(directory, released.file)
     if path is None:
         where = directory or "the weights folder"
-        raise CannotRun(f"there is no network {name} in {where}: put it there ({', '.join(SUFFIXES)})")
+        also = "" if released is None else f", or as OpenOOD's {released.file}"
+        raise CannotRun(f"there is no network {name} in {where}: put it there ({', '.join(SUFFIXES)}{also})")
     return path
 
 

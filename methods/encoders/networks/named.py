@@ -43,6 +43,39 @@ def libraries(name: str) -> tuple[Library, ...]:
     return tuple(here)
 
 
+@cache
+def library_of(model: str) -> Library:
+    """Whose published weights a name means, which may have a tag behind a point: timm's, else torchvision's.
+
+    ValueError, in timm's own words, where neither has them.
+    """
+    try:
+        timm_models.known(model)
+    except ValueError:
+        import timm
+        from torchvision import models
+
+        name, _, tag = model.partition(".")
+        if name not in models.list_models(module=models):
+            raise
+        if tag not in models.get_model_weights(name).__members__ and timm.is_model(name):
+            raise
+        published(model)  # refuses a tag that there is not
+        return "torchvision"
+    return "timm"
+
+
+def published(model: str) -> Any:
+    """torchvision's weights of a model: those of its tag, else its default; ValueError, naming the nearest tag."""
+    from torchvision import models
+
+    name, _, tag = model.partition(".")
+    known = models.get_model_weights(name)
+    if tag and tag not in known.__members__:
+        raise ValueError(f"torchvision has no weights {tag!r} of {name}; {nearest(tag, known.__members__)}")
+    return known[tag] if tag else known.DEFAULT
+
+
 def build(library: Library, name: str, classes: int, size: int | None = None) -> nn.Module:
     """The network with random weights. `size` of its images, for those that can be built for one size alone."""
     if library == "timm":
@@ -55,9 +88,13 @@ def build(library: Library, name: str, classes: int, size: int | None = None) ->
         return network
     from torchvision import models
 
+    name = name.partition(".")[0]
     slow: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     sized = {"image_size": size} if name.startswith("vit_") and size is not None else {}
-    network = models.get_model(name, weights=None, num_classes=classes, **slow, **sized)
+    device = torch.get_default_device()
+    # a RegNet's widths come out of tensors, which have to hold numbers
+    with torch.device("cpu" if name.startswith("regnet_") else device):
+        network = models.get_model(name, weights=None, num_classes=classes, **slow, **sized).to(device)
     # said as timm says it, for `timm_models.PooledMaps`
     if isinstance(network, models.VisionTransformer):
         network.num_prefix_tokens = 1
@@ -77,9 +114,7 @@ def reading(library: Library, name: str) -> Reading:
             return Reading(*IMAGENET, size=224, crop=0.875, mode="bilinear")
         mode: Literal["bilinear", "bicubic"] = "bicubic" if config.interpolation == "bicubic" else "bilinear"
         return Reading(tuple(config.mean), tuple(config.std), config.input_size[-1], float(config.crop_pct), mode)
-    from torchvision import models
-
-    does: Any = models.get_model_weights(name).DEFAULT.transforms()
+    does: Any = published(name).transforms()
     (size,), (short,) = does.crop_size, does.resize_size
     mode = "bicubic" if does.interpolation.value == "bicubic" else "bilinear"
     return Reading(tuple(does.mean), tuple(does.std), size, min(1.0, size / short), mode)

@@ -1,6 +1,7 @@
 """An encoder that is one network on normalised images: what it shares with others, and with what stands on it."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,14 @@ class OneNetwork(Encoder):
     """
 
     fused = True  # no annotation: it is no setting
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._engine: Callable[[Tensor], dict[str, Tensor]] | None = None
+
+    def run_on(self, engine: Callable[[Tensor], dict[str, Tensor]] | None) -> None:
+        """Have `encode` take this in the place of `encode_pixels` from now on; None: torch."""
+        self._engine = engine
 
     @property
     @abstractmethod
@@ -74,7 +83,8 @@ class OneNetwork(Encoder):
             return tuple(layer.shape[1] for layer in self.passed(black)[1])
 
     def encode(self, images: Images) -> dict[str, Tensor]:
-        return self.encode_pixels(self.resized(images))
+        pixels = self.resized(images)
+        return self.encode_pixels(pixels) if self._engine is None else self._engine(pixels)
 
     def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
         with self.placed.running():

@@ -188,6 +188,6 @@ def _as_map(output: Any, name: str, *, channels_last: bool, prefix: int) -> Tens
         tokens = output[:, prefix:]
         side = math.isqrt(tokens.shape[1])
         if side * side == tokens.shape[1]:
-            return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)
+            return tokens.transpose(1, 2).reshape(tokens.shape[0], -1, side, side)
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
     raise ValueError(f"the output of {name} is no feature map ({shape}): choose other layers")

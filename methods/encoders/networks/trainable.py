@@ -13,7 +13,7 @@ from methods.device import tensors
 from methods.device.precision import check
 from methods.encoders.base import HeadClasses, Images
 from methods.encoders.images import preprocessing
-from methods.encoders.networks import checkpoints, cifar
+from methods.encoders.networks import checkpoints, cifar, openood
 from methods.encoders.networks.inference import Placed
 from methods.encoders.networks.one_network import OneNetwork
 
@@ -22,7 +22,11 @@ N = TypeVar("N", bound=nn.Module)
 
 @dataclass
 class Trainable(OneNetwork, Generic[N]):
-    """checkpoint: the stem of a file in the weights folder; without one the network is trained, never in its place."""
+    """checkpoint: the stem of a file in the weights folder; without one the network is trained, never in its place.
+
+    With `{seed}` in it there is a file for each seed. `openood_cifar10_resnet18_s0` and the like are also found where
+    OpenOOD's download has them.
+    """
 
     learns: ClassVar[str] = "pixels"
     beside: ClassVar[tuple[str, ...]] = ()  # of a file's tensors: prefixes of those that are not the network's
@@ -83,6 +87,8 @@ class Trainable(OneNetwork, Generic[N]):
         with torch.device("meta"):  # its sizes alone
             like = self._build(2)
         state, header = checkpoints.read(weights, like)
+        if (released := openood.released(self.checkpoint)) is not None:
+            header = {**released.header, **header}
         if not self.head_names:
             return state, header, None
         head = checkpoints.head_classes(state, header, self.head_names, like, weights)

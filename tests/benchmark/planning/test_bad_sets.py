@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.jobs.worker import Worker
 from benchmark.planning import plan, suite
 from benchmark.planning.options import Options
 from benchmark.planning.suite import UsageError
+from benchmark.running.estimating import describe
 from benchmark.store.entries import Store
 
 SUITE = """
@@ -72,7 +74,7 @@ def test_a_broken_set_is_left_out_alone(made, fill, tmp_path):
     assert "is a fifo, not a regular file" in why[str(empty)]
     assert "1.png cannot be decoded" in why[str(tmp_path / "near")]
     assert not any("\n" in line for line in why.values())
-    told = planned.describe(Store(tmp_path / "cache"))  # what `--plan` shows
+    told = describe(planned, Worker(Store(tmp_path / "cache"), device="cpu"))  # what `--plan` shows
     assert [line.split(":")[0] for line in told.splitlines() if line.startswith("broken")] == [
         f"broken   {name}" for name in why
     ]

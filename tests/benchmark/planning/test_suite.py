@@ -103,6 +103,9 @@ def test_what_a_row_is_called_in_the_published_tables_is_there(name):
         (changed(seeds=[-1]), r"seeds: a seed is a whole number from 0 to 2\^63 - 1, not -1"),
         (changed(seeds=[2**63]), r"seeds: a seed is a whole number from 0"),
         (changed(seeds=[True]), r"seeds.0: .*not True"),
+        (changed(metrics=["auroc", "fpr"]), r"metrics: no metric 'fpr'; did you mean 'fpr95'"),
+        (changed(metrics=["auroc", "auroc"]), r"metrics: the metric 'auroc' stands there twice"),
+        (changed(metrics=["fpr95_ood"]), r"metrics: the first has its interval beside it, so it is auroc or fpr95"),
         # what would be measured twice, or written elsewhere
         (changed(ood=[{"set": "letters"}, {"set": "letters"}]), r"ood: the set 'letters' stands there twice"),
         (changed(ood=[{"set": "./a"}, {"set": "../" + "b/../" * 3 + "x"}, {"set": "a/"}]), r"/a' stands there twice"),
@@ -121,6 +124,19 @@ def test_a_fault_is_told_in_one_line(tmp_path, content, message):
         suite.read(write(tmp_path, content))
     assert "\n" not in str(caught.value)
     assert "mine.yaml" in str(caught.value)
+
+
+def test_openoods_published_numbers_are_of_the_ood_positive_side():
+    with_both = {}
+    for table in sorted(reference.REFERENCE.glob("openood*.csv")):
+        with_both[table.name] = {line.split(",")[4] for line in table.read_text().splitlines()[1:]}
+    assert not [name for name, metrics in with_both.items() if "FPR95" in metrics]
+
+
+def test_the_metrics_of_a_table_are_the_suites(tmp_path):
+    shown = suite.read(write(tmp_path, changed(metrics=["auroc", "fpr95_ood"])))
+    assert shown.metrics == ("auroc", "fpr95_ood")
+    assert suite.read(write(tmp_path, GOOD)).metrics == ("auroc", "fpr95")
 
 
 def test_an_unknown_suite_names_the_nearest():

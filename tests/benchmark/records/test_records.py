@@ -91,6 +91,19 @@ def test_a_record_that_does_not_fit_is_left_out_and_named(folder, kind):
     assert records.fault(path) == ""
 
 
+def test_an_old_record_gets_the_metric_that_it_lacks_from_its_scores_or_goes_without(folder):
+    known, ood = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.25, 0.35, 0.5, 0.6])
+    old = record(metrics={name: value for name, value in NUMBERS.items() if name != "fpr95_ood"})
+    write(folder, old)
+    (found,) = records.load(folder)[0]
+    assert "fpr95_ood" not in found["metrics"]
+    for side, scores in (("id", known), ("ood", ood)):
+        score_files.save(scores_path(folder, "knn@net", old[side]["name"], 0), scores)
+    (found,) = records.load(folder)[0]
+    assert found["metrics"]["fpr95_ood"] == 0.5  # .3 and .4 are not below .25, where the last OOD image is flagged
+    assert {name: found["metrics"][name] for name in old["metrics"]} == old["metrics"]
+
+
 def test_a_packed_file_that_unpacks_without_end_is_bounded(folder):
     folder.mkdir()
     line = json.dumps(record()).encode() + b"\n"

@@ -277,6 +277,39 @@ def test_published_numbers_are_told_from_ours():
     assert r"{\scriptsize 91.54 / 12.0 (-1.5 / +28.0)}" in tables.latex(records, shown)
 
 
+def test_the_table_names_its_side_of_fpr95_and_holds_no_published_number_of_the_other_against_it():
+    published = {("msp", "birds", "auroc"): 91.5, ("msp", "birds", "fpr95"): 12.0, ("msp", "birds", "fpr95_ood"): 48.2}
+    of_id, of_ood = (
+        view(published=published, metrics=("auroc", metric), ood=SETS[:1]) for metric in ("fpr95", "fpr95_ood")
+    )
+    found = [result("msp", "birds")]
+    page = tables.markdown(found, of_ood)
+    assert "Each cell: AUROC ↑ / FPR95 (OOD positive) ↓, in percent." in page
+    assert cells(page, "MSP")["Birds<br>(far)"] == "90.0 ±1.0 / 50.0<br><sub>published 91.5 / 48.2 (-1.5 / +1.8)</sub>"
+    assert "flagged when at least 95 % of the OOD images are" in page
+    assert "pass as ID" not in page
+    other = tables.markdown(found, of_id)
+    assert "AUROC ↑ / FPR95 ↓" in other
+    assert (
+        cells(other, "MSP")["Birds<br>(far)"] == "90.0 ±1.0 / 40.0<br><sub>published 91.5 / 12.0 (-1.5 / +28.0)</sub>"
+    )
+    assert "48.2" not in other
+    for text in (terminal.text(found, of_ood, LOOK), tables.latex(found, of_ood)):
+        assert "FPR95 (OOD positive)" in text
+        assert "48.2" in text
+        assert "12.0" not in text
+    only = replace(of_ood, published={("msp", "birds", "fpr95"): 12.0})  # of the other side alone
+    assert "12.0" not in tables.markdown(found, only) + terminal.text(found, only, LOOK) + tables.latex(found, only)
+
+
+def test_an_old_record_without_a_metric_shows_none():
+    old = result("msp", "birds")
+    del old["metrics"]["fpr95_ood"]
+    shown = view(("msp",), SETS[:1], metrics=("auroc", "fpr95_ood"))
+    assert cells(tables.markdown([old], shown), "MSP")["Birds<br>(far)"] == "90.0 ±1.0 / –"
+    assert line(frame([old], shown), "msp", "birds")["auroc"] == 90
+
+
 def test_a_published_average_over_other_sets_says_so():
     said = "A published average is over the paper's own OOD sets"
     records = whole("msp", 0.9, 0.8, 0.7)

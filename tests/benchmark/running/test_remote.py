@@ -29,7 +29,7 @@ GIB = 1 << 30
 def run(folder, **changes):
     tokens = tuple(folder / name / "token" for name in ("cluster", "records"))
     same = {"source": remote.source(), "versions": remote.versions()}
-    return remote.Run((), folder, tokens, "cpu", None, 1, **{**same, **changes})
+    return remote.Run((), folder, tokens, "cpu", None, {}, 1, **{**same, **changes})
 
 
 def test_a_worker_that_is_not_like_the_driver_says_so_in_one_line(tmp_path):

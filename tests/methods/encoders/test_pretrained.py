@@ -293,3 +293,79 @@ def test_weights_of_another_network_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"r160_in1k.safetensors does not fit test_resnet: \d+ missing") as caught:
         encoder.open(folder / f"{MODEL}.safetensors")
     assert "\n" not in str(caught.value)
+
+
+# torchvision's own
+
+TORCHVISION = {
+    "shufflenet_v2_x0_5": (224, 256),
+    "vit_b_16": (224, 256),
+    "regnet_y_16gf.IMAGENET1K_SWAG_E2E_V1": (384, 384),
+}
+
+
+def test_a_name_is_timms_first_and_torchvisions_where_timm_has_it_not() -> None:
+    assert create("pretrained", model="resnet50.tv_in1k")._library == "timm"  # type: ignore[attr-defined]
+    for model in ("shufflenet_v2_x0_5", "resnet50.IMAGENET1K_V1"):
+        assert create("pretrained", model=model)._library == "torchvision", model  # type: ignore[attr-defined]
+    with pytest.raises(
+        ValueError, match=r"torchvision has no weights 'IMAGENET1K' of swin_t; did you mean 'IMAGENET1K_V1"
+    ):
+        create("pretrained", model="swin_t.IMAGENET1K")
+    with pytest.raises(ValueError, match=r"timm has no model 'swin_tt'"):
+        create("pretrained", model="swin_tt")
+
+
+@pytest.mark.parametrize(("model", "sizes"), TORCHVISION.items())
+def test_torchvisions_transforms_are_the_weights_own(model: str, sizes: tuple[int, int]) -> None:
+    encoder = create("pretrained", model=model)
+    shrinking = encoder.shrinking
+    assert shrinking is not None
+    assert (encoder.resolution, shrinking.size) == sizes
+
+
+def test_torchvisions_network_gives_its_own_logits_embedding_and_maps(tmp_path: Path) -> None:
+    from torchvision import models
+    from torchvision.transforms import functional as images_of
+
+    name = "shufflenet_v2_x0_5"
+    torch.manual_seed(0)
+    network = models.get_model(name, weights=None)
+    with torch.no_grad():
+        network.train()(torch.randn(4, 3, 64, 64))
+    network.eval()
+    torch.save(network.state_dict(), tmp_path / "shufflenetv2_x0.5-f707e7126e.pth")  # as torchvision's server calls it
+    encoder = create("pretrained", model=name)
+    path = encoder.find_weights(tmp_path)
+    assert path is not None
+    head = encoder.head_in(path)
+    assert head is not None
+    assert (head.count, head.trained_on) == (1000, "imagenet")
+    encoder.open(path)
+    batch = images(2, 256)
+    found = encoder.encode(batch)
+    cropped = torch.stack([images_of.center_crop(image.permute(2, 0, 1), [224]) for image in batch])
+    x = normalised(cropped.permute(0, 2, 3, 1), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    with torch.inference_mode():
+        logits = network(x)
+    torch.testing.assert_close(found["logits"], logits, rtol=1e-4, atol=1e-5)
+    assert encoder.head is not None
+    torch.testing.assert_close(encoder.head(found["embedding"]), logits, rtol=1e-4, atol=1e-5)
+    assert found["embedding"].shape == (2, 1024)
+    assert found["layers"].shape == (2, sum(encoder.layer_sizes))
+
+
+def test_torchvisions_weights_that_are_not_here_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    where = "https://download.pytorch.org/models/swin_t-704ceda3.pth"
+    with pytest.raises(CannotRun, match=f"no weights of swin_t here: get {where} and put it at .*/swin_t-704ceda3.pth"):
+        create("pretrained", model="swin_t").find_weights(tmp_path)
+
+    def offline(*args: Any, **more: Any) -> None:
+        raise OSError("offline")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    with pytest.raises(CannotRun, match=r"the download failed \(offline\)"):
+        create("pretrained", model="swin_t").find_weights(tmp_path, download=True)
+    (cached := tmp_path / "hub" / "checkpoints" / "swin_t-704ceda3.pth").write_bytes(b"x")
+    assert create("pretrained", model="swin_t").find_weights(tmp_path) == cached

@@ -1,0 +1,117 @@
+"""Which engine the encoders of a plan run on: chosen once for each, before anything is encoded.
+
+What stands in the store decides before all else, so that no record joins two engines.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from benchmark.jobs.base import Job
+from benchmark.jobs.encoding import Encode, TrainEncoder
+from benchmark.jobs.engines import ONNX, TORCH
+from benchmark.jobs.fitting import FitMethod
+from benchmark.jobs.inputs import EncoderUse
+from benchmark.jobs.scoring import Score
+from benchmark.jobs.worker import Engine
+from benchmark.planning.suite import UsageError
+from benchmark.store import chunks
+from benchmark.store.entries import Store
+from methods.device import exporting
+from methods.encoders.networks.one_network import OneNetwork
+
+Asked = Literal["torch", "onnxruntime", "auto"]
+# An export takes 5 to 20 s. What it saves an image: 4 to 30 ms at 224 pixels (Lite0, ResNet-50, B4), .1 to 1.5 ms at
+# 32 (ResNet-20, ResNet-18). So it pays from some 4,500 images at 224, and from some 31,000 at 32.
+PAYS = 10**6  # images x the side at which the network sees them
+
+
+def resolved(asked: Asked, device: str, precision: str) -> Asked:
+    """What is meant where it can be had: "auto" is torch on a GPU, in bf16, and without the extra `onnx`.
+
+    UsageError, in one line, where ONNX Runtime is asked for and cannot be had.
+    """
+    if asked == TORCH:
+        return asked
+    absent = exporting.missing()
+    why = f"it needs {absent}: {exporting.EXTRA}" if absent else ""
+    why = "it computes in float32: --precision 32" if precision != "32" else why
+    why = "it runs on the CPU: --device cpu" if device != "cpu" else why
+    if why and asked == ONNX:
+        raise UsageError(f"--engine {ONNX}: {why}")
+    return "torch" if why else asked
+
+
+def pays(images: int, side: int) -> bool:
+    """Whether so many images, seen by the network with this side in pixels, are worth an export."""
+    return images * side >= PAYS
+
+
+@dataclass
+class _Passes:
+    """An encoder's passes in a plan: how many images each has, by its key; `stands`: the engine of what there is."""
+
+    use: EncoderUse
+    images: dict[str, int] = field(default_factory=dict)
+    stands: str | None = None
+
+
+def chosen(
+    targets: Iterable[Job], store: Store, asked: Asked, say: Callable[[str], None] = lambda line: None
+) -> dict[str, Engine]:
+    """The engine of each encoder, by its key, for what a run is to make. `asked`: as `resolved` gives it.
+
+    "auto" is ONNX Runtime where the images, all that the plan has for the encoder, pay for the export.
+    """
+    found: dict[str, _Passes] = {}
+    for job in _all(targets):
+        passes = _reads(job)
+        if not passes or not isinstance((use := passes[0].use).encoder, OneNetwork):
+            continue
+        of = found.setdefault(use.key, _Passes(use))
+        if passes[0].images.span is None:  # a shard's images are its pass's
+            of.images[passes[0].key] = len(passes[0].images.rows)
+        of.stands = of.stands or _standing(job, store)
+    engines = {}
+    for key, of in found.items():
+        if of.stands is not None:
+            if asked not in ("auto", of.stands):
+                say(
+                    f"note: --engine {asked}: {of.use.name} goes on with {of.stands}, which made what the store holds "
+                    "of it; another --cache begins anew"
+                )
+            engines[key] = Engine(of.stands, stands=True)
+        elif asked == ONNX or (asked == "auto" and pays(sum(of.images.values()), of.use.resolution)):
+            engines[key] = Engine(ONNX)
+    return engines
+
+
+def _all(targets: Iterable[Job]) -> Iterator[Job]:
+    """Jobs and all that they need, each once."""
+    seen: set[str] = set()
+    waiting = list(targets)
+    while waiting:
+        job = waiting.pop()
+        if job.key not in seen:
+            seen.add(job.key)
+            yield job
+            waiting += job.needs
+
+
+def _reads(job: Job) -> tuple[Encode, ...]:
+    """The passes, first that over images, that a job is or that it was made of."""
+    if isinstance(job, Encode):
+        return (job,) if job.use.base is None else ()
+    if isinstance(job, TrainEncoder):
+        return tuple(need for need in job.needs if isinstance(need, Encode))
+    return job.train if isinstance(job, FitMethod) else job.images if isinstance(job, Score) else ()
+
+
+def _standing(job: Job, store: Store) -> str | None:
+    """The engine behind what the store holds of a job, or behind the part of it that was begun."""
+    try:
+        meta = store.meta(job.kind, job.key)
+    except FileNotFoundError:
+        return chunks.begun(store, job.kind, job.key).get("engine") if isinstance(job, Encode) else None
+    found: str | None = meta.get("engine") or (meta.get("encode") or {}).get("engine")
+    return found
