@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.benchmark.conftest import Trial
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"object_store_memory": 80 << 20}
+SMALL = {"object_store_memory": 80 << 20, "include_log_monitor": False}
 DRIVER = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})

@@ -168,7 +168,7 @@ def nodes(monkeypatch):
     """A running cluster: a head that takes no jobs, and two nodes with a core each."""
     from ray.cluster_utils import Cluster
 
-    small = {"object_store_memory": 80 << 20}
+    small = {"object_store_memory": 80 << 20, "include_log_monitor": False}
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
     try:
         for _ in range(2):
