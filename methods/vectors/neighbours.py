@@ -157,7 +157,7 @@ def _least(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     if size < 4:
         return values.topk(count, dim=1, largest=False)
     groups = columns // size
-    least = values[:, : size * groups].unflatten(1, (size, groups)).amin(dim=1)
+    least = values[:, : size * groups].view(len(values), size, groups).amin(dim=1)
     chosen = least.topk(count, dim=1, largest=False, sorted=False).indices
     among = (chosen[:, None] + groups * torch.arange(size)[:, None]).flatten(1)
     rest = torch.arange(size * groups, columns).expand(len(values), -1)
