@@ -84,13 +84,18 @@ def environment(where: Place, apart: Sequence[Path]) -> dict[str, Any]:
 
 
 def _running() -> str:
-    """The address of the cluster of this node; never that which another run started for itself."""
+    """How Ray finds the cluster of this node; never that which another run started for itself.
+
+    By RAY_ADDRESS, else "auto", once it is known that what `ray start` left here still runs: for no other address does
+    Ray look for the token that a cluster may ask for.
+    """
     from ray._private import services
 
-    address = os.environ.get("RAY_ADDRESS") or services.find_bootstrap_address(None)
-    if not address:
+    if address := os.environ.get("RAY_ADDRESS"):
+        return address
+    if services.find_bootstrap_address(None) not in services.find_gcs_addresses():
         raise ClusterError("--cluster auto: no cluster runs on this machine: ray start --head, or --cluster local")
-    return str(address)
+    return "auto"
 
 
 def _own_folder() -> Path:

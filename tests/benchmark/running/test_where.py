@@ -65,6 +65,8 @@ def test_rays_client_is_not_used(trial, capsys, monkeypatch):
 def test_where_no_cluster_runs_it_is_one_line(trial, capsys, monkeypatch, tmp_path):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")  # of one that runs no more
     assert trial.run("--cluster", "auto") == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == "error: --cluster auto: no cluster runs on this machine: ray start --head, or --cluster local"
