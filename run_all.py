@@ -141,8 +141,9 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     if given.cluster is not None:
         where = cluster.place(given.cluster, options.device)
         torch.set_num_threads(where.threads)  # speeds are planned, and recorded, for so many
-    planned = plan.make(suite, options, download=not looking_only)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
+    planner = plan.Planner(suite, options, download=not looking_only)
+    planned = planner.plan(store)
     if given.save:
         from benchmark import detecting
 
@@ -171,11 +172,18 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         _open(given, planned.folder)
         return 0
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
-    carrier = None
-    if where is not None:
-        targets = tuple(target for _, target in ordered(planned, together=True))
-        carrier = cluster.Cluster(where, worker, targets, tuple(given.plugin), tuple(sys.argv[1:]))
-    outcome = Runner(planned, worker, carrier=carrier, debug=given.debug).run()
+
+    def run(what: plan.Plan) -> "Outcome":
+        carrier = None
+        if where is not None:
+            targets = tuple(target for _, target in ordered(what, together=True))
+            carrier = cluster.Cluster(where, worker, targets, tuple(given.plugin), tuple(sys.argv[1:]))
+        return Runner(what, worker, carrier=carrier, debug=given.debug).run()
+
+    if (first := planned.searching) is not None:
+        run(first)
+        planned = planner.plan(store, settle=True)
+    outcome = run(planned)
     searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
     show_table()
     report.write(planned, pdf=options.pdf, images=not given.no_images)

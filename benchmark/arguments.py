@@ -131,9 +131,11 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument(
         "--searched",
-        type=_name,
+        nargs="?",
+        const="",
         metavar="SET",
-        help="choose a value of each sweep on this set, which shares no image with a test set; it is marked `searched`",
+        help="rows with hyper-parameters that are chosen from their published grids (with --sweep: from its values) on "
+        "this set, which shares no image with a test set (default: the one of OpenOOD's protocol); marked `searched`",
     )
     what.add_argument(
         "--pretrained",
@@ -322,8 +324,6 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     without = next((name for name in ("list", "plan", "write_suite", "paper") if getattr(given, name)), None)
     if given.json and without:
         parse.error(f"--json beside --{without.replace('_', '-')}: there are no numbers of a run to print")
-    if given.searched and not given.sweep:
-        parse.error("--searched without --sweep: there is no value to choose")
     if fault := _detector_fault(given):
         parse.error(fault)
     if len(set(given.seeds)) < len(given.seeds):

@@ -19,7 +19,7 @@ from benchmark.papers import views
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.records import records, reference, resolutions, significance
-from benchmark.records.frames import ALL, Record, View, frame, is_sanity
+from benchmark.records.frames import ALL, Record, View, frame, is_sanity, spectral
 from benchmark.records.ranking import Ranking
 from benchmark.records.shortcuts import separable
 from benchmark.reporting import drawing, index, report, tables
@@ -87,6 +87,7 @@ def view(found: Sequence[Record]) -> View:
     suite = suites.read(results[0]["suite"])
     rows = {record["row"]: (record["row"], record["title"], record["encoder_title"]) for record in results}
     sets = {r["ood"]["name"]: (r["ood"]["name"], r["ood"]["title"], r["ood"]["group"]) for r in results}
+    sets |= {column[0]: column for column in spectral(sets.values())}
     named = [row.label for row in suite.rows]
     places = [name for spec in suite.ood for name in (spec.set, spec.stand_in) if name is not None]
     absent = [

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, NotNegative, Range, register
+from methods.base import CannotRun, Features, Method, NotNegative, Range, combinations, register
 from methods.vectors.head import energy
 from methods.vectors.shaping import largest, ratio
 
@@ -32,6 +32,11 @@ class AdaSCALE(Method):
     calibrates = True
     score_only = ("variant", "p_min", "p_max")
     fitted = ("quantities",)
+    grid = tuple(
+        pair
+        for pair in combinations(p_min=(60, 65, 70, 75, 80, 85, 90, 95), p_max=(65, 70, 75, 80, 85, 90, 95, 99))
+        if pair["p_min"] < pair["p_max"]
+    )
 
     variant: Literal["a", "l"] = "a"
     k1: Share = 0.05

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, Range, register
+from methods.base import Features, Method, Range, combinations, register
 from methods.vectors.shaping import largest, ratio
 
 
@@ -31,6 +31,7 @@ class ASH(Method):
     )
     reads = ("embedding", "head")
     score_only = ("variant", "percentile")
+    grid = combinations(percentile=(65, 70, 75, 80, 85, 90, 95))
 
     variant: Literal["s", "b", "p"] = "s"
     percentile: Annotated[float, Range(0, 100, "[)")] = 90

@@ -5,6 +5,7 @@ A method turns the features of images into one score an image; **greater = more 
 
 import difflib
 import functools
+import itertools
 import sys
 import warnings
 from abc import ABC, abstractmethod
@@ -266,6 +267,11 @@ _FIELDS = frozenset(one.name for one in fields(Features))
 M = TypeVar("M", bound="Method")
 
 
+def combinations(**values: Iterable[Any]) -> tuple[dict[str, Any], ...]:
+    """Every combination of the values of hyper-parameters, the last of them changing fastest: a `grid`."""
+    return tuple(dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values()))
+
+
 @dataclass
 class Method(ABC):
     """One OOD detector. Its dataclass fields are its hyper-parameters; what `fit` learns are plain attributes.
@@ -274,8 +280,9 @@ class Method(ABC):
     `reads_any`: one of them is enough.
     `score_only`: fields that a fit does not depend on. `inert`: fields that change no score (speed, memory).
     `fitted`: attributes that hold what `fit` learned (tensors, ints, floats): what `state` saves.
-    `presets`: named sets of hyper-parameters. `random_fit`: whether the seed changes anything. `calibrates`: whether
-    `fit` takes `train.validation` where that is there. `remark`: what tables say beside every row of the method.
+    `presets`: named sets of hyper-parameters. `grid`: those that `--searched` chooses from, as OpenOOD's configuration
+    has them. `random_fit`: whether the seed changes anything. `calibrates`: whether `fit` takes `train.validation`
+    where that is there. `remark`: what tables say beside every row of the method.
     `trains`: whether `fit` trains a network: it then takes `precision` ("32", "tf32" or "bf16") as well.
     A training's mean loss of each epoch is kept as `losses`, in `state` too: its curve is drawn.
     """
@@ -288,6 +295,7 @@ class Method(ABC):
     inert: ClassVar[tuple[str, ...]] = ()
     fitted: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    grid: ClassVar[tuple[Mapping[str, Any], ...]] = ()
     random_fit: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False

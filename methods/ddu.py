@@ -46,12 +46,12 @@ class DDU(Method):
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, labels = train.need("embedding"), train.need_labels().cpu()
         count, size = labels.bincount(), z.shape[1]
+        if (needed := 8 * len(count) * size**2) > LARGEST:
+            raise CannotRun(f"the covariances of {len(count)} classes in {size} dimensions take {needed:,} bytes")
         least = size if self.jitter is None else int(self.unbiased)
         fewest = int(count.argmin())
         if int(count[fewest]) <= least:
             raise CannotRun(f"needs more than {least} images of each class; class {fewest} has {int(count[fewest])}")
-        if (needed := 8 * len(count) * size**2) > LARGEST:
-            raise CannotRun(f"the covariances of {len(count)} classes in {size} dimensions take {needed:,} bytes")
         self.centres = torch.empty(len(count), size, dtype=torch.float64, device=device)
         covariances = torch.empty(len(count), size, size, dtype=torch.float64, device=device)
         for label, n in enumerate(count.tolist()):

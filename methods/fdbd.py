@@ -7,7 +7,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
-from methods.base import CannotRun, Features, Method, register
+from methods.base import CannotRun, Features, Method, combinations, register
 from methods.vectors.head import logits, several
 from methods.vectors.statistics import TINY, length, means
 
@@ -29,6 +29,7 @@ class FDBD(Method):
     reads = ("embedding", "head")
     score_only = ("norm",)
     fitted = ("mean", "apart")
+    grid = combinations(norm=("mean", "origin"))
 
     norm: Literal["mean", "origin"] = "mean"
 

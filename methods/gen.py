@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from methods.base import Count, Features, Method, Positive, register
+from methods.base import Count, Features, Method, Positive, combinations, register
 from methods.vectors.head import probabilities
 
 
@@ -34,6 +34,7 @@ class GEN(Method):
     reads: ClassVar[tuple[str, ...]] = ("logits",)
     score_only: ClassVar[tuple[str, ...]] = ("gamma", "m")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"cadref": {"m": 10}}
+    grid = combinations(gamma=(0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0), m=(10, 50, 100, 200, 500, 1000))
 
     gamma: Positive = 0.1
     m: Count = 100

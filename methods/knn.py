@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from methods.base import CannotRun, Count, Features, Method, register
+from methods.base import CannotRun, Count, Features, Method, combinations, register
 from methods.vectors.layers import vectors
 from methods.vectors.neighbours import neighbours
 
@@ -31,6 +31,7 @@ class KNN(Method):
         "https://arxiv.org/abs/2204.06507"
     )
     reads = ("embedding",)
+    grid = combinations(k=(50, 100, 200, 500, 1000))
 
     k: Count = 50
     feature: Literal["embedding", "logits", "layers"] = "embedding"

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
-from methods.base import Features, Method, NotNegative, register
+from methods.base import Features, Method, NotNegative, combinations, register
 from methods.vectors.head import logits
 from methods.vectors.statistics import TINY, length, means
 
@@ -29,6 +29,7 @@ class NCI(Method):
     score_only: ClassVar[tuple[str, ...]] = ("alpha",)
     fitted: ClassVar[tuple[str, ...]] = ("mean",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"pytorch-ood": {"alpha": 0.0}}
+    grid = combinations(alpha=(0.0001, 0.001, 0.01, 0.1))
 
     alpha: NotNegative = 1e-4
 

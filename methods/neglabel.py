@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from methods.base import CannotRun, Count, Features, Method, Positive, register
 
@@ -13,6 +14,9 @@ from methods.base import CannotRun, Count, Features, Method, Positive, register
 @dataclass
 class NegLabel(Method):
     """-mean over groups of P / (P + N_group): P = sum_c e^(f_c / tau), N the same of the group's negative words.
+
+    Returned is its log-odds, log(m / (1 - m)) of the mean m over groups of N / (P + N), of the same order: near 0 and 1
+    the mean itself has ties in float64 already where cosines differ by 36 tau.
 
     f the cosines of an image and each class's name, `negatives` those of an image and each negative word, both from the
     encoder `clip`, which chooses the words. The words are split into `groups` of one size by a permutation of seed 0;
@@ -39,4 +43,5 @@ class NegLabel(Method):
         order = torch.randperm(words, generator=torch.Generator().manual_seed(0)).to(negatives.device)
         order = order[: words - words % groups].view(groups, -1)
         positive = (x.need("logits").double() / self.tau).logsumexp(dim=1)
-        return -torch.stack([(positive - negatives[:, one].logsumexp(dim=1)).sigmoid() for one in order]).mean(dim=0)
+        odds = torch.stack([negatives[:, one].logsumexp(dim=1) - positive for one in order])  # log N / P
+        return logsigmoid(odds).logsumexp(dim=0) - logsigmoid(-odds).logsumexp(dim=0)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, Range, register
+from methods.base import Features, Method, Range, combinations, register
 
 
 @register("react")
@@ -26,6 +26,7 @@ class ReAct(Method):
     )
     reads = ("embedding", "head")
     fitted = ("clip",)
+    grid = combinations(percentile=(85, 90, 95, 99))
 
     percentile: Annotated[float, Range(0, 100, "(]")] = 90
 

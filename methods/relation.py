@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, Positive, Share, register
+from methods.base import Features, Method, Positive, Share, combinations, register
 from methods.vectors.statistics import float64_blocks, unit
 
 QUERIES, BANK = 1024, 4096  # images and training images whose relations are in hand at a time: 32 MiB
@@ -32,6 +32,7 @@ class Relation(Method):
     score_only: ClassVar[tuple[str, ...]] = ("power", "threshold")
     fitted: ClassVar[tuple[str, ...]] = ("directions", "predictions")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"label_noise": {"power": 4.0}}
+    grid = combinations(power=(1.0, 2.0, 4.0, 6.0, 8.0))
 
     power: Positive = 1.0
     threshold: Share = 0.03

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from methods.base import Features, Method, Range, register
+from methods.base import Features, Method, Range, combinations, register
 from methods.vectors.head import energy
 from methods.vectors.shaping import largest, ratio
 
@@ -26,6 +26,7 @@ class SCALE(Method):
     )
     reads = ("embedding", "head")
     score_only = ("percentile",)
+    grid = combinations(percentile=(65, 70, 75, 80, 85, 90, 95))
 
     percentile: Annotated[float, Range(0, 100, "[)")] = 85
 

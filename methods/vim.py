@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from methods.base import Count, Features, Method, register
+from methods.base import Count, Features, Method, combinations, register
 from methods.vectors.residual import residual
 from methods.vectors.statistics import float64_blocks, length
 
@@ -29,6 +29,7 @@ class ViM(Method):
     )
     reads = ("embedding", "head")
     fitted = ("origin", "residual", "alpha")
+    grid = combinations(dim=(256, 1000))
 
     dim: Count | None = None
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, Range, register
+from methods.base import Features, Method, Range, combinations, register
 from methods.vectors.head import energy, logits
 
 
@@ -36,6 +36,7 @@ class VRA(Method):
         "openood": {"per_channel": False, "below": "clip"},
         "pytorch-ood": {"lower": 1.0, "upper": 99.0, "below": "clip"},
     }
+    grid = combinations(upper=(85, 90, 95, 99), lower=(1, 5, 10, 15))
 
     lower: Annotated[float, Range(0, 100)] = 10
     upper: Annotated[float, Range(0, 100)] = 90

@@ -77,6 +77,11 @@ class Selection:
         }
 
 
+def shifted(name: str) -> str:
+    """The side of the ID set's classes that covariate-shifted images of it are."""
+    return f"shifted {name}"
+
+
 def calibrated(train: Selection) -> Selection:
     """The training images that are left to fit on where some are held out to calibrate on, with those."""
     return replace(train, part="fitted", calibration=replace(train, part="calibration", balanced=False))
@@ -100,7 +105,8 @@ class EncoderUse:
     start: "Path | EncoderUse | None" = None  # a file or an encoder trained here, where not from random weights
     seed: int = 0  # of the training, or of the file
     of_seeds: bool = False  # whether there is a file for each seed, of it or of what it stands on
-    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # split -> `Selection.places` of the ID set
+    # split of the ID set, or `shifted` of a set's name -> `Selection.places`
+    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     no_head: str = ""  # why its head is not offered, where its classes are not the ID set's
     note: str = ""  # what is assumed of it
 
@@ -155,9 +161,9 @@ class EncoderUse:
         below = self.base or self.of
         return self.of_seeds or (self.trained_here if below is None else below.random)
 
-    def view(self, images: Selection) -> Selection:
-        """Images of the ID set with labels in the order of its head."""
-        places = self.places.get(images.images.split)
+    def view(self, images: Selection, side: str | None = None) -> Selection:
+        """Images of the ID set (of another `side` of its classes) with labels in the order of its head."""
+        places = self.places.get(side or images.images.split)
         calibration = None if images.calibration is None else self.view(images.calibration)
         if places is None and calibration is images.calibration:
             return images

@@ -17,7 +17,9 @@ from benchmark.jobs.scoring import Score
 from benchmark.jobs.searching import Search
 from benchmark.jobs.worker import Worker
 from benchmark.records import names, provenance, records, score_files, thresholds
+from benchmark.records.frames import COVARIATE
 from benchmark.store import keys
+from benchmark.store.arrays import Array
 from benchmark.store.entries import Store
 
 
@@ -32,6 +34,7 @@ class Measure(Job):
     ood: Score
     calibration: Score | None = None  # of the ID calibration images: where thresholds come from
     search: Search | None = None  # of a row of a sweep that is searched
+    covariate: tuple[Score, ...] = ()  # of covariate-shifted ID images: with those of `id` one ID set, full-spectrum
 
     @cached_property
     def key(self) -> str:
@@ -43,6 +46,7 @@ class Measure(Job):
             source=keys.source("benchmark.metrics"),
             **({"calibration": self.calibration.key} if self.calibration else {}),
             **({"search": self.search.key} if self.search else {}),
+            **({"covariate": [score.key for score in self.covariate]} if self.covariate else {}),
         )
 
     @property
@@ -52,11 +56,18 @@ class Measure(Job):
     @property
     def needs(self) -> tuple[Job, ...]:
         calibration = [self.calibration] if self.calibration else []
-        return (self.id, self.ood, self.accuracy, *calibration, *(self.search.needs if self.search else ()))
+        searched = self.search.needs if self.search else ()
+        shifted = [self.shifted] if self.shifted else []
+        return (self.id, self.ood, self.accuracy, *calibration, *searched, *self.covariate, *shifted)
 
     @cached_property
     def accuracy(self) -> Accuracy:
         return Accuracy(self.id.images)
+
+    @cached_property
+    def shifted(self) -> Accuracy | None:
+        """That on the set itself, where it is covariate-shifted ID."""
+        return Accuracy(self.ood.images) if self.about["ood"]["group"] == COVARIATE else None
 
     @property
     def path(self) -> Path:
@@ -88,6 +99,10 @@ class Measure(Job):
             also["thresholds"] = thresholds.table(self.calibration.scores(worker.store), id_scores, ood_scores)
         if self.search:
             also["searched"] = self.search.figures(worker.store)
+        if self.covariate:
+            also["full_spectrum"] = self._spectrum(worker.store, id_scores, ordered[1])
+        if self.shifted:
+            also["ood_accuracy"] = self.shifted.figures(worker.store)["accuracy"]
         made, ood_made = self.id.meta(worker.store), self.ood.meta(worker.store)
         seconds = {
             "encode_id": made["encode"]["seconds"],
@@ -126,7 +141,19 @@ class Measure(Job):
         )
         records.write(self.path, record)
 
+    def _spectrum(self, store: Store, id_scores: Array, ood_scores: Array) -> dict[str, Any]:
+        """What the metrics are where covariate-shifted images count as ID, with the ID test images."""
+        wide = np.sort(np.concatenate([id_scores, *(score.scores(store) for score in self.covariate)]))
+        return {
+            "sets": [score.images[-1].images.images.name for score in self.covariate],
+            "n_id": len(wide),
+            "metrics": metrics.measure(wide, ood_scores),
+            "intervals": metrics.intervals(wide, ood_scores),
+        }
+
     @property
     def depends(self) -> dict[str, Any]:
         """What the record stands and falls with."""
-        return {**depending.of_row(self.about, self.id), "ood": self.ood.images[-1].images.identity}
+        images = [score.images[-1].images for score in self.covariate]
+        shifts = {"covariate": {one.images.name: one.identity for one in images}} if images else {}
+        return {**depending.of_row(self.about, self.id), "ood": self.ood.images[-1].images.identity, **shifts}

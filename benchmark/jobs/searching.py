@@ -1,19 +1,22 @@
-"""What a value of a sweep is chosen by: how well it tells held-out ID images from a validation set."""
+"""What hyper-parameters are chosen by: how well they tell held-out ID images from a validation set."""
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from benchmark import metrics
+from benchmark.jobs.base import Job
 from benchmark.jobs.scoring import Score
+from benchmark.jobs.worker import Worker
 from benchmark.store import keys
 from benchmark.store.entries import Store
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
-    """Of one row: the scores of ID images that its fit has not seen, and those of the validation set."""
+class Search(Job):
+    """Of one row, or candidate: the scores of ID images that its fit has not seen, and those of the validation set."""
 
+    kind: ClassVar[str] = "search"
     id: Score
     ood: Score
 
@@ -22,8 +25,20 @@ class Search:
         return keys.digest(what="search", id=self.id.key, ood=self.ood.key, source=keys.source("benchmark.metrics"))
 
     @property
+    def title(self) -> str:
+        on = self.ood.images[-1].images.images.name
+        return f"search on {on} with {self.id.method} on {self.id.images[-1].use.name}"
+
+    @property
     def needs(self) -> tuple[Score, Score]:
         return self.id, self.ood
+
+    def run(self, worker: Worker) -> None:
+        worker.store.put(self.kind, self.key, meta={"title": self.title, "figures": self.figures(worker.store)})
+
+    def found(self, store: Store) -> dict[str, Any]:
+        """What `run` has kept."""
+        return dict(store.meta(self.kind, self.key)["figures"])
 
     def figures(self, store: Store) -> dict[str, Any]:
         """What the record of a row says of it; which row was chosen is known when all are measured."""

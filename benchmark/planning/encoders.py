@@ -1,17 +1,18 @@
 """The encoders that a suite names, as a run uses them: with their weights found, or the training that makes them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from benchmark.jobs.inputs import EncoderUse
+from benchmark.jobs.inputs import EncoderUse, shifted
 from benchmark.planning import classes
 from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, Suite, UsageError
 from datasets.features import head_beside
+from datasets.images import ImageSet
 from methods.base import CannotRun
 from methods.encoders.base import BadFile, registered
 from methods.encoders.networks.rerun import Rerun
@@ -20,7 +21,10 @@ _SEED = "{seed}"  # in the name of a checkpoint: there is one for each seed
 
 
 class EncoderLookup:
-    """Every encoder of a suite; `wanted`: those that rows of this run stand on."""
+    """Every encoder of a suite; `wanted`: those that rows of this run stand on.
+
+    covariate: sets of covariate-shifted ID images by their name; one whose classes cannot be matched has no labels.
+    """
 
     def __init__(
         self,
@@ -30,12 +34,14 @@ class EncoderLookup:
         wanted: set[str],
         *,
         download: bool,
+        covariate: Mapping[str, ImageSet],
     ) -> None:
         self.absent: list[tuple[str, str]] = []
         """Wanted encoders whose weights are not there, and how to get them."""
         self.broken: list[tuple[str, str]] = []
         """Wanted encoders whose weights cannot be right, and why."""
         self._suite, self._options, self._id, self._download = suite, options, known, download
+        self._covariate = covariate
         self._wanted = {below for name in wanted for below in suite.below(name)}
         self._of_seed: dict[tuple[str, int], EncoderUse] = {}
         self._found: dict[str, EncoderUse | str]
@@ -199,6 +205,7 @@ class EncoderLookup:
         if order is None:
             order = classes.together(sides["train"], sides["test"])
             places = {split: classes.places_or_none(side, order) for split, side in sides.items()}
+        places |= {shifted(name): classes.places_or_none(side, order) for name, side in self._covariate.items()}
         known = {split: found for split, found in places.items() if found is not None}
         use = replace(use, places=known, no_head=no_head, note=order.note)
         return self._in_order(use, use)

@@ -37,7 +37,7 @@ class Options:
     ood: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     sweeps: tuple[str, ...] = ()
-    searched: str | None = None  # the validation set that a value of each sweep is chosen on
+    searched: str | None = None  # the set that hyper-parameters are chosen on; "": the one of the suite's protocol
 
 
 def device_of(name: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from benchmark.jobs.calibrating import Calibrate
 from benchmark.jobs.encoding import Encode, TrainEncoder, encodes
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.illustrating import Illustrate
-from benchmark.jobs.inputs import EncoderUse, Selection, calibrated
+from benchmark.jobs.inputs import EncoderUse, Selection, calibrated, shifted
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.mistaking import ShowMistakes
 from benchmark.jobs.scoring import Score
@@ -23,12 +24,14 @@ from benchmark.planning.columns import Column, ColumnLookup, about_images
 from benchmark.planning.encoders import EncoderLookup
 from benchmark.planning.id_images import BadData
 from benchmark.planning.options import Options, results_folder
-from benchmark.planning.suite import RowSpec, Suite
+from benchmark.planning.searched import Candidates
+from benchmark.planning.suite import RowSpec, Suite, UsageError
 from benchmark.records import fitting
+from benchmark.records.frames import COVARIATE
 from benchmark.store.entries import Store
 from methods.base import Method, hyperparameters
 
-__all__ = ["BadData", "Plan", "Row", "make"]
+__all__ = ["BadData", "Plan", "Planner", "Row", "make"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Row:
     mistakes: Mapping[str, ShowMistakes] = field(default_factory=dict)  # by the name of the OOD set
     scored: Score | None = None  # the ID test set
     train: tuple[Encode, ...] = ()  # the passes over the ID training set
+    searches: tuple[Search, ...] = ()  # what is to be measured before it is known which hyper-parameters it has
 
     @property
     def cells(self) -> tuple[Measure | Calibrate, ...]:
@@ -71,10 +75,18 @@ class Plan:
     broken: tuple[tuple[str, str], ...]  # sets whose files cannot be right, and why
     footnotes: tuple[str, ...]
 
-    def targets(self) -> Iterator[tuple[Row, Measure | Calibrate | MeasureSpeed | Illustrate | ShowMistakes]]:
+    @property
+    def searching(self) -> "Plan | None":
+        """What comes before it: the searches of rows whose hyper-parameters are not known; None without any."""
+        rows = tuple(row for row in self.rows if row.searches)
+        return replace(self, rows=rows, columns=()) if rows else None
+
+    def targets(self) -> Iterator[tuple[Row, Measure | Calibrate | MeasureSpeed | Illustrate | ShowMistakes | Search]]:
         """What this run is to measure, row by row; then what it erred on, when all features are there."""
         for row in self.rows:
             if row.selected:
+                for search in row.searches:
+                    yield row, search
                 for column in self.columns:
                     if column.selected and column.name in row.measures:
                         yield row, row.measures[column.name]
@@ -119,17 +131,18 @@ class Plan:
 
 
 def make(suite: Suite, options: Options, *, download: bool) -> Plan:
-    """The plan of a suite. `download`: absent sets and weights may be fetched (not so for `--plan`, `--redraw`).
+    """The plan of a suite, in which nothing is searched; as `Planner`."""
+    return Planner(suite, options, download=download).plan()
 
+
+class Planner:
+    """Looks up what a suite names, and ties the jobs together: once, also where its plan is asked for again.
+
+    `download`: absent sets and weights may be fetched (not so for `--plan`, `--redraw`).
     UsageError for names that do not exist; Missing or BadData where the ID set is absent or broken.
     """
-    return _Planner(suite, options, download).plan()
 
-
-class _Planner:
-    """Looks up what a suite names, and ties the jobs together."""
-
-    def __init__(self, suite: Suite, options: Options, download: bool) -> None:
+    def __init__(self, suite: Suite, options: Options, *, download: bool) -> None:
         self.options = options
         self.folder = results_folder(suite.name, options, own=suite.own)
         self._illustrated: set[str] = set()
@@ -154,21 +167,32 @@ class _Planner:
         self.held_out = self.train if self.train.calibration else calibrated(self.train)  # to search on
         self.validation = None
         if options.searched is not None:
-            self.validation = sweeping.validation(options.searched, options, self.id, self.columns, download=download)
+            look_up = partial(self.suite.images, data=options.data, download=download)
+            name, split = sweeping.validation_set(self.suite, options.searched)
+            self.validation = sweeping.validation(name, split, look_up, options, self.id, self.columns)
         wanted = {row.encoder for row in self.rows}
-        self.encoders = EncoderLookup(self.suite, options, self.id, wanted, download=download)
+        self.covariate = tuple(column for column in self.columns if column.spec.group == COVARIATE)
+        shifts = {column.name: column.images.images for column in self.covariate}
+        self.encoders = EncoderLookup(self.suite, options, self.id, wanted, download=download, covariate=shifts)
         self.absent = [*sets.absent, *self.encoders.absent]
         self.broken = [*sets.broken, *self.encoders.broken]
 
-    def plan(self) -> Plan:
+    def plan(self, store: Store | None = None, *, settle: bool = False) -> Plan:
+        """The plan; with a store also the rows that are searched: with what was chosen, where all is measured for that.
+
+        settle: what is not measured of a search cannot be, and the choice is made without it.
+        """
+        self._illustrated.clear()
         specs = {row.label: row for row in (*self.suite.rows, *self.rows)}
-        rows = []
-        for spec in specs.values():
-            method = methods.create(spec.method, preset=spec.preset, **spec.settings)
-            seeds = self.options.seeds or self.suite.seeds
-            use = self.encoders[spec.encoder]
-            random = method.random_fit or (not isinstance(use, str) and use.random)
-            rows += [self._row(spec, method, seed, random) for seed in (seeds if random else seeds[:1])]
+        rows = [row for spec in specs.values() for row in self._of_spec(spec)]
+        for candidates in self.candidates:
+            if store is None:
+                break
+            todo, best = candidates.todo(store), candidates.best(store)
+            if todo and not settle:
+                rows.append(Row(candidates.chosen({}), candidates.about, "", True, searches=todo))
+            elif best is not None:
+                rows += self._of_spec(*best)
         return Plan(
             self.suite,
             self.folder,
@@ -178,6 +202,53 @@ class _Planner:
             tuple(self.broken),
             tuple(self.footnotes),
         )
+
+    def _of_spec(self, spec: RowSpec, searched: Mapping[str, Any] | None = None) -> list[Row]:
+        """A row with each of its seeds. searched: how its hyper-parameters were chosen, where they were."""
+        method = methods.create(spec.method, preset=spec.preset, **spec.settings)
+        return [self._row(spec, method, seed, random, searched) for seed, random in self._seeds(spec, method)]
+
+    def _seeds(self, spec: RowSpec, method: Method) -> list[tuple[int, bool]]:
+        """The seeds of a row, and whether another would give other scores."""
+        seeds, use = self.options.seeds or self.suite.seeds, self.encoders[spec.encoder]
+        random = method.random_fit or (not isinstance(use, str) and use.random)
+        return [(seed, random) for seed in (seeds if random else seeds[:1])]
+
+    @cached_property
+    def candidates(self) -> list[Candidates]:
+        """What is searched: every row of this run that has a grid and can run, where no sweep is asked for."""
+        found = []
+        for spec in self.rows if self.validation is not None and not self.sweeps.rows else ():
+            method = methods.create(spec.method, preset=spec.preset, **spec.settings)
+            rows = [self._row(spec, method, *seed) for seed in self._seeds(spec, method)]
+            if method.grid and not any(row.reason for row in rows):
+                searches = []
+                for choice in method.grid:
+                    one = methods.create(spec.method, preset=spec.preset, **{**spec.settings, **choice})
+                    searches.append((choice, [self._search(spec, one, seed) for seed, _ in self._seeds(spec, one)]))
+                found.append(Candidates(spec, rows[0].about, searches))
+        if self.validation is not None and not self.sweeps.rows and not found:
+            raise UsageError("--searched: no row of this run has a grid to search; --sweep ROW.k=1,5,50 names values")
+        return found
+
+    def _search(self, spec: RowSpec, method: Method, seed: int) -> Search:
+        """How well a row with these hyper-parameters tells the held-out ID images from the validation set."""
+        use = self.encoders[spec.encoder]
+        assert not isinstance(use, str)
+        use = self.encoders.of_seed(use, seed)
+        settings = {name: getattr(method, name) for name in hyperparameters(method)}
+        fit = self._fit(spec, method, seed, self._encodes(use, self.held_out))  # the table's may have seen these
+        held_out = self.held_out.calibration
+        assert held_out is not None
+        assert self.validation is not None
+        scores = (Score(spec.method, settings, seed, fit, self._encodes(use, s)) for s in (held_out, self.validation))
+        return Search(*scores)
+
+    def _fit(self, spec: RowSpec, method: Method, seed: int, train: tuple[Encode, ...]) -> FitMethod | None:
+        if type(method).fit is Method.fit:
+            return None
+        settings = {name: getattr(method, name) for name in hyperparameters(method)}
+        return FitMethod(spec.method, settings, seed, train, self._precision(None, method))
 
     @property
     def _resized(self) -> bool:
@@ -190,7 +261,9 @@ class _Planner:
             words = re.sub(rf"(?<![\w./-]){re.escape(str(path))}(?![\w.-])", name, words)
         return words
 
-    def _row(self, spec: RowSpec, method: Method, seed: int, random: bool) -> Row:
+    def _row(
+        self, spec: RowSpec, method: Method, seed: int, random: bool, searched: Mapping[str, Any] | None = None
+    ) -> Row:
         """The jobs of one row with one seed; `random`: whether another seed would give other scores."""
         use = self.encoders[spec.encoder]
         use = use if isinstance(use, str) else self.encoders.of_seed(use, seed)
@@ -217,8 +290,9 @@ class _Planner:
             "train": about_images(self.train),
             "footnotes": [*self.footnotes, *of_method, *of_encoder],
             **({"sweep": self.sweeps.about[spec.label]} if spec.label in self.sweeps.about else {}),
+            **({"searched": searched} if searched else {}),
         }
-        selected = spec.label in self._chosen
+        selected = spec.label in self._chosen or searched is not None
         no_head = "" if isinstance(use, str) else use.no_head
         offered = self._offered[spec.encoder]
         lacking = method.lacking(offered - {"logits", "head"} if no_head else offered)
@@ -228,28 +302,24 @@ class _Planner:
             offers += f": {no_head}" if no_head else ""
             reason = self._portable(use if isinstance(use, str) else offers)
             return Row(spec, about, reason, selected)
-        fit = None
-        if type(method).fit is not Method.fit:
-            train = self._encodes(use, self.train)
-            fit = FitMethod(spec.method, settings, seed, train, self._precision(None, method))
+        fit = self._fit(spec, method, seed, self._encodes(use, self.train))
 
-        def score(images: Selection) -> Score:
-            return Score(spec.method, settings, seed, fit, self._encodes(use, images))
+        def score(images: Selection, side: str | None = None) -> Score:
+            return Score(spec.method, settings, seed, fit, self._encodes(use, images, side))
 
-        search = None
-        if self.validation is not None and "sweep" in about:
-            held_out = self.held_out.calibration
-            assert held_out is not None
-            apart = fit and replace(fit, train=self._encodes(use, self.held_out))  # the table's may have seen these
-            pair = (
-                Score(spec.method, settings, seed, apart, self._encodes(use, s)) for s in (held_out, self.validation)
-            )
-            search = Search(*pair)
+        search = self._search(spec, method, seed) if self.validation is not None and "sweep" in about else None
         scored = score(self.test)
         calibration = None if self.train.calibration is None else score(self.train.calibration)
+        covariate = {column.name: score(column.images, shifted(column.name)) for column in self.covariate}
         measures = {
             column.name: Measure(
-                self.folder, {**about, "ood": column.about}, scored, score(column.images), calibration, search
+                self.folder,
+                {**about, "ood": column.about},
+                scored,
+                covariate.get(column.name) or score(column.images),
+                calibration,
+                search,
+                tuple(covariate.values()) if column.spec.group in ("near", "far") else (),
             )
             for column in self.columns
         }
@@ -278,11 +348,11 @@ class _Planner:
         runs = method.trains or any(link.encoder.runs_network for link in chain)
         return self.options.precision if runs else "32"
 
-    def _encodes(self, use: EncoderUse, images: Selection) -> tuple[Encode, ...]:
-        """The same passes for every row, so that their keys are computed once."""
+    def _encodes(self, use: EncoderUse, images: Selection, side: str | None = None) -> tuple[Encode, ...]:
+        """The same passes for every row, so that their keys are computed once. side: of the ID set's classes."""
         if (use, images) not in self._passes:
             of_id = images in (*self.id.selections, self.held_out, self.held_out.calibration)
-            self._passes[use, images] = encodes(use, use.view(images) if of_id else images)
+            self._passes[use, images] = encodes(use, use.view(images, side) if of_id or side else images)
         return self._passes[use, images]
 
     def _pictures(self, scored: Score, about: Mapping[str, Any]) -> tuple[Illustrate, ...]:

@@ -56,11 +56,13 @@ class OODSet(_Strict):
 
     `name`: as the ID set's. `published`: the set's name in the reference tables. Of the group "control" `set` is an
     alteration of the ID test set (`datasets.altered`), which a detector of anything but resolution does not flag; no
-    average counts it.
+    average counts it. Of the group "covariate" it is covariate-shifted ID (classes of the ID set, other images of
+    them): nothing to be flagged either, and counted by no average; every OOD set is then held against it as well, as
+    one ID set with the ID test images (full-spectrum).
     """
 
     set: str
-    group: Literal["near", "far", "control"] = "far"
+    group: Literal["near", "far", "covariate", "control"] = "far"
     name: Name | None = None
     stand_in: str | None = None
     published: str | None = None

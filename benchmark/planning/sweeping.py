@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ from benchmark.planning.columns import Column
 from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
 from benchmark.planning.suite import RowSpec, Suite, UsageError
-from datasets.sources import find, is_path
+from datasets import openood
+from datasets.sources import ImageSet, is_path
 from datasets.walking import printable
 
 _SWEEP = re.compile(r"(.+)\.(\w+)=(.+)", re.DOTALL)  # knn.k=1,5 or knn@resnet18.k=1,5
@@ -55,7 +56,23 @@ def sweeps(suite: Suite, tokens: Iterable[str]) -> Sweeps:
     return Sweeps(tuple(rows.values()), about)
 
 
-def validation(name: str, options: Options, known: IDImages, columns: Sequence[Column], *, download: bool) -> Selection:
+def validation_set(suite: Suite, name: str) -> tuple[str, str]:
+    """The set that `--searched` names and its split: "" is the part of one that the suite's protocol has for this."""
+    if name:
+        return name, "test"
+    if suite.protocol is None:
+        raise UsageError(f"--searched: {suite.name} follows no protocol with a set for this: --searched SET")
+    return openood.validation_set(suite.protocol), "validation"
+
+
+def validation(
+    name: str,
+    split: str,
+    look_up: Callable[[str, str], ImageSet],
+    options: Options,
+    known: IDImages,
+    columns: Sequence[Column],
+) -> Selection:
     """The set that values are chosen on. UsageError where it cannot be, or shares an image with a test set of the run.
 
     Missing where it is absent.
@@ -63,7 +80,7 @@ def validation(name: str, options: Options, known: IDImages, columns: Sequence[C
     if is_path(name) and not os.path.exists(os.path.expanduser(name)):
         raise UsageError(f"--searched: there is no folder {printable(name)}")
     try:
-        images = find(name, "test", options.data, download=download)
+        images = look_up(name, split)
         known.forms.check(images)
         tests = [known.test.images, *(column.images.images for column in columns if column.spec.group != "control")]
         for test in tests:

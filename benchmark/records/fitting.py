@@ -30,6 +30,8 @@ def parts(record: Record) -> Iterator[tuple[Hashable, Any]]:
         yield ("encoder", record.get("encoder")), _of_any_seed(about["encoder"])
     if about.get("ood") is not None:
         yield ("ood", record["ood"]["name"]), about["ood"]
+    for name, images in (about.get("covariate") or {}).items():
+        yield ("ood", name), images
 
 
 def _of_any_seed(encoder: Any) -> Any:

@@ -25,7 +25,7 @@ class _Set(_Images):
 
 
 class _OODSet(_Set):
-    group: Literal["near", "far", "control", "", "stand-in"]
+    group: Literal["near", "far", "covariate", "control", "", "stand-in"]
     stands_in_for: str | None
 
 
@@ -43,6 +43,13 @@ class _Searched(_Form):
     auroc: FiniteFloat
     chosen: bool
     values: dict[str, FiniteFloat] = {}
+
+
+class _Spectrum(_Form):
+    sets: list[str]
+    n_id: NonNegativeInt
+    metrics: dict[str, FiniteFloat]
+    intervals: dict[str, Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]]
 
 
 class _Result(_Form):
@@ -75,6 +82,8 @@ class _Result(_Form):
     depends: dict[str, Any] | None = None
     sweep: _Sweep | None = None
     searched: _Searched | None = None
+    full_spectrum: _Spectrum | None = None
+    ood_accuracy: FiniteFloat | None = None
 
     @model_validator(mode="after")
     def _has_its_numbers(self) -> "_Result":

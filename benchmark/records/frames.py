@@ -1,7 +1,7 @@
 """Records into one data frame: seeds into mean and spread, OOD sets into averages, the published number beside."""
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,11 @@ WHOLE = ("accuracy", "images_per_second", "published_images_per_second")  # what
 NEAR, FAR, ALL = "average near", "average far", "average"  # in the column `ood`, beside the sets
 COMMON = "average of measured"  # over the sets that are there, where the whole average cannot be
 COUNTED = ("near", "far", "")  # groups of OOD sets that averages count; "": a paper does not say which
-GROUPS = (*COUNTED, "stand-in", "control")  # in the order that they are shown
+COVARIATE = "covariate"  # group of ID sets whose images are shifted: in no average, but see SPECTRUM
+SPECTRUM = "full-spectrum"  # of sets and averages: against ID test and covariate-shifted images as one ID set
+SPECTRAL = ("fs-near", "fs-far")  # its groups
+GROUPS = (*COUNTED, "stand-in", *SPECTRAL, COVARIATE, "control")  # in the order that they are shown
+_SPECTRAL_AVERAGES = {f"average {group}": (group,) for group in SPECTRAL} | {f"average {SPECTRUM}": SPECTRAL}
 
 
 @dataclass(frozen=True)
@@ -56,23 +60,49 @@ class View:
         groups = {group for _, _, group in self.ood}
         apart = [(NEAR, "near average"), (FAR, "far average")] if groups >= {"near", "far"} else []
         common = [(COMMON, f"average of these {len(self.common)}")] if self.common else []
-        return [*apart, *common, (ALL, "average")] if len(self.over(ALL)) > 1 else []
+        if len(self.over(ALL)) < 2:
+            return []
+        wide = [f"average {group}" for group in SPECTRAL] if groups >= set(SPECTRAL) else []
+        wide += [f"average {SPECTRUM}"] if groups & set(SPECTRAL) else []
+        spectrum = [(name, f"{name.removeprefix('average ')} average") for name in wide]
+        return [*apart, *common, (ALL, "average"), *spectrum]
 
     def over(self, average: str) -> list[str]:
-        """The OOD sets that an average is over; stand-ins and controls are in none."""
+        """The OOD sets that an average is over; stand-ins, controls and shifted ID sets are in none."""
         if average == COMMON:
             return list(self.common)
-        wanted = {NEAR: ("near",), FAR: ("far",)}.get(average, COUNTED)
+        wanted = {NEAR: ("near",), FAR: ("far",), **_SPECTRAL_AVERAGES}.get(average, COUNTED)
         return [name for name, _, group in self.ood if group in wanted]
+
+
+def spectral(ood: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """The columns of OOD sets against the full spectrum, beside `ood`; none where no set is covariate-shifted."""
+    ood = list(ood)
+    if not any(group == COVARIATE for _, _, group in ood):
+        return []
+    return [(f"{SPECTRUM} {n}", f"{title}, {SPECTRUM}", f"fs-{g}") for n, title, g in ood if f"fs-{g}" in SPECTRAL]
+
+
+def _wide(record: Record) -> Iterator[Record]:
+    """The record of the same cell with covariate-shifted images as ID, where it has that."""
+    done, found = record["status"] == "done", record.get("full_spectrum")
+    about = {**record["ood"], "name": f"{SPECTRUM} {record['ood']['name']}", "group": f"fs-{record['ood']['group']}"}
+    if found and done:
+        known = {**record["id"], "n": found["n_id"]}
+        measured = {name: found[name] for name in ("metrics", "intervals")}
+        yield {**record, "id": known, "ood": about, **measured}
+    elif not done:
+        yield {**record, "ood": about}
 
 
 def results_of(records: Iterable[Record], view: View) -> dict[tuple[str, str], list[Record]]:
     """The result records of each cell (row, OOD set) of the view, by seed; of two with one seed, the later."""
     shown = {name for name, _, _ in view.rows}, {name for name, _, _ in view.ood}
     cells: dict[tuple[str, str], dict[int, Record]] = {}
-    for record in records:
-        if record["kind"] == "result" and record["row"] in shown[0] and record["ood"]["name"] in shown[1]:
-            cells.setdefault((record["row"], record["ood"]["name"]), {})[record["seed"]] = record
+    for told in records:
+        for record in (told, *_wide(told)) if told["kind"] == "result" and told["row"] in shown[0] else ():
+            if record["ood"]["name"] in shown[1]:
+                cells.setdefault((record["row"], record["ood"]["name"]), {})[record["seed"]] = record
     return {cell: [seeds[seed] for seed in sorted(seeds)] for cell, seeds in cells.items()}
 
 
@@ -99,7 +129,7 @@ def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
     skipped, interrupted, absent; of an average: done or incomplete), reason, seeds (how many are done), n_id, n_ood;
     of each metric its mean over seeds, of seeds >= 2 the sample standard deviation `_std`, for auroc and fpr95 the
     mean bounds `_low`, `_high` of the 95 % intervals, and for those of PUBLISHED `published_`; accuracy,
-    images_per_second, published_images_per_second.
+    images_per_second, published_images_per_second; of a covariate-shifted set `set_accuracy`, the encoder's on it.
 
     An average is there only where every set that it is over is. Its bounds are the means of the sets' bounds,
     which is the most that its own can be: the sets share the ID images, so their errors may go the same way.
@@ -119,12 +149,14 @@ def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
         whole = dict(zip(WHOLE, (accuracy, *rates), strict=True))
         for ood, ood_title, group in view.ood:
             at = {"ood": ood, "ood_title": ood_title, "group": group}
-            lines.append({**about, **at, **_cell(of_row[ood]), **_published(view, row, ood), **whole})
+            there = [r["ood_accuracy"] for r in of_row[ood] if r.get("ood_accuracy") is not None]
+            own = {"set_accuracy": 100 * statistics.fmean(there) if there else None}
+            lines.append({**about, **at, **_cell(of_row[ood]), **_published(view, row, ood), **whole, **own})
         for ood, ood_title in view.averages():
             at = {"ood": ood, "ood_title": ood_title, "group": "average"}
             over = [of_row[name] for name in view.over(ood)]
             lines.append({**about, **at, **_average(over), **_published(view, row, ood), **whole})
-    numbers = [*_numbers([]), *_published(view, "", ""), *WHOLE]
+    numbers = [*_numbers([]), *_published(view, "", ""), *WHOLE, "set_accuracy"]
     return pd.DataFrame(lines).astype(dict.fromkeys(numbers, float))  # NaN for what is not there
 
 

@@ -1,4 +1,4 @@
-"""Sweeps in records: which row of a sweep was chosen on a validation set, marked for everybody who reads it."""
+"""Searches in records: which row was chosen on a validation set, marked for everybody who reads it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +12,8 @@ State = Literal["", "swept", "searched"]
 
 
 def state(found: Iterable[Mapping[str, Any]]) -> State:
-    """Of a row's records: swept, whose numbers are only shown; searched, which was chosen of a sweep; "" of others."""
-    swept = [record for record in found if record.get("sweep")]
+    """Of a row's records: swept, whose numbers are only shown; searched, which was chosen; "" of others."""
+    swept = [record for record in found if record.get("sweep") or record.get("searched")]
     if not swept:
         return ""
     return "searched" if any((record.get("searched") or {}).get("chosen") for record in swept) else "swept"
@@ -23,7 +23,7 @@ def choose(folder: Path, rows: Sequence[str]) -> None:
     """Mark, in each sweep of `rows` that was searched, the best on the validation set; of equals, the first of them."""
     sweeps: dict[tuple[str, ...], list[records.Record]] = {}
     for record in records.load(folder)[0]:
-        if record["status"] == "done" and record["row"] in rows and record.get("searched"):
+        if record["status"] == "done" and record["row"] in rows and record.get("sweep") and record.get("searched"):
             sweep = record["sweep"]
             sweeps.setdefault((sweep["of"], sweep["hyperparameter"]), []).append(record)
     for found in sweeps.values():

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from benchmark.metrics import METRICS
-from benchmark.records.frames import ALL, Record, View, frame, is_control
+from benchmark.records.frames import ALL, COVARIATE, Record, View, frame, is_control
 from benchmark.records.shortcuts import separable
 from benchmark.reporting import footnotes
 
@@ -48,7 +48,7 @@ class Grid:
             (ood, metric.name): _ranks(compared[compared["ood"] == ood][metric.name], metric.higher_is_better)
             for ood, _, group in self.columns
             for metric in self.shown
-            if group != "control"  # there is nothing to be best at: nobody should flag the ID set
+            if group not in ("control", COVARIATE)  # there is nothing to be best at: nobody should flag ID images
         }
         self.has_accuracy = bool(table["accuracy"].notna().any())
         self.has_speed = bool(table[["images_per_second", "published_images_per_second"]].notna().any(axis=None))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.records.frames import ALL, COMMON, Record, View, results_of, speeds_of
+from benchmark.records.frames import ALL, COMMON, COVARIATE, SPECTRAL, Record, View, results_of, speeds_of
 from benchmark.records.searching import state
 from benchmark.records.shortcuts import separable
 
@@ -66,9 +66,10 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
     records = list(records)
     cells = results_of(records, view)
     every = [record for seeds in cells.values() for record in seeds]
-    done = [record for record in every if record["status"] == "done"]
+    done = [record for record in every if record["status"] == "done" and record["ood"]["group"] not in SPECTRAL]
     return [
         *_images(done),
+        *_shifted(done),
         *_shortcuts(records, view),
         *(
             f"Resolution {name}: {RESOLUTIONS.get(name, 'of images')}."
@@ -121,6 +122,25 @@ def _images(done: Sequence[Record]) -> list[str]:
     fitted = " or ".join(f"{n:,} of {of:,}" if of and n < of else f"{n:,}" for n, of in sizes)
     training = f"Fitted on {fitted} ID training images"
     return [f"Images: {'; '.join(counts)}.", *remarks, _sentence("; ".join([training, *how]))]
+
+
+def _shifted(done: Sequence[Record]) -> list[str]:
+    """What counts as ID in the columns of the full spectrum, and how well encoders know it."""
+    sets = {r["ood"]["name"]: r["ood"]["title"] for r in done if r["ood"]["group"] == COVARIATE}
+    if not sets:
+        return []
+    wide = {(*r["full_spectrum"]["sets"], r["full_spectrum"]["n_id"]) for r in done if r.get("full_spectrum")}
+    lines = ["Covariate-shifted sets are ID: their columns say how often they are flagged, and no average counts them."]
+    for *names, n in sorted(wide, key=str):
+        titles = ", ".join(sets.get(name, name) for name in names)
+        lines.append(f"Full-spectrum: against ID test and {titles} as one ID set ({n:,} images).")
+    accuracies: dict[str, dict[str, float]] = {}
+    for record in done:
+        if record.get("ood_accuracy") is not None:
+            accuracies.setdefault(record["encoder_title"], {})[record["ood"]["title"]] = record["ood_accuracy"]
+    for encoder, shares in accuracies.items():
+        lines.append(f"Accuracy of {encoder} on {', '.join(f'{t} {100 * s:.1f}' for t, s in shares.items())} %.")
+    return lines
 
 
 def _shortcuts(records: Sequence[Record], view: View) -> list[str]:
@@ -199,11 +219,18 @@ def _sweeps(done: Sequence[Record], view: View) -> list[str]:
     lines = [f"{_who(shown, view)}: values of a sweep, only shown: never the best, compared with no row."] * bool(shown)
     for row, (first, *_) in of_row.items():
         if state([first]) == "searched":
-            how, parameter = first["searched"], first["sweep"]["hyperparameter"]
-            values = ", ".join(f"{value}: {100 * auroc:.1f}" for value, auroc in how["values"].items())
+            how, told = first["searched"], f"{_who([row], view)}: "
+            if first.get("sweep"):
+                values = ", ".join(f"{value}: {100 * auroc:.1f}" for value, auroc in how["values"].items())
+                told += f"{first['sweep']['hyperparameter']} was chosen"
+            else:
+                said = ", ".join(f"{name} {value}" for name, value in how["choice"].items())
+                told += f"{said} was chosen of {len(how['values']) + len(how['left_out'])} settings"
+                values = f"{100 * how['auroc']:.1f}, the worst {100 * min(how['values'].values()):.1f}"
+                values += f"; not possible here: {'; '.join(how['left_out'])}" if how["left_out"] else ""
             lines.append(
-                f"{_who([row], view)}: {parameter} was chosen by AUROC of {how['n_id']:,} held-out ID images against "
-                f"{how['title']} ({how['n_ood']:,} images; {values})."
+                f"{told} by AUROC of {how['n_id']:,} held-out ID images against {how['title']} "
+                f"({how['n_ood']:,} images; {values})."
             )
     return lines
 

@@ -7,7 +7,7 @@ from math import comb
 from benchmark.planning.plan import Plan
 from benchmark.planning.suite import Suite
 from benchmark.records import fitting, records, reference, resolutions, score_files
-from benchmark.records.frames import ALL, FAR, NEAR, View, is_sanity
+from benchmark.records.frames import ALL, FAR, NEAR, SPECTRAL, SPECTRUM, View, is_sanity, spectral
 from benchmark.records.records import Record
 from benchmark.records.searching import state
 from benchmark.reporting import drawing, terminal, thresholds
@@ -113,13 +113,13 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         for row in plan.rows
         if row.selected or not selected
     }
-    columns = {
+    columns: dict[str, tuple[str, str, str]] = {
         column.name: (column.name, column.title, column.spec.group)
         for column in plan.columns
         if column.selected or not selected
     }
     results = [record for record in found if record["kind"] == "result"]
-    swept = {row.spec.label for row in plan.rows if "sweep" in row.about} | {r["row"] for r in results if state([r])}
+    swept = {row.spec.label for row in plan.rows if state([row.about])} | {r["row"] for r in results if state([r])}
     chosen = {record["row"]: record["title"] for record in found if state([record]) == "searched"}
     rows = {name: (name, chosen.get(name, title), encoder) for name, title, encoder in rows.values()}
     compared = {row.spec.label for row in plan.rows} | {record["row"] for record in results}
@@ -132,6 +132,7 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         rows = {name: row for name, row in rows.items() if name in {record["row"] for record in results}}
         there = {record["ood"]["name"] for record in results}
         columns = {name: column for name, column in columns.items() if name in there}
+    columns |= {column[0]: column for column in spectral(columns.values())}
     return View(
         name=plan.suite.name,
         title=plan.suite.title,
@@ -164,7 +165,9 @@ def published(suite: Suite) -> dict[tuple[str, str, str], float]:
         return {}
     cells = reference.published(where.tables, where.id)
     sets = {spec.published: spec.set for spec in suite.ood if spec.published is not None}
-    sets |= {"": ALL, "near": NEAR, "far": FAR}  # "": images a second
+    wide = {f"fs-{name}": f"{SPECTRUM} {own}" for name, own in sets.items()}
+    wide |= {group: f"average {group}" for group in SPECTRAL}
+    sets |= {**wide, "": ALL, "near": NEAR, "far": FAR}  # "": images a second
     names: dict[str, list[str]] = {}
     for row in suite.rows:
         if row.published is not None:

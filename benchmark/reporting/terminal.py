@@ -11,7 +11,7 @@ from os import environ
 from pathlib import Path
 
 from benchmark.planning.suite import UsageError
-from benchmark.records.frames import ALL, FAR, NEAR, Record, View
+from benchmark.records.frames import ALL, COMMON, FAR, NEAR, Record, View
 from benchmark.reporting import footnotes
 from benchmark.reporting.cells import NONE, SEPARABLE, Grid
 from benchmark.shown import printable
@@ -178,7 +178,9 @@ def _rank(view: View, ood: str, group: str) -> int:
     if group:
         return {"near": 2, "far": 3}.get(group, 5)
     average = ood in {name for name, _ in view.averages()}
-    return (6 if len(view.over(ood)) == 1 else 0 if ood == ALL else 1) if average else 3
+    if not average:
+        return 3
+    return 6 if len(view.over(ood)) == 1 else {ALL: 0, NEAR: 1, FAR: 1, COMMON: 1}.get(ood, 4)
 
 
 def _chosen(columns: Sequence[_Column], look: Look, fit: int) -> tuple[list[_Column], list[str]]:

@@ -95,8 +95,9 @@ def test_more_than_the_data_has() -> None:
 def test_ddu_refuses_what_memory_cannot_hold() -> None:
     z = torch.zeros(1, 2048).expand(1000, -1)  # no memory of its own
     train = Features(embedding=z, labels=torch.arange(1000))
-    with pytest.raises(CannotRun, match="1000 classes in 2048 dimensions take 33,554,432,000 bytes"):
-        methods.create("ddu", preset="pytorch-ood").fit(train)
+    for preset in (None, "pytorch-ood"):
+        with pytest.raises(CannotRun, match="1000 classes in 2048 dimensions take 33,554,432,000 bytes"):
+            methods.create("ddu", preset=preset).fit(train)
 
 
 def test_the_toy_without_a_class() -> None:

@@ -214,14 +214,27 @@ def test_mcm_and_glmcm() -> None:
 
 
 def test_neglabel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shares(groups: int) -> Tensor:  # the sheet's; the score is the log-odds of what is lacking to 1
+        return -(-methods.create("neglabel", tau=0.5, groups=groups).score(x)).sigmoid()
+
     words = cosines((2.0, 1.0), (-1.0, 0.0), (-1.0, 1.0), (1.0, -1.0), (0.0, -1.0))
     x = Features(logits=COSINES, extras={"negatives": words})
-    same(methods.create("neglabel", tau=0.5, groups=1).score(x), [-0.73818])
+    same(shares(1), [-0.73818])
     monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))  # the groups of the sheet
-    same(methods.create("neglabel", tau=0.5, groups=2).score(x), [-0.85487])
-    same(methods.create("neglabel", tau=0.5, groups=2).score(x), [-(0.92348 + 0.78627) / 2])
+    same(shares(2), [-0.85487])
+    same(shares(2), [-(0.92348 + 0.78627) / 2])
     with pytest.raises(methods.base.CannotRun, match="negative words"):
         methods.create("neglabel").score(Features(logits=COSINES, extras={"negatives": torch.zeros(1, 0)}))
+
+
+def test_neglabel_has_no_ties_where_its_shares_are_0_or_1() -> None:
+    gap = torch.linspace(-0.9, 0.9, 400, dtype=torch.float64)[:, None]  # 90 tau: shares are 0 and 1 in float64
+    negatives = (gap / 2 + torch.tensor([[0.0, 0.01, 0.02, 0.03]], dtype=torch.float64)).float()
+    x = Features(logits=(-gap / 2).float(), extras={"negatives": negatives})
+    scores = methods.create("neglabel", groups=2).score(x)
+    assert bool((scores.diff() > 0).all())
+    of_one = methods.create("neglabel", groups=1, tau=1.0).score(x)  # log N / P itself
+    torch.testing.assert_close(of_one, negatives.double().logsumexp(dim=1) - x.logits.double()[:, 0])
 
 
 def test_combood() -> None:

@@ -128,12 +128,12 @@ def of_classes(given: Any) -> None:
             print(name, file=sys.stderr)
             command = [sys.executable, "-m", "tests.performance.memory", "--one", name, folder, str(test)]
             done = subprocess.run([*command, given.device], capture_output=True, text=True, check=False)
-            told = (done.stdout if done.returncode == 0 else done.stderr).strip().splitlines()[-1]
+            told = (done.stdout if done.returncode == 0 else f"\n{done.stderr}").strip().splitlines()[-1:]
             try:
-                peaks[name], fitted, scored = map(float, told.split())
+                peaks[name], fitted, scored = map(float, " ".join(told).split())
                 lines.append((name, peaks[name], fitted, scored, ""))
             except ValueError:
-                lines.append((name, "", "", "", told))
+                lines.append((name, "", "", "", " ".join(told) or f"ended with {done.returncode}"))
             print(*lines[-1], file=sys.stderr)
     heads = ("method", "GiB", "s of the fit", "s of the scores", "refused")
     title = f"Peak anonymous memory, {test:,} x {width:,} rows of {given.classes:,} classes scored against {train:,}"

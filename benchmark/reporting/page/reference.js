@@ -21,7 +21,7 @@ function comparison(row, other) {
   }
   const averaged = table.columns.find((column) => column.ood === "average");
   const sets = table.columns.flatMap((column, place) =>
-    !column.average && (!averaged || averaged.over.includes(column.ood)) && column.group !== "control"
+    !column.average && (!averaged || averaged.over.includes(column.ood)) && ["near", "far", ""].includes(column.group)
     && row.cells[place].figures.auroc[0] && other.cells[place].figures.auroc[0] ? [place] : []);
   if (!sets.length) return { differs: false, words: "no set that both have" };
   const [a, b] = [row, other].map((each) => meanOf(sets.map((place) => each.cells[place].figures.auroc)));

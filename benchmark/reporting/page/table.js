@@ -55,7 +55,7 @@ function showMetric(name) {
       const [value, text, rank, interval, published, difference] = cell.figures[name];
       td.classList.toggle("best", rank === "best");
       td.classList.toggle("second", rank === "second");
-      const control = table.columns[td.dataset.column].group === "control";
+      const control = ["control", "covariate"].includes(table.columns[td.dataset.column].group);
       td.style.setProperty("--shade", text && !control ? shade(metric, Number(value)) : 0);
       const shown = make("b", text || cell.mark);
       if (!text) {

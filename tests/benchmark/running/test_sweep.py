@@ -162,11 +162,3 @@ def test_a_value_that_this_data_cannot_give_stops_its_row_alone(trial, noise):
     found = rows(trial)
     assert {record["status"] for record in found["knn:k=500@net"]} == {"skipped"}
     assert all(record["searched"]["chosen"] for record in found["knn:k=5@net"])
-
-
-def test_searched_without_a_sweep_is_one_line(capsys):
-    import run_all
-
-    with pytest.raises(SystemExit):
-        run_all.main(["--searched", "svhn"])
-    assert "--searched without --sweep" in capsys.readouterr().err
