@@ -87,7 +87,7 @@ class Pretrained(OneNetwork):
 
         CannotRun where there are no weights.
         """
-        found: Path | None = self._models.find_weights(self.model, self._side, directory, download=download)
+        found: Path = self._models.find_weights(self.model, self._side, directory, download=download)
         return found
 
     def head_in(self, weights: Path) -> HeadClasses | None:
