@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import runpy
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.performance import on_gpu, paired, report, whole_table
+from tests.performance import on_gpu, paired, report, sliced, whole_table
 
 RESULT = {
     "title": "Loading",
@@ -40,7 +41,8 @@ def speed(tmp_path, monkeypatch):
 
 def test_every_script_is_reported():
     beside = {"__init__", "paired", "report", "coverage", "injuries"}  # the last two measure no speed
-    beside |= {"on_gpu", "gpu_parts", "peer"}  # one command for a GPU, its parts, and what whole_table stands beside
+    beside |= {"on_gpu", "gpu_parts"}  # one command for a GPU, and its parts
+    beside |= {"peer", "sliced"}  # what whole_table stands beside, and how
     scripts = {path.stem for path in Path(report.__file__).parent.glob("*.py")}
     assert scripts - beside == set(report.SCRIPTS)
 
@@ -58,6 +60,30 @@ def test_a_section_takes_the_place_of_its_own_script_size_and_device_alone(speed
     assert "`python -m tests.performance.loaders` on cuda, 2026-11-21, commit 012345678: A GPU; A CPU" in page
     assert "`python -m tests.performance.loaders --full knn` on cpu" in page
     assert page.count("|    5,831 |") == 4
+
+
+def working(tell, count, seconds):
+    tell("ready")
+    for number in range(100):
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+        count.value += 1
+        tell(number)
+
+
+def test_two_processes_take_turns_and_each_does_nothing_in_the_other_s():
+    """Twice the work is as long as two steps; of one that is stopped the count stays."""
+    with sliced.Halted(working, 0.2) as work, sliced.Halted(working, 0.02) as yardstick:
+        first, second = itertools.islice(sliced.pieces(work, yardstick, 0.05), 2)
+        stays = yardstick._count.value
+        work.turn(0.1)
+        assert yardstick._count.value == stays
+    assert (first.told, second.told) == (0, 1)
+    assert first.steps + second.steps <= stays
+    length = first.seconds * 7 / 2.5
+    assert sliced.Piece(None, first.seconds, 7, 2.5).length == length
+    assert first.seconds >= 0.2
 
 
 # on_gpu: first with its parts replaced

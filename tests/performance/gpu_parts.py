@@ -120,7 +120,10 @@ def table(given: Given, tiny: bool) -> None:
     """The whole table beyond the bare forward pass, and pytorch-ood in a process of its own."""
     limits: dict[str, int | None] = {"limit": 12 if tiny else 500, "limit_train": 60 if tiny else 1000}
     if tiny:
-        with patch.object(whole_table, "ON_GPU", (64,)), patch.dict(whole_table.SETS, digits=("letters", "scans")):
+        with (
+            patch.object(whole_table, "ON_GPU", (64,)),
+            patch.dict(whole_table.SETS, digits=("letters", "blurred", "enlarged")),
+        ):
             whole_table.on_gpu(given, limits, large=False, rounds=1, network="resnet8")
     else:
         whole_table.on_gpu(given, limits, large=given.data is not None)

@@ -65,7 +65,9 @@ def _whole_table(result: dict[str, Any]) -> str:
     differences = ", ".join(f"{method} {value:.4f}" for method, value in result["auroc_differences"].items())
     return (
         f"The whole table takes {result['floor_ratio']:.2f} x the bare encoder forward, with "
-        f"{result['encoder_passes']:g} encoder pass an image; pytorch-ood takes {result['peer_ratio']:.1f} x as long "
+        f"{result['encoder_passes']:g} encoder pass an image, every post-hoc method {result['floor_ratio_all']:.2f} x, "
+        f"those that search for neighbours {result['floor_ratio_neighbours']:.2f} x; "
+        f"pytorch-ood takes {result['peer_ratio']:.1f} x as long "
         f"as this project, with {result['peer_encoder_passes']:.1f}. Largest difference of an AUROC between the two: "
         f"{differences}."
     )
