@@ -22,7 +22,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
-class Link(_Strict):
+class Part(_Strict):
     """An encoder: its kind, the settings it is built from, its file of weights. `no_head`: why its head is not read."""
 
     name: str
@@ -31,6 +31,12 @@ class Link(_Strict):
     settings: dict[str, Any]
     weights: FileName | None
     no_head: str
+
+
+class Link(Part):
+    """`of`: the encoder whose network it runs in another way."""
+
+    of: Part | None = None
 
 
 class FittedMethod(_Strict):
@@ -67,7 +73,8 @@ class Saved(_Strict):
     @property
     def named(self) -> set[str]:
         """The files that something is read from."""
-        names = {self.checks, self.method.state, *(link.weights for link in self.encoders)}
+        links = [link for own in self.encoders for link in (own, own.of) if link is not None]
+        names = {self.checks, self.method.state, *(link.weights for link in links)}
         return {name for name in names if name is not None}
 
 

@@ -45,7 +45,7 @@ def export(detector: "Detector", path: Path) -> None:
     if detector.worker.device != "cpu":
         raise CannotRun("--onnx: on the CPU alone: --device cpu")
     graph = _Graph(detector).eval()
-    size = detector.use.chain[0].encoder.resolution
+    size = detector.use.chain[0].resolution
     try:
         with _quiet():
             model = _exported(graph, size)
@@ -151,12 +151,29 @@ def _plain(method: Any) -> Any:
     return method
 
 
+def _searchsorted(edges: Tensor, values: Tensor, *, right: bool = False, **others: Any) -> Tensor:
+    """How many edges lie below each value, or up to it: what ONNX has no operation for."""
+    edges, values = edges[..., None, :] if edges.ndim > 1 else edges, values[..., None]
+    return (edges <= values if right else edges < values).sum(dim=-1)
+
+
+def _kthvalue(values: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The largest of the k smallest."""
+    found = values.topk(k, dim=dim, largest=False)
+    kth = [part.narrow(dim, k - 1, 1) for part in found]
+    return (kth[0], kth[1]) if keepdim else (kth[0].squeeze(dim), kth[1].squeeze(dim))
+
+
+_PLAIN = {torch.ops.aten.searchsorted.Tensor: _searchsorted, torch.ops.aten.kthvalue.default: _kthvalue}
+
+
 def _exported(graph: _Graph, size: int) -> Any:
     images = colours(2, size, seed=0)
     nan = torch.tensor(float("nan"), dtype=torch.float64)
     with torch.no_grad():
         batch = torch.export.Dim("N")
         program = torch.export.export(graph, (images, nan), dynamic_shapes=({0: batch}, None), strict=False)
+        program = program.run_decompositions(_PLAIN)
         made = torch.onnx.export(
             program,
             (images, nan),
