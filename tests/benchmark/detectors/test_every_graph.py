@@ -19,7 +19,7 @@ from methods.encoders import base
 
 onnxruntime = pytest.importorskip("onnxruntime")
 SIDE, WIDTH, CLASSES = 6, 12, 4
-TINY = {"blocks": 1, "epochs": 1, "width": 8, "batch_size": 50}
+TINY = {"blocks": 1, "epochs": 20, "width": 8, "batch_size": 50}  # of less the scores hardly differ
 MORE = {
     "autoencoder": [TINY],
     "feature_vae": [{"epochs": 1}],
