@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from methods.base import Features, Method, Positive, Share, combinations, register
-from methods.vectors.statistics import float64_blocks, unit
+from methods.vectors.statistics import float64_blocks, row_blocks, unit
 
-QUERIES, BANK = 1024, 4096  # images and training images whose relations are in hand at a time: 32 MiB
+BANK = 4096  # training images whose relations are in hand at a time
 
 
 @register("relation")
@@ -45,9 +45,8 @@ class Relation(Method):
 
     def score(self, x: Features) -> Tensor:
         z, p = unit(x.need("embedding")), x.need("logits").double().softmax(dim=1)
-        return -torch.cat(
-            [self._related(*pair) for pair in zip(torch.split(z, QUERIES), torch.split(p, QUERIES), strict=True)]
-        )
+        blocks = zip(row_blocks(z, 2 * BANK), row_blocks(p, 2 * BANK), strict=True)
+        return -torch.cat([self._related(*pair) for pair in blocks])
 
     def _related(self, z: Tensor, p: Tensor) -> Tensor:
         total = torch.zeros(z.shape[0], dtype=torch.float64, device=z.device)

@@ -75,8 +75,8 @@ class WeiPer(Method):
         classes, size = head.weight.shape
         weight, bias = head.weight.double(), head.bias.double()
         length = self.delta * weight.norm(dim=1, keepdim=True)
-        longest = max(len(block) for block in blocks())
-        at_once = max(1, BLOCK // (8 * classes * max(size, longest)))
+        longest = max(len(block) for block in blocks()) if not torch.compiler.is_exporting() else size
+        at_once = max(1, BLOCK // (8 * classes * max(size, longest)))  # a graph is of any number of rows
         for rows in torch.split(torch.arange(self.copies * classes, device=weight.device), at_once * classes):
             moved = unit(normal(rows, size, seed=int(self.seed))).view(-1, classes, size)
             moved = moved.mul_(length).add_(weight).flatten(0, 1)
@@ -85,11 +85,11 @@ class WeiPer(Method):
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding").double(), x.need_head()
-        found = torch.zeros(len(z), self.bins, dtype=torch.float64, device=z.device)
-        confidence = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+        found = torch.zeros(z.shape[0], self.bins, dtype=torch.float64, device=z.device)
+        confidence = torch.zeros(z.shape[0], dtype=torch.float64, device=z.device)
         for f in self._perturbed(head, lambda: iter([z])):
             found += histogram(f, self.range_f, self.bins)
-            f = f.view(len(f), -1, len(head.bias))
+            f = f.view(f.shape[0], -1, len(head.bias))
             confidence += f.sub_(f.amax(dim=2, keepdim=True)).exp_().sum(dim=2).reciprocal_().sum(dim=1)
         found_z = histogram(z, self.range_z, self.bins) / z.shape[1]
         of_z = divergence(smooth(found_z, self.smooth_z), self.typical_z, EPSILONS[0])

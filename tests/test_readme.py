@@ -86,6 +86,22 @@ def test_a_network_of_ones_own(photos, tmp_path, capsys):
     assert (tmp_path / "results" / "photos+limit=30" / "table.md").is_file()
 
 
+def test_a_module_from_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+
+    def images(n, shift=0.0):
+        x = torch.randn(n, 3, 4, 4) + shift
+        return x, network(x).argmax(dim=1)
+
+    given = {"network": network, "train": images(400), "test": images(30), "others": images(30, 2.0)[0]}
+    exec(code(NETWORK), given)
+    assert set(given["result"].frame["set"]) == {"others"}
+    assert (tmp_path / "results" / "mine" / "report.html").is_file()
+    assert list(given["detector"](given["others"])) == ["score", "p_value", "accepted"]
+
+
 def test_features_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)

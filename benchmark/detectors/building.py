@@ -63,7 +63,7 @@ def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu") -> D
     worker = Worker(store, device=device)
     worker.engines = chosen(row.cells, store, "torch")  # of what stands, where the row is not whole
     scored, train = row.scored, row.train
-    for job in train if any(passed.use.trained_here for passed in train) or scored.fit else ():
+    for job in train if any(use.trained_here for passed in train for use in passed.use.made_of) or scored.fit else ():
         _carry_out(job, worker)
     use = _strict(scored.images[-1].use, worker)
 
@@ -154,6 +154,7 @@ def _strict(use: EncoderUse, worker: Worker) -> EncoderUse:
     if use.encoder.is_given:  # an object, of which no file can be made
         return replace(use, precision="32")
     base = None if use.base is None else _strict(use.base, worker)
+    of = None if use.of is None else _strict(use.of, worker)
     encoder = worker.open(use)
     state, header = encoder.weights()
     file = worker.store.workdir(keys.digest(what="weights of a detector", encoder=use.identity)) / "encoder.safetensors"
@@ -167,14 +168,15 @@ def _strict(use: EncoderUse, worker: Worker) -> EncoderUse:
         precision="32",
         engine=engines.TORCH if on_onnx else None,
         base=base,
+        of=of,
         train=None,
         start=None,
     )
 
 
 def _normalisation(use: EncoderUse, worker: Worker) -> Mapping[str, Any]:
-    encoder: Any = worker.open(use.chain[0])
-    _, header = encoder.weights()
+    first = use.chain[0]
+    _, header = worker.open(first.of or first).weights()
     return {name: header[name] for name in ("mean", "std") if name in header}
 
 

@@ -101,18 +101,20 @@ class Detector:
         head: Head | None = None
         sizes: tuple[int, ...] = ()
         found: dict[str, Tensor] = {}
+        extra_sizes: dict[str, tuple[int, ...]] = {}
         for place, link in enumerate(self.use.chain):
             encoder = self.worker.open(link)
             found |= encoder.encode(found["embedding"]) if place else out
             sizes = encoder.layer_sizes or sizes
+            extra_sizes |= encoder.extra_sizes
             head = encoder.head or head
             if link.no_head:
                 head = None
                 found.pop("logits", None)
         first = next(iter(found.values()))
         index = first.new_zeros(first.shape[0], dtype=torch.int64)
-        there: dict[str, Any] = {name: found[name] for name in NAMES if name in found}
-        return made(**there, layer_sizes=tuple(sizes), head=head, index=index)
+        there: dict[str, Any] = {name: found.pop(name) for name in NAMES if name in found}
+        return made(**there, layer_sizes=tuple(sizes), head=head, index=index, extras=found, extra_sizes=extra_sizes)
 
     def _given(self, features: Any) -> Iterator[Features]:
         reader: Any = self.worker.open(self.use.chain[0])
@@ -135,9 +137,11 @@ class Detector:
         """
         from safetensors.torch import save
 
-        links, kept = [], []
+        kept: list[tuple[str, dict[str, Tensor], dict[str, str]]] = []
         without: list[CannotRun] = []
-        for number, link in enumerate(self.use.chain):
+
+        def linked(link: EncoderUse) -> dict[str, Any]:
+            below = {} if link.of is None else {"of": linked(link.of)}
             encoder = self.worker.open(link)
             weights, header = encoder.weights()
             if not _is_json(encoder.built_from):
@@ -145,12 +149,14 @@ class Detector:
                     f"{link.name} is an object of this process, which no folder can hold: save its weights, and give "
                     "it by name (--network NAME --checkpoint FILE)"
                 )
-            name = f"encoder{number or ''}.safetensors" if weights else None
-            kept += [(name, weights, header)] if name else []
+            name = f"encoder{len(kept) or ''}.safetensors" if weights else None
+            kept.extend([(name, weights, header)] if name else [])
             part = {"name": link.name, "title": link.title, "kind": link.kind, "no_head": link.no_head}
-            graph = GRAPH if self.graph is not None and number == 0 else None
+            graph = GRAPH if self.graph is not None and link == self.use.chain[0] else None
             engine = {"engine": engines.ONNX if graph else engines.TORCH, "graph": graph}
-            links.append({**part, "settings": encoder.built_from, "weights": name, **engine})
+            return {**part, **below, "settings": encoder.built_from, "weights": name, **engine}
+
+        links = [linked(link) for link in self.use.chain]
         state = self.method.state()
         kept += [(METHOD, state, {})] if state else []
         inputs = self._examples()
@@ -246,7 +252,7 @@ class Detector:
         """Eight inputs that belong to nobody: blurred colours at the encoder's size; of features, numbers."""
         if self.of_features:
             return numbers(self.use.chain[0].encoder)
-        return {"images": colours(8, self.use.chain[0].encoder.resolution, seed=0)}
+        return {"images": colours(8, self.use.chain[0].resolution, seed=0)}
 
 
 def _image(image: Any) -> Tensor:
@@ -267,16 +273,19 @@ def _use(folder: Path, saved: saved_folder.Saved) -> EncoderUse:
     use: EncoderUse | None = None
     registry.names()  # all are there
     for link in saved.encoders:
-        # before it is made: some settings name a file
-        if refused := link.settings.keys() - class_of(link.kind, link.settings).building():
-            raise ValueError(f"the encoder {link.kind} is not built from {', '.join(sorted(refused))}")
-        weights = None if link.weights is None else folder / link.weights
         match = saved.match if use is None else None
-        use = EncoderUse(
-            link.name, link.kind, link.settings, link.title, weights, match=match, base=use, no_head=link.no_head
-        )
+        of = None if link.of is None else _use_of(folder, link.of, match=match)
+        use = _use_of(folder, link, match=match, base=use, of=of)
     assert use is not None
     return use
+
+
+def _use_of(folder: Path, part: saved_folder.Part, **beside: Any) -> EncoderUse:
+    # before it is made: some settings name a file
+    if refused := part.settings.keys() - class_of(part.kind, part.settings).building():
+        raise ValueError(f"the encoder {part.kind} is not built from {', '.join(sorted(refused))}")
+    weights = None if part.weights is None else folder / part.weights
+    return EncoderUse(part.name, part.kind, part.settings, part.title, weights, no_head=part.no_head, **beside)
 
 
 def _elsewhere(made: Mapping[str, Any]) -> Iterator[str]:

@@ -22,7 +22,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
-class Link(_Strict):
+class Part(_Strict):
     """An encoder: its kind, the settings it is built from, its file of weights. `no_head`: why its head is not read.
 
     `engine`: what it ran on in the table; `graph`: the file that ONNX Runtime runs.
@@ -36,6 +36,12 @@ class Link(_Strict):
     no_head: str
     engine: Literal["torch", "onnxruntime"] = "torch"
     graph: FileName | None = None
+
+
+class Link(Part):
+    """`of`: the encoder whose network it runs in another way."""
+
+    of: Part | None = None
 
 
 class FittedMethod(_Strict):
@@ -72,7 +78,8 @@ class Saved(_Strict):
     @property
     def named(self) -> set[str]:
         """The files that something is read from."""
-        of_links = (file for link in self.encoders for file in (link.weights, link.graph))
+        links = [link for own in self.encoders for link in (own, own.of) if link is not None]
+        of_links = (file for link in links for file in (link.weights, link.graph))
         names = {self.checks, self.method.state, *of_links}
         return {name for name in names if name is not None}
 

@@ -40,7 +40,7 @@ def export(detector: "Detector", path: Path) -> None:
     if detector.worker.device != "cpu":
         raise CannotRun("--onnx: on the CPU alone: --device cpu")
     graph = _Graph(detector).eval()
-    size = detector.use.chain[0].encoder.resolution
+    size = detector.use.chain[0].resolution
     try:
         model = _exported(graph, size)
     except CannotRun:
@@ -145,10 +145,26 @@ def _plain(method: Any) -> Any:
     return method
 
 
+def _searchsorted(edges: Tensor, values: Tensor, *, right: bool = False, **others: Any) -> Tensor:
+    """How many edges lie below each value, or up to it: what ONNX has no operation for."""
+    edges, values = edges[..., None, :] if edges.ndim > 1 else edges, values[..., None]
+    return (edges <= values if right else edges < values).sum(dim=-1)
+
+
+def _kthvalue(values: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Tensor, Tensor]:
+    """The largest of the k smallest."""
+    found = values.topk(k, dim=dim, largest=False)
+    kth = [part.narrow(dim, k - 1, 1) for part in found]
+    return (kth[0], kth[1]) if keepdim else (kth[0].squeeze(dim), kth[1].squeeze(dim))
+
+
+_PLAIN: dict[Any, Any] = {torch.ops.aten.searchsorted.Tensor: _searchsorted, torch.ops.aten.kthvalue.default: _kthvalue}
+
+
 def _exported(graph: _Graph, size: int) -> Any:
     nan = torch.tensor(float("nan"), dtype=torch.float64)
     inputs, outputs = ("images", "threshold"), ("score", "p_value", "accepted")
-    model = exporting.exported(graph, (colours(2, size, seed=0), nan), inputs, outputs)
+    model = exporting.exported(graph, (colours(2, size, seed=0), nan), inputs, outputs, plain=_PLAIN)
     given = model.graph.initializer.add()  # an input with a value is one that may be left out
     from onnx import numpy_helper
 

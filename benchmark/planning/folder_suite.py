@@ -37,7 +37,7 @@ _ROWS: dict[str, tuple[tuple[str, str, dict[str, Any]], ...]] = {
         ("mahalanobis", "Mahalanobis", {}),
         ("mahalanobis-layers", "Mahalanobis (DLSR's layers)", {"feature": "layers", "per_class": False}),
     ),
-    "knn": (("knn", "KNN", {}), ("knn-layers", "KNN (DLSR's layers)", {"feature": "layers"})),
+    "knn": (("knn", "kNN", {}), ("knn-layers", "kNN (DLSR's layers)", {"feature": "layers"})),
 }
 
 

@@ -81,7 +81,7 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
         *_seeds(cells, view),
         *map(_sentence, view.footnotes),
         *_of_rows(done, view),
-        *_sweeps(done, view),
+        *sweeps(done, view),
         *_knn_accuracies(done),
         *_speeds(records, view),
         *_published(view),
@@ -210,7 +210,7 @@ def _of_rows(done: Sequence[Record], view: View) -> list[str]:
     return [_sentence(note if of == measured else f"{_who(of, view)}: {note}") for note, of in rows.items()]
 
 
-def _sweeps(done: Sequence[Record], view: View) -> list[str]:
+def sweeps(done: Sequence[Record], view: View) -> list[str]:
     """Which rows are values of a sweep: those that are only shown, and what one was chosen by."""
     of_row: dict[str, list[Record]] = {}
     for record in done:

@@ -90,12 +90,18 @@ def _line(line: Mapping[str, str]) -> Line:
     numbers = {name: float(line[name]) if line[name] else None for name in _NUMBERS}
     # a spreadsheet would have taken the word behind the ' for a formula
     words = {name: word[1:] if word[:2] in ("'=", "'+", "'-", "'@") else word for name, word in words.items()}
-    return {**words, **numbers, "seeds": int(line["seeds"]), "sanity": line["sanity"] == "True"}
+    return {
+        **words,
+        **numbers,
+        "seeds": int(line["seeds"]),
+        "sanity": line["sanity"] == "True",
+        "swept": line.get("searched") == "swept",
+    }
 
 
 def _best(lines: Iterable[Line], group: str, average: str) -> str:
     """The best row on the OOD sets of a group, and how many rows have no mean over them; "" without such sets."""
-    lines = [line for line in lines if not line["sanity"]]
+    lines = [line for line in lines if not line["sanity"] and not line["swept"]]
     sets = {line["ood"]: line["group"] for line in lines if line["group"] in COUNTED}
     of_group = [name for name, its in sets.items() if its == group]
     if not of_group:

@@ -7,6 +7,7 @@ import pandas as pd
 from benchmark import shown
 from benchmark.records.frames import Record, View
 from benchmark.records.thresholds import PERCENT
+from benchmark.reporting.footnotes import sweeps
 from benchmark.reporting.markup import md
 
 HEAD = "There is no OOD set: no AUROC. Thresholds that accept a share of the ID calibration images"
@@ -91,7 +92,7 @@ def _below(found: Sequence[Record], view: View) -> list[str]:
     )
     footnotes = dict.fromkeys(note for record in found for note in (*record["footnotes"], *record["id"]["notes"]))
     absent = [f"absent: {what}: {how}" for what, how in view.absent]
-    return [*BELOW, images, *told, *footnotes, *view.footnotes, *absent]
+    return [*BELOW, images, *told, *sweeps(found, view), *footnotes, *view.footnotes, *absent]
 
 
 def _percent(share: float | None) -> float | None:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version as _version
 from importlib.util import find_spec
 from typing import Any
@@ -28,15 +28,25 @@ def versions() -> dict[str, str]:
     return {"torch": torch.__version__, "onnxruntime": "" if missing("onnxruntime") else _version("onnxruntime")}
 
 
-def exported(module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], outputs: Sequence[str]) -> Any:
+def exported(
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    plain: Mapping[Any, Callable[..., Any]] | None = None,
+) -> Any:
     """The graph, a ModelProto, of a module in evaluation mode, whose first input may have any number of rows.
 
+    `plain`: torch's operations that ONNX has not, in terms of others.
     Raises whatever torch.export and torch.onnx raise for what they cannot follow.
     """
     free = {0: torch.export.Dim("N")}
     with torch.no_grad(), _quiet():
         shapes = (free, *(None for _ in inputs[1:]))
         program = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+        if plain:
+            program = program.run_decompositions(dict(plain))
         made = torch.onnx.export(
             program, inputs, dynamo=True, verbose=False, input_names=list(names), output_names=list(outputs)
         )

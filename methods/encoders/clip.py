@@ -17,6 +17,7 @@ from methods.encoders.networks import checkpoints
 from methods.encoders.networks.inference import Placed
 
 WORDS = 512  # texts that go through the network at a time
+NEGATIVES = "ood_negatives"  # in a detector's file, which holds what was chosen in the place of all words
 
 
 @register("clip")
@@ -55,6 +56,8 @@ class CLIP(Encoder):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if ":" in self.model:  # open_clip's ways to other files, and to the network
+            raise ValueError(f"clip: {self.model!r} is not the name of a model of open_clip")
         if self.classes is not None and not 1 < len(self.classes) == len(set(self.classes)):
             raise ValueError("clip: classes are at least 2 names, each of them once")
         if not self.templates or any("{}" not in one for one in (*self.templates, self.word_template)):
@@ -63,10 +66,14 @@ class CLIP(Encoder):
         if self._words:
             self.words_sha256 = hashlib.sha256("\n".join(self._words).encode()).hexdigest()
         self._placed: Placed[nn.Module] | None = None
+        self._negatives: Tensor | None = None
 
     @property
     def offers(self) -> tuple[str, ...]:
-        more = (*(("local",) if self.local else ()), *(("negatives",) if self.words else ()))
+        more = (
+            *(("local",) if self.local else ()),
+            *(("negatives",) if self.words or self._negatives is not None else ()),
+        )
         return ("embedding", "logits", *more)
 
     @property
@@ -106,6 +113,7 @@ class CLIP(Encoder):
         package = _open_clip()
         network = package.create_model(self.model, load_weights=False).eval()
         state, _ = checkpoints.read(weights, network)
+        negatives = state.pop(NEGATIVES, None)
         checkpoints.load(network, state, name=self.model, path=weights)
         mean, std = network.visual.image_mean, network.visual.image_std
         self._mean, self._std = mean or package.OPENAI_DATASET_MEAN, std or package.OPENAI_DATASET_STD
@@ -121,12 +129,22 @@ class CLIP(Encoder):
         of_templates = [texts([one.format(name) for name in named]) for one in self.templates]
         positive = normalize(torch.stack(of_templates).mean(dim=0), dim=1)
         self._head = Head(positive, torch.zeros(len(positive))).to(device)
-        self._negatives: Tensor | None = None
         if self._words:
-            negatives = texts([self.word_template.format(word) for word in self._words])
-            self._negatives = chosen(negatives, positive, self.kept).to(device)
+            of_words = texts([self.word_template.format(word) for word in self._words])
+            negatives = chosen(of_words, positive, self.kept)
+        self._negatives = None if negatives is None else negatives.to(device)
         self._placed = Placed(network.visual, self.model, device=device, exactness=precision)
+        self._file = weights
         return self
+
+    def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Read once more: of the network here the texts' half is gone."""
+        state, _ = checkpoints.read(self._file, _open_clip().create_model(self.model, load_weights=False))
+        return {**state, **({} if self._negatives is None else {NEGATIVES: self._negatives})}, {}
+
+    @classmethod
+    def building(cls) -> tuple[str, ...]:
+        return tuple(name for name in super().building() if name not in ("words", "words_sha256", "kept"))
 
     def encode(self, images: Images) -> dict[str, Tensor]:
         if self._placed is None:

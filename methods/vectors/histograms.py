@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool1d, pad
+from torch.nn.functional import pad
 
 
 def spread(blocks: Iterator[Tensor]) -> Tensor:
@@ -22,7 +22,7 @@ def histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
     place = (
         (values - low).mul_(bins / (high - low)).floor_().add_(1).clamp_(0, bins).long()
     )  # 0: below; the last: or above
-    counts = torch.zeros(len(values), bins + 1, dtype=torch.float64, device=values.device)
+    counts = torch.zeros(values.shape[0], bins + 1, dtype=torch.float64, device=values.device)
     counts.scatter_add_(1, place, counts.new_ones(()).expand_as(place))
     counts[:, -1] -= (values > high).sum(dim=1)
     return counts[:, 1:]
@@ -31,7 +31,7 @@ def histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
 def smooth(histograms: Tensor, width: int) -> Tensor:
     """The mean of `width` bins, (width - 1) // 2 before and width // 2 after; the bins at the ends are repeated."""
     padded = pad(histograms[:, None], ((width - 1) // 2, width // 2), mode="replicate")
-    return avg_pool1d(padded, width, stride=1)[:, 0]
+    return padded[:, 0].unfold(1, width, 1).mean(dim=2)
 
 
 def divergence(p: Tensor, q: Tensor, epsilon: float) -> Tensor:

@@ -174,6 +174,12 @@ def hostile(saved, folder, change):
         (lambda it: it["encoders"][0].update(weights="/etc/passwd"), "does not verify: encoders"),
         (lambda it: it["encoders"][0]["settings"].update(checkpoint="/etc/passwd"), "not built from checkpoint"),
         (lambda it: it["encoders"][0].update(kind="os.system"), "no encoder 'os.system'"),
+        (lambda it: it["encoders"][0].update(of={**it["encoders"][0], "weights": "/etc/passwd"}), "verify: encoders"),
+        (
+            lambda it: it["encoders"][0].update(kind="clip", settings={"model": "local-dir:/etc"}),
+            "not the name of a model",
+        ),
+        (lambda it: it["encoders"][0].update(kind="clip", settings={"words": "/etc/passwd"}), "not built from words"),
         (lambda it: it["method"].update(name="__import__"), "no method '__import__'"),
         (lambda it: it["method"]["settings"].update(x=1), "no hyper-parameter 'x'"),
         (lambda it: it["calibration"].update(scores=[2.0, 1.0]), "do not ascend"),

@@ -50,6 +50,18 @@ def test_the_best_rows_are_those_with_whole_means(make, tmp_path):
     assert "(1 row without this mean aside)" in text  # the mean over far sets of the row that failed on one
 
 
+def test_a_value_of_a_sweep_is_never_the_best(make, tmp_path):
+    made = make("toy", rows={"msp@net": 1.0, "knn@net": 3.0})
+    for record in made.found:
+        if record["row"] == "knn@net":
+            record["sweep"] = {"hyperparameter": "k", "value": 3}
+    made.write()
+    index.write(tmp_path)
+    line = (tmp_path / index.NAME).read_text().split("<tbody>")[1]
+    near = 100 * made.record("msp@net", "near")["metrics"]["auroc"]
+    assert f"{near:.1f} MSP" in line.upper()
+
+
 def test_cells_carry_the_bounds_that_an_unpaired_interval_needs(make, tmp_path, read):
     first, _ = folders(make)
     index.write(tmp_path)

@@ -1,0 +1,133 @@
+"""`--onnx` of every method of the registry behind a tiny network: the graph scores as the method, or says why not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import methods
+from benchmark.detectors import graph
+from benchmark.detectors.detector import Detector
+from benchmark.detectors.examples import colours
+from benchmark.jobs.inputs import EncoderUse
+from benchmark.jobs.worker import Worker
+from benchmark.store.entries import Store
+from methods.base import CannotRun, Features, Head
+from methods.encoders import base
+
+onnxruntime = pytest.importorskip("onnxruntime")
+SIDE, WIDTH, CLASSES = 6, 12, 4
+TINY = {"blocks": 1, "epochs": 20, "width": 8, "batch_size": 50}  # of less the scores hardly differ
+MORE = {
+    "autoencoder": [TINY],
+    "feature_vae": [{"epochs": 1}],
+    "dlsr": [{**TINY, "measure": measure, "k": 3} for measure in ("mse", "lr", "mfsim")],
+    "ash": [{"variant": variant} for variant in "sbp"],
+    "ddu": [{}, methods.get("ddu").presets["pytorch-ood"]],
+    "kpca": [{}, {"kernel": "rff", "features": 64}],
+    "knn": [{"k": 3}, {"feature": "layers", "k": 3}],
+    "layer_knn": [{"k": 3}],
+    "mahalanobis": [{}, {"feature": "layers", "per_class": False}, {"normalise": True}],
+    "she": [{"similarity": "inner"}, {"similarity": "cosine"}, {"similarity": "euclidean"}],
+    "pca": [{"components": 4}],
+    "rmds": [{}, {"normalise": True}],
+}
+# Of pixels, or of what a network gives when it is run otherwise, which no graph begins with.
+OTHERS = {"adascale", "combood", "ddpm", "glmcm", "glow", "gram", "lowlevel", "neglabel", "pixelcnn", "vae"}
+NOT = {"random": "draws", "constant": "reads nothing"}
+ROWS = [
+    (name, settings)
+    for name in methods.names()
+    if name not in OTHERS and not methods.get(name).__module__.startswith("methods.margin")
+    for settings in MORE.get(name, [{}])
+]
+QUICK = ("optfs", "nac", "nnguide", "openmax", "layer_knn")
+
+
+@dataclass
+class Tiny(base.Encoder):
+    """Two layers of random weights, and a head."""
+
+    @property
+    def offers(self):
+        return ("embedding", "logits", "layers")
+
+    @property
+    def resolution(self):
+        return SIDE
+
+    def open(self, weights, *, device="cpu", precision="32"):
+        generator = torch.Generator().manual_seed(1)
+        draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+        self.first, self.second = draw(3 * SIDE**2, WIDTH) / 5, draw(WIDTH, WIDTH) / 2
+        self.own = Head(draw(CLASSES, WIDTH), draw(CLASSES) / 9)
+        return self
+
+    @property
+    def layer_sizes(self):
+        return (WIDTH, WIDTH)
+
+    @property
+    def head(self):
+        return self.own
+
+    def encode(self, images):
+        return self.encode_pixels(images.permute(0, 3, 1, 2).float())
+
+    def encode_pixels(self, pixels: Tensor):
+        first = (((pixels / 255 - 0.5).flatten(1)) @ self.first).relu()
+        embedding = (first @ self.second).relu()
+        return {"embedding": embedding, "logits": self.own(embedding), "layers": torch.cat([first, embedding], 1)}
+
+
+@pytest.fixture
+def encoded(tmp_path, monkeypatch):
+    """A detector without a method, and the features of training images."""
+    monkeypatch.setattr(base, "_ENCODERS", {**base.registered(), "tiny": Tiny})
+    use = EncoderUse("tiny", "tiny", {}, "tiny")
+    worker = Worker(Store(tmp_path / "store"), device="cpu")
+    out = worker.open(use).encode(colours(300, SIDE, seed=90))
+    labels = out["logits"].argmax(dim=1)
+    train = Features(**out, layer_sizes=(WIDTH, WIDTH), head=worker.open(use).head, labels=labels)
+    about = {"row": "x", "thresholds": {}}
+    return Detector(about, use, None, "x", np.empty(0), worker), train
+
+
+def exported(encoded, name, settings, path):
+    bare, train = encoded
+    if name == "tempscale":  # that all are classified right has no best temperature
+        train = Features(**{**vars(train), "labels": train.labels.roll(40)})
+    method = methods.create(name, **settings).fit(train)
+    unscored = Detector(bare.about, bare.use, method, name, np.empty(0), bare.worker)
+    calibration = np.sort(unscored.scores(colours(60, SIDE, seed=91).numpy()))
+    detector = Detector(bare.about, bare.use, method, name, calibration, bare.worker)
+    graph.export(detector, path)
+    return detector
+
+
+def holds(encoded, name, settings, path):
+    detector = exported(encoded, name, settings, path)
+    session = onnxruntime.InferenceSession(path)
+    for count in (1, 2, 7):
+        images = colours(count, SIDE, seed=500 + count).numpy()
+        table = detector(images)
+        score, p_value = session.run(["score", "p_value"], {"images": images})
+        assert np.abs(score - table["score"]).max() <= 1e-4 * detector.spread
+        assert p_value == pytest.approx(table["p_value"].to_numpy(), abs=1.01 / 61)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_graph_of_a_row_scores_as_it_does(encoded, name, tmp_path):
+    holds(encoded, name, MORE.get(name, [{}])[0], tmp_path / "x.onnx")
+
+
+@pytest.mark.real  # a minute
+@pytest.mark.parametrize(("name", "settings"), ROWS)
+def test_every_graph(encoded, name, settings, tmp_path):
+    if name in NOT:
+        with pytest.raises(CannotRun, match=NOT[name]):
+            exported(encoded, name, settings, tmp_path / "x.onnx")
+    else:
+        holds(encoded, name, settings, tmp_path / "x.onnx")

@@ -1,0 +1,77 @@
+"""Detectors of rows that read `extras`, or a network that is run in another way: saved, loaded, scored."""
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from benchmark.detecting import Detector, build
+from benchmark.jobs.encoding import load_features
+from benchmark.jobs.worker import Worker
+from benchmark.planning import plan
+from benchmark.planning.options import Options
+from benchmark.store.entries import Store
+from methods.base import Features
+from tests.benchmark.detectors.test_detectors import NET, suite
+
+CLIP = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "patch_size": 8, "head_width": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1},
+}
+ROWS = {
+    "odin": ("msp", {"kind": "perturbed"}),
+    "adascale": ("adascale", {"kind": "perturbed", "rule": "adascale"}),
+    "rankfeat": ("ebo", {"kind": "rank_removed"}),
+    "gram": ("gram", {"kind": "inside", "powers": 2}),
+    "combood": ("combood", {"kind": "inside", "extras": ["extremes"]}),
+    "nac": ("nac", {"kind": "inside", "extras": ["gradients"]}),
+    "glmcm": ("glmcm", {"kind": "clip", "model": "tiny-detector", "local": True}),
+    "neglabel": ("neglabel", {"kind": "clip", "model": "tiny-detector", "words": ""}),
+}
+SETTINGS = {"combood": {"k": 3}, "nac": {"layers": "cifar10"}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny-detector.json").write_text(json.dumps(CLIP))
+    open_clip.add_model_config(folder / "tiny-detector.json")
+    torch.manual_seed(0)
+    state = open_clip.create_model("tiny-detector", load_weights=False).state_dict()
+    state["visual.conv1.weight"] *= 30  # so that its images differ
+    save_file(state, folder / "clip.safetensors")
+    (folder / "words.txt").write_text("\n".join(map(str, range(12))))
+    encoders = {"net": NET}
+    for name, (_, settings) in ROWS.items():
+        own = {key: value for key, value in settings.items() if key != "kind"}
+        own |= {} if settings["kind"] == "clip" else {"base": "net"}
+        own |= {"words": str(folder / "words.txt"), "kept": 0.5} if "words" in own else {}
+        encoders[name] = {"kind": settings["kind"], "settings": own}
+    rows = [
+        {"method": method, "encoder": name, "settings": SETTINGS.get(name, {})} for name, (method, _) in ROWS.items()
+    ]
+    made = suite(encoders=encoders, rows=rows, ood=[])
+    where = dict.fromkeys(("data", "weights", "results", "cache"), folder)
+    options = Options(**where, limit=10, limit_train=100, speed=False)
+    return plan.make(made, options, download=False), Store(folder / "store")
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_saved_row_scores_as_the_harness_does(run, name, tmp_path):
+    label = f"{ROWS[name][0]}@{name}"
+    detector = build(run[0], label, run[1])
+    detector.save(tmp_path / "d")
+    again = Detector.load(tmp_path / "d")
+    made = next(row for row in run[0].rows if row.spec.label == label).scored
+    x = load_features(made.images, run[1], detector.method.reads)
+    wanted = Worker(run[1], device="cpu").fitted(made.method, made.settings, made.fit.key if made.fit else None)
+    wanted = wanted.score(Features(**{**vars(x), "index": torch.zeros_like(x.index)})).double().numpy()
+    test = np.stack(made.images[-1].images.images.read(x.index.tolist()))
+    found = np.concatenate([again.scores(test[:1]), again.scores(list(test[1:]))])
+    assert wanted.std() > 0
+    assert np.abs(found - wanted).max() <= 1e-5 * wanted.std()
+    assert str(tmp_path.parent) not in (tmp_path / "d" / "detector.json").read_text()
