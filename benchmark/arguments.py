@@ -282,7 +282,7 @@ def parser() -> argparse.ArgumentParser:
     instead.add_argument(
         "--list", action="store_true", help="suites, methods, encoders, data sets and which are present"
     )
-    instead.add_argument("--plan", action="store_true", help="the jobs, their keys, and what is done already")
+    instead.add_argument("--plan", action="store_true", help="the jobs, what is done, and what the rest would take")
     instead.add_argument(
         "--write-suite",
         type=Path,
