@@ -93,7 +93,8 @@ def _running() -> str:
 
     if address := os.environ.get("RAY_ADDRESS"):
         return address
-    if services.find_bootstrap_address(None) not in services.find_gcs_addresses():
+    addresses = services.find_gcs_addresses()  # type: ignore[no-untyped-call]
+    if services.find_bootstrap_address(None) not in addresses:
         raise ClusterError("--cluster auto: no cluster runs on this machine: ray start --head, or --cluster local")
     return "auto"
 
