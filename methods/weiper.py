@@ -1,6 +1,6 @@
 """WeiPer+KLD: how unusual the values of the embedding and of many perturbed logits are, as histograms."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -56,33 +56,38 @@ class WeiPer(Method):
         z, head = train.need("embedding"), train.need_head().to(device)
         self.seed = seed
         self.range_z = spread(float64_blocks(z, device))
-        self.range_f = spread(f for block in float64_blocks(z, device) for f in self._perturbed(block, head))
+        self.range_f = spread(self._perturbed(head, lambda: float64_blocks(z, device)))
         if not all(float(high) > float(low) for low, high in (self.range_z, self.range_f)):
             raise CannotRun("needs embeddings and logits that vary")
         total_z, total_f = (torch.zeros(self.bins, dtype=torch.float64, device=device) for _ in range(2))
         for block in float64_blocks(z, device):
             total_z += histogram(block, self.range_z, self.bins).sum(dim=0)
-            for f in self._perturbed(block, head):
-                total_f += histogram(f, self.range_f, self.bins).sum(dim=0)
+        for f in self._perturbed(head, lambda: float64_blocks(z, device)):
+            total_f += histogram(f, self.range_f, self.bins).sum(dim=0)
         self.typical_z, self.typical_f = total_z / total_z.sum(), total_f / total_f.sum()
         return self
 
-    def _perturbed(self, z: Tensor, head: Head) -> Iterator[Tensor]:
-        """f~ (N, copies in hand x K), as many copies at a time as fit into a block."""
+    def _perturbed(self, head: Head, blocks: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
+        """f~ (N, copies in hand x K) of every block, as many copies at a time as fit into one.
+
+        The heads are drawn once for all blocks: to draw them takes as long as the products of 1,000 rows.
+        """
         classes, size = head.weight.shape
         weight, bias = head.weight.double(), head.bias.double()
         length = self.delta * weight.norm(dim=1, keepdim=True)
-        at_once = max(1, BLOCK // (8 * classes * max(size, len(z))))
-        for rows in torch.split(torch.arange(self.copies * classes, device=z.device), at_once * classes):
+        longest = max(len(block) for block in blocks())
+        at_once = max(1, BLOCK // (8 * classes * max(size, longest)))
+        for rows in torch.split(torch.arange(self.copies * classes, device=weight.device), at_once * classes):
             moved = unit(normal(rows, size, seed=int(self.seed))).view(-1, classes, size)
             moved = moved.mul_(length).add_(weight).flatten(0, 1)
-            yield torch.addmm(bias.repeat(len(rows) // classes), z, moved.T)
+            for z in blocks():
+                yield torch.addmm(bias.repeat(len(rows) // classes), z, moved.T)
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding").double(), x.need_head()
         found = torch.zeros(len(z), self.bins, dtype=torch.float64, device=z.device)
         confidence = torch.zeros(len(z), dtype=torch.float64, device=z.device)
-        for f in self._perturbed(z, head):
+        for f in self._perturbed(head, lambda: iter([z])):
             found += histogram(f, self.range_f, self.bins)
             f = f.view(len(f), -1, len(head.bias))
             confidence += f.sub_(f.amax(dim=2, keepdim=True)).exp_().sum(dim=2).reciprocal_().sum(dim=1)

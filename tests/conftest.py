@@ -1,4 +1,7 @@
-"""For every test: one thread (small tensors lose time on more), no network, and nobody's own data or weights."""
+"""For every test: one thread (small tensors lose time on more), no network, and nobody's own data or weights.
+
+No test pulls the plug: what is written need not reach the disk.
+"""
 
 import os
 
@@ -6,10 +9,22 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in ("OOD_DATA", "OOD_WEIGHTS"):
     os.environ.pop(name, None)
+os.fsync = lambda file: None
 
 import torch  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+tqdm.monitor_interval = 0  # no thread that a fork would lack (tests/apart.py)
 
 torch.set_num_threads(1)
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
 settings.load_profile("no clock")
+
+
+LONG = ("test_cluster.py", "test_quick.py", "test_browser.py", "test_contract.py", "test_quality.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)

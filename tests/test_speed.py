@@ -1,10 +1,18 @@
 """results/SPEED.md is made of the performance scripts' own results; the scripts themselves are not run here."""
 
+import contextlib
+import io
+import itertools
+import json
+import runpy
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.performance import on_gpu, paired, report
+from tests.performance import on_gpu, paired, report, sliced, whole_table
 
 RESULT = {
     "title": "Loading",
@@ -33,17 +41,18 @@ def speed(tmp_path, monkeypatch):
 
 def test_every_script_is_reported():
     beside = {"__init__", "paired", "report", "coverage", "injuries"}  # the last two measure no speed
-    beside |= {"on_gpu", "gpu_parts", "peer"}  # one command for a GPU, its parts, and what whole_table stands beside
+    beside |= {"on_gpu", "gpu_parts"}  # one command for a GPU, and its parts
+    beside |= {"peer", "sliced"}  # what whole_table stands beside, and how
     scripts = {path.stem for path in Path(report.__file__).parent.glob("*.py")}
     assert scripts - beside == set(report.SCRIPTS)
 
 
 def test_a_section_takes_the_place_of_its_own_script_size_and_device_alone(speed):
-    report.add("loaders", RESULT)
-    report.add("encoders", RESULT | {"title": "Encoders"})
-    report.add("loaders", RESULT | {"device": "cuda:0"})
-    report.add("loaders", RESULT | {"full": True, "methods": ["knn"]})
-    report.add("loaders", RESULT | {"title": "Loading anew"})
+    report.add("loaders", RESULT, speed)
+    report.add("encoders", RESULT | {"title": "Encoders"}, speed)
+    report.add("loaders", RESULT | {"device": "cuda:0"}, speed)
+    report.add("loaders", RESULT | {"full": True, "methods": ["knn"]}, speed)
+    report.add("loaders", RESULT | {"title": "Loading anew"}, speed)
     page = speed.read_text()
     heads = ["## Encoders", "## Loading anew", "## Loading", "## Loading, whole"]
     assert [line for line in page.splitlines() if line.startswith("## ")] == heads
@@ -53,7 +62,31 @@ def test_a_section_takes_the_place_of_its_own_script_size_and_device_alone(speed
     assert page.count("|    5,831 |") == 4
 
 
-# on_gpu: its parts replaced, for they are rehearsed by `python -m tests.performance.on_gpu --device cpu`
+def working(tell, count, seconds):
+    tell("ready")
+    for number in range(100):
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+        count.value += 1
+        tell(number)
+
+
+def test_two_processes_take_turns_and_each_does_nothing_in_the_other_s():
+    """Twice the work is as long as two steps; of one that is stopped the count stays."""
+    with sliced.Halted(working, 0.2) as work, sliced.Halted(working, 0.02) as yardstick:
+        first, second = itertools.islice(sliced.pieces(work, yardstick, 0.05), 2)
+        stays = yardstick._count.value
+        work.turn(0.1)
+        assert yardstick._count.value == stays
+    assert (first.told, second.told) == (0, 1)
+    assert first.steps + second.steps <= stays
+    length = first.seconds * 7 / 2.5
+    assert sliced.Piece(None, first.seconds, 7, 2.5).length == length
+    assert first.seconds >= 0.2
+
+
+# on_gpu: first with its parts replaced
 
 
 @pytest.fixture
@@ -80,13 +113,11 @@ def test_a_part_that_fails_stops_no_other_and_the_next_call_goes_on_with_it(part
     assert parts == [*on_gpu.NAMES, "table"]
     sections = report.read(speed.read_text())
     assert {script for script, _, _ in sections} == {f"on_gpu {name}" for name in on_gpu.NAMES}
-    report.add("loaders", RESULT)
+    report.add("loaders", RESULT, speed)
     assert sections.items() <= report.read(speed.read_text()).items()
 
 
 def test_what_each_part_takes_is_said_without_measuring(parts, monkeypatch, capsys):
-    import sys
-
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--dry-run", "search", "auroc"])
     on_gpu.main()
     lines = capsys.readouterr().out.splitlines()
@@ -94,25 +125,66 @@ def test_what_each_part_takes_is_said_without_measuring(parts, monkeypatch, caps
     assert not parts
 
 
-def test_a_rehearsal_on_the_cpu_writes_no_section(parts, monkeypatch, tmp_path, speed):
-    monkeypatch.setattr("sys.argv", ["on_gpu", "--device", "cpu", "--keep", str(tmp_path / "kept"), "search"])
+@pytest.mark.parametrize("part", on_gpu.PARTS, ids=on_gpu.NAMES)
+def test_a_part_ends_at_its_limit_with_all_that_it_started(monkeypatch, part, tmp_path):
+    asked, ended = [], on_gpu.ended
+    child = f"import time; time.sleep(2); open({str(tmp_path / 'lived')!r}, 'w')"  # it holds the part's pipes
+    script = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-S', '-c', {child!r}]); time.sleep(60)"
+
+    def shortly(command, limit):
+        asked.append((command[3:], limit))
+        return ended([command[0], "-S", "-c", script], 0.3)
+
+    monkeypatch.setattr(on_gpu, "ended", shortly)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"^not done after 0\.3 s$"):
+        on_gpu.carry_out(part, "cuda", None)
+    assert time.monotonic() - start < 1.9
+    assert asked == [([part.name, "cuda", "whole"], part.limit)]
+
+
+def test_a_part_that_fails_says_why_in_one_line(monkeypatch):
+    ended = on_gpu.ended
+    script = "print('half'); raise ValueError('why')"
+    monkeypatch.setattr(on_gpu, "ended", lambda command, limit: ended([command[0], "-S", "-c", script], limit))
+    with pytest.raises(RuntimeError, match=r"^ValueError: why$"):
+        on_gpu.carry_out(on_gpu.PARTS[0], "cuda", None)
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """What is to be a process `python -m MODULE` runs here: the imports of nine would take a minute."""
+
+    process = subprocess.run
+
+    def run(command, *given, **how):
+        if command[1] != "-m":
+            return process(command, *given, **how)
+        said = io.StringIO()
+        with monkeypatch.context() as patched, contextlib.redirect_stdout(said):
+            patched.setattr(sys, "argv", command[2:])
+            runpy.run_module(command[2], run_name="__main__")
+        return subprocess.CompletedProcess(command, 0, stdout=said.getvalue())
+
+    monkeypatch.setattr(whole_table.subprocess, "run", run)
+    monkeypatch.setattr(on_gpu, "ended", lambda command, limit: (0, run(command).stdout, ""))
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_the_whole_of_it_is_rehearsed_on_the_cpu(monkeypatch, tmp_path, speed):
+    """Every part runs to its end, is kept and gets its section, in a file of its own; what is there stays."""
+    kept = tmp_path / "kept"
+    (kept / "cpu").mkdir(parents=True)
+    (kept / "cpu" / "training.json").write_text("{}")
+    monkeypatch.setattr("sys.argv", ["on_gpu", "--device", "cpu", "--keep", str(kept)])
     on_gpu.main()
-    assert parts == ["search"]
+    results = {name: json.loads((kept / "cpu" / f"{name}.json").read_text()) for name in on_gpu.NAMES}
+    assert results.pop("training") == {}
+    sections = report.read((kept / "SPEED.md").read_text())
+    assert {script for script, _, _ in sections} == {f"on_gpu {name}" for name in results}
+    assert all(result["table"] in (kept / "SPEED.md").read_text() for result in results.values())
+    assert set(results["auroc"]["differences"]) == {"msp@resnet8", "ebo@resnet8"}
     assert not speed.exists()
-
-
-@pytest.mark.parametrize(
-    ("script", "reason"),
-    [("import time; time.sleep(60)", "not done after 1 s"), ("raise ValueError('why')", "ValueError: why")],
-)
-def test_a_part_ends_at_its_limit_and_says_in_one_line_why_it_failed(monkeypatch, script, reason):
-    run = on_gpu.subprocess.run
-    monkeypatch.setattr(on_gpu.subprocess, "run", lambda command, **how: run([command[0], "-S", "-c", script], **how))
-    with pytest.raises(RuntimeError, match=f"^{reason}$"):
-        on_gpu.carry_out(on_gpu.Part("search", 1 if "sleep" in script else 60, ""), "cuda", None)
-
-
-def test_parts_are_those_that_are_written():
-    from tests.performance import gpu_parts
-
-    assert all(callable(getattr(gpu_parts, name)) for name in on_gpu.NAMES)
+    (kept / "cpu" / "training.json").unlink()
+    on_gpu.main()
+    assert "steps/s" in json.loads((kept / "cpu" / "training.json").read_text())["table"]

@@ -18,6 +18,7 @@ from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Arrays, Store
 from datasets.loading import batches, in_memory
 from methods.base import NAMES, CannotRun, Features, Head
+from methods.device.precision import switches
 from methods.encoders import registry
 from methods.encoders.features import FeatureReader
 
@@ -64,7 +65,8 @@ class TrainEncoder(Job):
             raise CannotRun(f"{self.use.name} needs labels; {self.use.train.images.title} has none")
         train, *validation = (self._read(images, worker) for images in self._images)
         train = replace(train, validation=validation[0]) if validation else train
-        encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
+        with switches("32", worker.device):  # a training has its own inside, in the precision asked for
+            encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
         meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
         if self.use.base is not None:
             meta["engine"] = engines.behind(worker.store, self.use.base, self.use.train)

@@ -222,6 +222,7 @@ class Planner:
         use = self.encoders[spec.encoder]
         assert not isinstance(use, str)
         use = self.encoders.of_seed(use, seed)
+        assert not isinstance(use, str)
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
         fit = self._fit(spec, method, seed, self._encodes(use, self.held_out))  # the table's may have seen these
         held_out = self.held_out.calibration

@@ -87,7 +87,8 @@ class Pretrained(OneNetwork):
 
         CannotRun where there are no weights.
         """
-        return self._models.find_weights(self.model, self._side, directory, download=download)
+        found: Path = self._models.find_weights(self.model, self._side, directory, download=download)
+        return found
 
     def head_in(self, weights: Path) -> HeadClasses | None:
         if not self._has_head:

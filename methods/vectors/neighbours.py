@@ -17,15 +17,18 @@ from methods.vectors.statistics import means
 EXTRA = 8  # candidates beyond those asked for
 BLOCK = 64 << 20  # bytes of distances in hand at a time
 CLOSE = 2 << 20  # bytes of rows that distances are computed from: what stays in a core's cache
-BLAS_QUERIES = 4  # from so many images on, faiss is to multiply matrices: 5 times as fast for 64 images of 512 numbers
+BLAS_QUERIES = 4  # from so many images on, matrices are multiplied: 5 times as fast for 64 images of 512 numbers
+# From so many numbers on what counts is the product, in which torch's library is as fast as the one that faiss comes
+# with (AVX2), or 2 to 4 times as fast (AVX-512). Of narrower rows faiss picks the nearest while they are still at hand.
+WIDE = 128
 FAR = 4  # as many times the rows' own spread, squared: farther from the origin they are searched about their mean
 
 
 def neighbours(bank: Tensor, device: str | torch.device | None = None) -> "Neighbours":
     """The rows of `bank` (M, D) float32, to be searched on `device` (default: where they are).
 
-    On the CPU faiss finds the candidates where it is installed. On CUDA, and without faiss, they come from a matrix
-    product; a bank of more than half of the GPU's free memory stays where it is and goes there in parts.
+    Candidates come from a matrix product, or on the CPU from faiss, where it is installed and no slower: see `WIDE`. A
+    bank of more than half of the GPU's free memory stays where it is and goes there in parts.
     """
     return Neighbours(bank, torch.device(bank.device if device is None else device))
 
@@ -107,7 +110,7 @@ class Neighbours:
 
     def _candidates(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Squared distances as the fast form has them, ascending, and index (N, count) of so many rows."""
-        if self._faiss is not None:
+        if self._faiss is not None and (len(x) < BLAS_QUERIES or x.shape[1] < WIDE):
             squares, index = self._faiss.knn(x.numpy(), self._near.numpy(), count)
             # faiss finds no neighbour of NaN
             return torch.from_numpy(squares).double(), torch.from_numpy(index).clamp_(min=0)
@@ -121,7 +124,7 @@ class Neighbours:
         for start in range(0, len(self), self._part):
             part = self._near[start : start + self._part].to(x.device)
             squares = torch.addmm(self._squares[start : start + len(part)], x, part.T, alpha=-2)
-            nearest, places = squares.topk(min(count, len(part)), dim=1, largest=False)
+            nearest, places = _least(squares, min(count, len(part)))
             best, index = torch.cat([best, nearest], dim=1), torch.cat([index, places + start], dim=1)
             best, order = best.topk(min(count, best.shape[1]), dim=1, largest=False)
             index = index.gather(1, order)
@@ -141,6 +144,26 @@ class Neighbours:
                 distances[part] = torch.linalg.vector_norm(there.sub_(x[part[0], None]), dim=2)
         distances, order = distances.sort(dim=1, stable=True)
         return distances, index.gather(1, order)
+
+
+def _least(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` least of each row, ascending, and their columns.
+
+    Columns are taken in groups: those `count` groups whose least value is least hold all of them. So a CPU goes through
+    most values once, for that least value; a GPU picks faster than it would gather.
+    """
+    columns = values.shape[1]
+    size = 1 if values.is_cuda else math.isqrt(columns // count)
+    if size < 4:
+        return values.topk(count, dim=1, largest=False)
+    groups = columns // size
+    least = values[:, : size * groups].view(len(values), size, groups).amin(dim=1)
+    chosen = least.topk(count, dim=1, largest=False, sorted=False).indices
+    among = (chosen[:, None] + groups * torch.arange(size)[:, None]).flatten(1)
+    rest = torch.arange(size * groups, columns).expand(len(values), -1)
+    among = torch.cat([among, rest], dim=1)
+    nearest, places = values.gather(1, among).topk(count, dim=1, largest=False)
+    return nearest, among.gather(1, places)
 
 
 def _fits(bank: Tensor, device: torch.device) -> bool:

@@ -11,6 +11,7 @@ import run_all
 from benchmark.jobs.encoding import Encode, TrainEncoder
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.measuring import Measure
+from benchmark.jobs.mistaking import ShowMistakes
 from benchmark.jobs.scoring import Score
 from methods.encoders.classifier import Classifier
 from methods.encoders.pixels import Pixels
@@ -83,7 +84,7 @@ def measured(tmp_path_factory):
 
 @pytest.fixture
 def drawn():
-    """For a test of whole runs that looks at their figures: all others do without, which halves their time."""
+    """For a test of whole runs that looks at their figures and pictures: all others do without, at half their time."""
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,14 @@ def _figures(request, monkeypatch):
 def _draw_nothing(monkeypatch):
     monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
     monkeypatch.setattr("benchmark.reporting.page.report.write", lambda *what, **how: None)
+    monkeypatch.setattr("benchmark.jobs.illustrating.loss_curve", sketched)
+    monkeypatch.setattr("benchmark.jobs.illustrating.image_grid", sketched)
+    monkeypatch.setattr(ShowMistakes, "_nearest", lambda self, passes, chosen, store: [[] for _ in chosen])
+
+
+def sketched(title, values, path, **how):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
 """Files that unpack to gigabytes or never end, small as they are: bounded in time and memory, told in one line.
 
-All are read by one process of its own, whose peak is looked at; it takes seconds, as torch is imported in it.
+All are read by one process of its own, whose peak is looked at.
 """
 
 import json
 import os
-import subprocess
-import sys
+import resource
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,60 +16,63 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-READ = """
-import json, resource, sys, threading, time
-from pathlib import Path
-import numpy as np
-import torch
 from datasets.loading import batches
 from datasets.sources import find
 from methods.encoders.images import preprocessing
+from tests.apart import Apart
 
-torch.set_num_threads(1)
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
-def measured(read):
+
+def measured(read, path):
+    """What is read or said, and by how many MiB the process grew meanwhile."""
     peak, stop = [resident()], threading.Event()
     before = peak[0]
+
     def watch():
         while not stop.wait(0.002):
             peak[0] = max(peak[0], resident())
+
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        said = read()
+        said = read(path)
     except ValueError as error:
         said = str(error)
     stop.set()
     thread.join()
     return said, (peak[0] - before) / 2**20
 
-def decoded(path, split="test"):
-    images = find(path, split, None)
+
+def decoded(path):
+    images = find(path, "test", None)
     count = 0
     for batch in batches(images, np.arange(len(images)), 64, workers=4):
         count += len(batch.images)
         del batch
     return count
 
+
 def resized(path):
     images = find(path, "test", None)
     read = batches(images, np.arange(len(images)), 64)
     return [len(preprocessing.to_size(batch.images, 32, "cpu")) for batch in read]
 
+
 def digested(path):
     return len(find(path, "test", None).digests)
 
-found = {}
-for name, read in (("large", decoded), ("long", resized), ("zstd", decoded), ("repeated", digested), ("nulls", decoded),
-                   ("labels", decoded), ("/", decoded)):
-    started = time.perf_counter()
-    said, peak = measured(lambda: read(name if name == "/" else f"./{name}"))
-    found[name] = [said, peak, time.perf_counter() - started]
-print(json.dumps(found))
-"""
+
+def read_all():
+    found = {}
+    for name, read in (("large", decoded), ("long", resized), ("zstd", decoded), ("repeated", digested),
+                       ("nulls", decoded), ("labels", decoded), ("/", decoded)):  # fmt: skip
+        started = time.perf_counter()
+        said, peak = measured(read, name if name == "/" else f"./{name}")
+        found[name] = [said, peak, time.perf_counter() - started]
+    print(json.dumps(found))
 
 
 def write(path: Path, image: pa.Array, **options) -> None:
@@ -97,12 +101,14 @@ def found(tmp_path_factory) -> dict[str, tuple[object, float, float]]:
     (here / "labels").mkdir()
     table = pa.table({"image": pa.array([b"x"]), "label": pa.array([10**9])})
     pq.write_table(table, here / "labels" / "a.parquet")
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-c", READ], cwd=here, env=environment, capture_output=True, text=True, timeout=200
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+
+    def work():
+        os.chdir(here)
+        read_all()
+
+    status, out, err = Apart(work, here).wait(200)
+    assert status == 0, err
+    return json.loads(out)
 
 
 def test_large_images_are_decoded_within_their_memory(found):

@@ -100,7 +100,7 @@ def test_nac_of_its_own_images_where_one_is_enough() -> None:
 
 def test_weiper_without_perturbation_has_copies_of_the_logits() -> None:
     method: Any = methods.create("weiper", delta=0, copies=3).fit(TRAIN)
-    copies = torch.cat(list(method._perturbed(TEST_Z.double(), HEAD)), dim=1)
+    copies = torch.cat(list(method._perturbed(HEAD, lambda: iter([TEST_Z.double()]))), dim=1)
     same(copies, TEST.logits.repeat(1, 3), rtol=1e-4, atol=1e-5)
     confidence = methods.create("weiper", delta=0, copies=3, l1=0, l2=1).load_state(method.state()).score(TEST)
     without = methods.create("weiper", delta=0, copies=3, l1=0, l2=0).load_state(method.state()).score(TEST)
@@ -111,7 +111,7 @@ def test_weiper_by_hand() -> None:
     method: Any = methods.create("weiper", copies=4).fit(TRAIN, seed=2)
 
     def perturbed(z: Tensor) -> Any:
-        return torch.cat(list(method._perturbed(z.double(), HEAD)), dim=1).numpy()
+        return torch.cat(list(method._perturbed(HEAD, lambda: iter([z.double()]))), dim=1).numpy()
 
     def kl(typical: Any, rows: Any, before: int, after: int, epsilon: float) -> Any:
         ends = np.linspace(typical.min(), typical.max(), 101)
@@ -141,7 +141,8 @@ def test_weiper_by_hand() -> None:
 def test_weiper_perturbs_each_row_by_its_own_length() -> None:
     method: Any = methods.create("weiper", delta=1.8, copies=2).fit(TRAIN)
     moved = torch.cat(
-        list(method._perturbed(torch.eye(WIDTH).double(), Head(HEAD.weight, torch.zeros(CLASSES)))), dim=1
+        list(method._perturbed(Head(HEAD.weight, torch.zeros(CLASSES)), lambda: iter([torch.eye(WIDTH).double()]))),
+        dim=1,
     )
     step = (moved.T - HEAD.weight.double().repeat(2, 1)).norm(dim=1)
     same(step, 1.8 * HEAD.weight.double().norm(dim=1).repeat(2), rtol=1e-6)

@@ -6,9 +6,7 @@ that it is not. `tiny`: sizes for a CPU, on which this only shows that it runs.
 
 import argparse
 import inspect
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -26,6 +24,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import methods
+from benchmark.jobs.measuring import Measure
+from benchmark.jobs.worker import Worker
+from benchmark.planning import plan as plans
+from benchmark.planning import suite
+from benchmark.planning.options import Options
+from benchmark.records import records
+from benchmark.running.runner import Runner
+from benchmark.store.entries import Store
 from datasets.folder import FolderSet
 from datasets.loading import batches
 from methods.base import Features
@@ -34,9 +40,8 @@ from methods.encoders import registry
 from methods.encoders.base import Encoder
 from methods.encoders.networks import cifar
 from methods.vectors.neighbours import neighbours
-from tests.performance import paired, whole_table
+from tests.performance import paired, stages, whole_table
 
-ROOT = Path(__file__).parents[2]
 B4 = "tf_efficientnet_b4"
 NETWORKS = (  # side of the images and batch
     ("resnet18", 32, 1024),
@@ -113,10 +118,13 @@ def _opened(name: str, folder: Path, device: str, precision: str) -> Encoder | N
 
 def table(given: Given, tiny: bool) -> None:
     """The whole table beyond the bare forward pass, and pytorch-ood in a process of its own."""
-    limits: dict[str, int | None] = {"limit": 12 if tiny else 500, "limit_train": 300 if tiny else 1000}
+    limits: dict[str, int | None] = {"limit": 12 if tiny else 500, "limit_train": 60 if tiny else 1000}
     if tiny:
-        with patch.object(whole_table, "ON_GPU", (64,)):
-            whole_table.on_gpu(given, limits, large=False, rounds=1)
+        with (
+            patch.object(whole_table, "ON_GPU", (64,)),
+            patch.dict(whole_table.SETS, digits=("letters", "blurred", "enlarged")),
+        ):
+            whole_table.on_gpu(given, limits, large=False, rounds=1, network="resnet8")
     else:
         whole_table.on_gpu(given, limits, large=given.data is not None)
 
@@ -160,24 +168,33 @@ def _steps() -> list[tuple[str, AbstractContextManager[object]]]:
 def auroc(given: Given, tiny: bool) -> None:
     """Every row's AUROC with TF32 against strict float32, from two runs of a suite."""
     other = "bf16" if tiny else "tf32"  # a CPU has no TF32
+    name, some = "digits", dict[str, Any]()
+    if tiny:
+        some = {"methods": ("msp", "ebo"), "ood": ("letters",), "limit": 20, "limit_train": 100}
+    elif given.data is not None:
+        name, some = "cifar10", {"limit": 1000, "limit_train": 5000}
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("32", other):
-            command = [sys.executable, str(ROOT / "run_all.py"), "--no-speed", "--device", given.device]
-            command += ["--precision", precision, "--results", f"{folder}/{precision}", "--cache", f"{folder}/cache"]
-            if tiny:
-                command += ["--id", "digits", "--methods", "msp", "ebo", "--limit", "20", "--limit-train", "100"]
-            elif given.data is not None:
-                command += ["--id", "cifar10", "--data", str(given.data), "--limit", "1000", "--limit-train", "5000"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            records = [json.loads(path.read_text()) for path in Path(folder, precision).rglob("records/*/*.seed0.json")]
-            if not records:
-                raise RuntimeError(f"the suite gave no record with --precision {precision}: {done.stderr[-300:]}")
-            found[precision] = {
-                (record["row"], record["ood"]["name"]): record["metrics"]["auroc"]
-                for record in records
-                if record["status"] == "done"
-            }
+            where = Path(folder)
+            options = Options(
+                data=given.data or where,
+                weights=Path(os.environ.get("OOD_WEIGHTS", where)),
+                results=where / precision,
+                cache=where / "cache",
+                device=given.device,
+                asked=precision,
+                precision=precision,
+                speed=False,
+                **some,
+            )
+            planned = plans.make(suite.read(name), options, download=False)
+            Runner(planned, Worker(Store(where / "cache"), device=given.device)).run()
+            targets = [target for _, target in planned.targets() if isinstance(target, Measure)]
+            done = [record for target in targets if (record := records.done(target.path, target.key)) is not None]
+            if not done:
+                raise RuntimeError(f"the suite {name} gave no record with --precision {precision}")
+            found[precision] = {(record["row"], record["ood"]["name"]): record["metrics"]["auroc"] for record in done}
     both = sorted(found["32"].keys() & found[other].keys())
     differences: dict[str, float] = {}
     for row, ood in both:
@@ -244,11 +261,10 @@ def end_to_end(given: Given, tiny: bool) -> None:
 
 
 def loading(given: Given, tiny: bool) -> None:
-    """The stages of loading, by the script of that name."""
-    command = [sys.executable, "-m", "tests.performance.loaders", "--device", given.device]
-    if given.data is not None:
-        command += ["--data", str(given.data)]
-    os.execv(command[0], command)  # its last line is this part's
+    """From the disk to features and back, each stage apart."""
+    files = stages.encoded(None if tiny else given.data, "cifar10", 64 if tiny else 10_000)
+    source = "PNG of noise" if tiny or given.data is None else "CIFAR-10"
+    stages.measure(files, source, given.device, full=False)
 
 
 if __name__ == "__main__":

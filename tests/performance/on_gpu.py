@@ -3,10 +3,13 @@
 In parts, the most important first, each in a process of its own with a limit of time: what fails or takes too long
 stops no other. A part's result is kept as JSON (--keep) as soon as it is there, and a call goes on where the last one
 stopped; sections of results/SPEED.md are written from it. --dry-run says what each part takes; --device cpu takes tiny
-sizes and shows that all of it runs, and writes no section.
+sizes and shows that all of it runs; its sections go to a file beside the JSON.
 """
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -49,21 +52,25 @@ def carry_out(part: Part, device: str, data: Path | None) -> dict[str, Any]:
     """The part's last line. RuntimeError, in one line, where it fails or takes longer than its limit."""
     tiny, limit = ("tiny", REHEARSAL) if device == "cpu" else ("whole", part.limit)
     command = [sys.executable, "-m", "tests.performance.gpu_parts", part.name, device, tiny]
-    try:
-        done = subprocess.run(
-            [*command, *([str(data)] if data else [])],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=limit,
-        )
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"not done after {limit} s") from None
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1])
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    status, said, wrong = ended([*command, *([str(data)] if data else [])], limit)
+    if status:
+        raise RuntimeError((wrong.strip().splitlines() or [f"status {status}"])[-1])
+    result: dict[str, Any] = json.loads(said.splitlines()[-1])
     return result
+
+
+def ended(command: list[str], limit: float) -> tuple[int, str, str]:
+    """Status, output and errors. RuntimeError at the limit: the process ends then, with all that it started."""
+    how: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True, **how) as process:
+        try:
+            said, wrong = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"not done after {limit} s") from None
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # nobody of its group is left
+                os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, said, wrong
 
 
 def main() -> None:
@@ -91,8 +98,8 @@ def main() -> None:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(result) + "\n", encoding="utf-8")
-            if device != "cpu":
-                report.add(f"on_gpu {part.name}", result)
+            scratch = given.keep / "SPEED.md"  # of a rehearsal, whose numbers say nothing
+            report.add(f"on_gpu {part.name}", result, scratch if device == "cpu" else report.SPEED)
             print(f"{part.name}\n\n{result['table']}\n")
     if given.dry_run:
         print(f"in all at most {sum(part.limit for part in parts)} s on {device}")

@@ -78,10 +78,10 @@ def turns(rounds: int, names: Sequence[str]) -> Iterator[str]:
         yield from names if number % 2 == 0 else reversed(names)
 
 
-def save_classifier(path: Path) -> Path:
-    """A checkpoint of the project's ResNet-18 with random weights."""
+def save_classifier(path: Path, architecture: str = "resnet18") -> Path:
+    """A checkpoint of one of the project's networks with random weights."""
     torch.manual_seed(0)
-    network = cifar.build("resnet18", 10)
+    network = cifar.build(architecture, 10)
     save_file(network.state_dict(), path, metadata={"mean": str(MEAN), "std": str(STD)})
     return path
 

@@ -65,7 +65,9 @@ def _whole_table(result: dict[str, Any]) -> str:
     differences = ", ".join(f"{method} {value:.4f}" for method, value in result["auroc_differences"].items())
     return (
         f"The whole table takes {result['floor_ratio']:.2f} x the bare encoder forward, with "
-        f"{result['encoder_passes']:g} encoder pass an image; pytorch-ood takes {result['peer_ratio']:.1f} x as long "
+        f"{result['encoder_passes']:g} encoder pass an image, every post-hoc method {result['floor_ratio_all']:.2f} x, "
+        f"those that search for neighbours {result['floor_ratio_neighbours']:.2f} x; "
+        f"pytorch-ood takes {result['peer_ratio']:.1f} x as long "
         f"as this project, with {result['peer_encoder_passes']:.1f}. Largest difference of an AUROC between the two: "
         f"{differences}."
     )
@@ -86,11 +88,11 @@ def page(sections: Sections) -> str:
     return "\n\n".join([HEAD, *(sections[name] for name in order)]) + "\n"
 
 
-def add(script: str, result: dict[str, Any]) -> None:
-    """Put one result in its place in results/SPEED.md."""
-    sections = read(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else {}
+def add(script: str, result: dict[str, Any], path: Path) -> None:
+    """Put one result in its place in the page at `path`."""
+    sections = read(path.read_text(encoding="utf-8")) if path.exists() else {}
     sections[script, result["full"], result["device"].partition(":")[0]] = section(script, result)
-    SPEED.write_text(page(sections), encoding="utf-8")
+    path.write_text(page(sections), encoding="utf-8")
 
 
 def main() -> None:
@@ -101,7 +103,7 @@ def main() -> None:
         parse.error(f"no script {', '.join(sorted(unknown))}; there are {', '.join(SCRIPTS)}")
     flags = [argument for argument in sys.argv[1:] if argument not in given.scripts]
     for script in given.scripts or SCRIPTS:
-        add(script, measure(script, flags))
+        add(script, measure(script, flags), SPEED)
         print(f"{script}: in {SPEED}")
 
 

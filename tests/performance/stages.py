@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from benchmark.jobs.encoding import Encode
 from benchmark.jobs.inputs import EncoderUse, Selection
@@ -31,7 +30,6 @@ from benchmark.store.entries import Store
 from datasets.images import ImageSet, decode
 from datasets.loading import Shrink, batches
 from datasets.parquet import ParquetSet
-from methods.encoders.networks import cifar
 from tests.performance import paired
 
 THREADS = (1, 2, 8, 16)
@@ -50,26 +48,14 @@ def encoded(data: Path | None, name: str, count: int) -> list[bytes]:
     return [row["bytes"] for column in columns for row in column.to_pylist()][:count]
 
 
-def checkpoint(path: Path, architecture: str) -> Path:
-    """One of the project's networks with random weights."""
-    torch.manual_seed(0)
-    header = {"mean": str(paired.MEAN), "std": str(paired.STD)}
-    save_file(cifar.build(architecture, 10).state_dict(), path, metadata=header)
-    return path
-
-
 def decoded(images: Callable[[], ImageSet], workers: int | None = None, shrink: Shrink | None = None) -> list[Any]:
     """Every image, in batches."""
     found = images()
     return list(batches(found, np.arange(len(found)), 64, workers=workers, shrink=shrink))
 
 
-def main() -> None:
-    parse = paired.parser(__doc__)
-    parse.add_argument("--photographs", action="store_true", help="ImageNet's, not CIFAR-10's")
-    given = parse.parse_args()
-    device = given.device if given.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    files = encoded(given.data, "imagenet" if given.photographs else "cifar10", 50_000 if given.full else 2_000)
+def measure(files: list[bytes], source: str, device: str, *, full: bool) -> None:
+    """All stages of these files."""
     rows: list[tuple[str, float]] = []
 
     def timed(name: str, work: Callable[[], object]) -> float:
@@ -89,7 +75,7 @@ def main() -> None:
             return ParquetSet("images", "test", [shard], title="images", entry=None)
 
         network = "resnet18" if device.startswith("cuda") else "resnet8"
-        weights = checkpoint(folder / "net.safetensors", network)
+        weights = paired.save_classifier(folder / "net.safetensors", network)
         settings = {"architecture": network, "checkpoint": "net"}
         use = EncoderUse("net", "classifier", settings, title=network, weights=weights)
         store = Store(folder / "cache")
@@ -126,9 +112,18 @@ def main() -> None:
         whole = timed("job", lambda: Encode(use, Selection(images())).run(worker))
     share = whole / min(decoding, encoding)
     rows.append(("job, of the slower of decoding and encoding", share))
-    source = "PNG of noise" if given.data is None else "ImageNet" if given.photographs else "CIFAR-10"
     title = f"From the disk to features, {len(files):,} images ({source}), {network} at 32 px, batches of {size}"
-    paired.finish(title, ("stage", "images/s"), rows, device, full=given.full, share=share, rates=dict(rows))
+    paired.finish(title, ("stage", "images/s"), rows, device, full=full, share=share, rates=dict(rows))
+
+
+def main() -> None:
+    parse = paired.parser(__doc__)
+    parse.add_argument("--photographs", action="store_true", help="ImageNet's, not CIFAR-10's")
+    given = parse.parse_args()
+    device = given.device if given.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    files = encoded(given.data, "imagenet" if given.photographs else "cifar10", 50_000 if given.full else 2_000)
+    source = "PNG of noise" if given.data is None else "ImageNet" if given.photographs else "CIFAR-10"
+    measure(files, source, device, full=given.full)
 
 
 if __name__ == "__main__":

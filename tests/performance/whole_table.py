@@ -5,9 +5,15 @@ sets: of --data those around CIFAR-10, else the embedded ones around the digits.
 
 ours: from image files to records on disk (features, fits, scores, metrics with their intervals), as `run_all.py` does
     it, in an empty folder; no figures.
-pytorch-ood: its benchmark over the list of detectors with its cache on. It is spared what it would have to pay for:
-    its images are decoded, resized, normalised and in memory, its detectors fitted on features extracted once.
+pytorch-ood: its benchmark over the list of detectors with its cache on, with torch's settings and the batch size that
+    is best for its forward pass. It is spared what it would have to pay for: its images are decoded, resized,
+    normalised and in memory, its detectors fitted on features extracted once.
 encoder: the forward pass of our encoder over each image once, at 32 pixels and in memory.
+
+Each is a process of its own, and takes turns of a second with the forward pass, which goes on and on: how many images
+went through it in the turns beside is what a table is as long as (`sliced`). A ratio is the median of some tables',
+with the least and the greatest. Beside the nine: every post-hoc method of the registry (`floor_ratio_all`), and those
+among them that search for neighbours (`floor_ratio_neighbours`), which the others are without.
 
 On a GPU (--device cuda) a share of a short pass says little: there, with our images in memory as well, what counts is
 what the table takes beyond the pass, on 4,500 images and, with --data, on all; and pytorch-ood is in a process of its
@@ -21,11 +27,14 @@ the pseudo-inverse, and pytorch-ood the inverse with 1e-6 added.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -36,6 +45,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+import methods
 from benchmark.jobs.encoding import Encode
 from benchmark.jobs.inputs import Selection
 from benchmark.jobs.measuring import Measure
@@ -50,12 +60,12 @@ from datasets.loading import batches
 from methods.encoders.classifier import Classifier
 from methods.encoders.images import preprocessing
 from methods.encoders.networks import cifar
-from tests.performance import paired, peer
+from tests.performance import paired, peer, sliced
 from tests.performance.peer import ROWS, Figures, Images, Sets
 
 BATCH = 64
 ON_GPU = (64, 256, 1024)  # of which the peer takes the best; this project, and the bare forward, the last
-SETTINGS = {"knn": {"k": peer.K}, "vim": {"dim": peer.DIM}}
+LIMITS: dict[str, int | None] = {"limit": 500, "limit_train": 1000}
 SETS = {
     "cifar10": ("cifar100", "isun", "mnist", "fashion_mnist", "kmnist", "miniplaces_scenes_resize"),
     "digits": ("halves", "letters", "scans", "shuffled", "blurred", "enlarged"),
@@ -66,22 +76,32 @@ class Table:
     """One table to be made; `folder` is for what is written."""
 
     def __init__(
-        self, folder: Path, data: Path | None, device: str, limits: dict[str, int | None], batch: int = BATCH
+        self,
+        folder: Path,
+        data: Path | None,
+        device: str,
+        limits: dict[str, int | None],
+        batch: int = BATCH,
+        architecture: str = "resnet18",
+        rows: Sequence[str] = tuple(ROWS),
     ) -> None:
         self.folder, self.data, self.device, self.limits, self.batch = folder, data, device, limits, batch
-        self.weights = paired.save_classifier(folder / "resnet18.safetensors")
-        self.network = cifar.build("resnet18", 10).eval()
+        self.architecture, self.skipped = architecture, dict[str, str]()
+        self.weights = paired.save_classifier(folder / f"{architecture}.safetensors", architecture)
+        self.network = cifar.build(architecture, 10).eval()
         self.network.load_state_dict(load_file(self.weights))
         self.network.to(device)
         name = "digits" if data is None else "cifar10"
-        self.suite = _write_suite(folder / "table.yaml", name)
+        self.suite = _write_suite(
+            folder / "table.yaml", name, architecture, self.network.head.weight.shape[1] // 2, rows
+        )
         encodes = [job.images for job in self.plan(folder).jobs() if isinstance(job, Encode)]
         sets = {(images.images.split, images.images.name): _prepared(images) for images in encodes}
         self.train, self.id = sets.pop(("train", name)), sets.pop(("test", name))
         self.ood = {ood: images for (_, ood), images in sets.items()}
         self.name = name
         self.images = sum(len(images) for images in (self.train, self.id, *self.ood.values()))
-        self.encoded = {"ours": 0, "peer": 0}
+        self.encoded = 0
 
     def plan(self, where: Path) -> plans.Plan:
         options = Options(
@@ -104,7 +124,7 @@ class Table:
         with patch.object(Classifier, "encode", self._counted):
             outcome = Runner(planned, worker).run()
         assert not outcome.failed, outcome.failed
-        assert not outcome.skipped, outcome.skipped
+        self.skipped = outcome.skipped
         found = {}
         for row, target in planned.targets():
             record = records.read(target.path) if isinstance(target, Measure) else None
@@ -117,20 +137,18 @@ class Table:
         encode = Classifier.encode
 
         def counted(encoder: Classifier, images: Any) -> dict[str, Tensor]:
-            self.encoded["ours"] += len(images)
+            self.encoded += len(images)
             return encode(encoder, images)
 
         return counted
 
-    def encoder(self) -> None:
-        """The bare forward pass."""
-        encoder = Classifier(architecture="resnet18", checkpoint="resnet18").open(self.weights, device=self.device)
+    def encoder(self, done: Callable[[int], object] = lambda images: None) -> None:
+        """The bare forward pass; `done` hears of each batch."""
+        encoder = Classifier(architecture=self.architecture, checkpoint="net").open(self.weights, device=self.device)
         for images in (self.train, self.id, *self.ood.values()):
             for batch in torch.split(images.pixels, self.batch):
                 encoder.encode(batch.to(self.device))
-
-    def peer(self) -> Figures:
-        return peer.figures(self.sets, self.network, self.device, self.batch, self.encoded)
+                done(len(batch))
 
     @property
     def sets(self) -> Sets:
@@ -147,24 +165,29 @@ def _prepared(images: Selection) -> Images:
     return Images(pixels.to(torch.uint8).permute(0, 2, 3, 1).contiguous(), x, torch.from_numpy(images.labels))
 
 
-def _write_suite(path: Path, name: str) -> Path:
+def _write_suite(path: Path, name: str, network: str, dim: int, rows: Sequence[str]) -> Path:
+    settings = {"knn": {"k": peer.K}, "vim": {"dim": dim}}
     content = {
         "title": "nine methods on one encoder",
         "id": {"set": name, "size": 32},
         "ood": [{"set": ood, "group": "control" if ood in SETS["digits"][-2:] else "far"} for ood in SETS[name]],
-        "encoders": {
-            "resnet18": {"kind": "classifier", "settings": {"architecture": "resnet18", "checkpoint": "resnet18"}}
-        },
-        "rows": [{"method": method, "encoder": "resnet18", "settings": SETTINGS.get(method, {})} for method in ROWS],
+        "encoders": {network: {"kind": "classifier", "settings": {"architecture": network, "checkpoint": network}}},
+        "rows": [{"method": method, "encoder": network, "settings": settings.get(method, {})} for method in rows],
     }
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
 
 
-def _difference(found: dict[str, Figures], method: str) -> float:
-    """The largest of a method's AUROC over the OOD sets, between the two."""
-    cells = [cell for cell in found["ours"] if cell[0] == method]
-    return max(abs(found["ours"][cell] - found["peer"][cell]) for cell in cells)
+def post_hoc() -> tuple[list[str], list[str]]:
+    """Every method that reads what this encoder offers and trains nothing; and those that search for neighbours."""
+    offered = {"embedding", "logits", "layers", "head"}
+    found = [name for name in methods.names() if not trains(name) and offered.issuperset(methods.get(name).reads)]
+    searching = [name for name in found if hasattr(sys.modules[methods.get(name).__module__], "neighbours")]
+    return [name for name in found if name not in searching], searching
+
+
+def trains(name: str) -> bool:
+    return methods.get(name).trains or hasattr(methods.get(name), "epochs")
 
 
 def beyond(made: Table, rounds: int) -> tuple[paired.Seconds, Figures]:
@@ -183,17 +206,19 @@ def beyond(made: Table, rounds: int) -> tuple[paired.Seconds, Figures]:
 
 def alone(made: Table, batches: Sequence[int]) -> dict[str, Any]:
     """What pytorch-ood takes in a process of its own, with torch's settings and the best of these batch sizes."""
-    peer.write(made.sets, made.weights, made.folder)
+    peer.write(made.sets, made.architecture, made.weights, made.folder)
     command = [sys.executable, "-m", "tests.performance.peer", str(made.folder), made.device, *map(str, batches)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def on_gpu(given: argparse.Namespace, limits: dict[str, int | None], large: bool, rounds: int = 3) -> None:
+def on_gpu(
+    given: argparse.Namespace, limits: dict[str, int | None], large: bool, rounds: int = 3, network: str = "resnet18"
+) -> None:
     """Seconds beyond the bare forward pass, on some images and on all that there are, and the peer by itself."""
     with tempfile.TemporaryDirectory() as folder:
-        made = Table(Path(folder), given.data, given.device, limits, ON_GPU[-1])
+        made = Table(Path(folder), given.data, given.device, limits, ON_GPU[-1], network)
         seconds, found = beyond(made, rounds)
         theirs = alone(made, ON_GPU)
     rows = [
@@ -214,7 +239,7 @@ def on_gpu(given: argparse.Namespace, limits: dict[str, int | None], large: bool
     }
     paired.finish(
         f"The whole table beyond the bare forward: {len(ROWS)} methods, {made.name} and {len(made.ood)} OOD sets, "
-        "ResNet-18 at 32, images in memory",
+        f"{network} at 32, images in memory",
         ("who", "seconds", "beyond the bare forward"),
         rows,
         given.device,
@@ -232,42 +257,110 @@ def _beyond(seconds: paired.Seconds) -> float:
     return median(ours - bare for ours, bare in zip(seconds["ours"], seconds["encoder"], strict=True))
 
 
+Given = tuple[Path | None, str, dict[str, int | None]]  # data, device, limits
+
+
+def forward(tell: sliced.Tell, count: sliced.Count, given: Given) -> None:
+    """The yardstick: images through the bare forward pass, on and on."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Table(Path(folder), *given)
+
+        def add(images: int) -> None:
+            count.value += images
+
+        made.encoder()
+        tell("ready")
+        while True:
+            made.encoder(add)
+
+
+def tables(tell: sliced.Tell, count: sliced.Count, given: Given, rows: Sequence[str]) -> None:
+    """Our tables of these methods, one after another."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Table(Path(folder), *given, rows=rows)
+        made.ours()
+        tell("ready")
+        while True:
+            made.encoded = 0
+            found = made.ours()
+            tell({"auroc": found, "passes": made.encoded / made.images, "skipped": made.skipped})
+
+
+def peers(tell: sliced.Tell, count: sliced.Count, given: Given) -> None:
+    """pytorch-ood's tables, one after another."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Table(Path(folder), *given)
+        batch = peer.best_batch(made.network, made.train.x, made.device)
+        tell("ready")
+        while True:
+            encoded: Counter[str] = Counter()
+            found = peer.figures(made.sets, made.network, made.device, batch, encoded)
+            tell({"auroc": found, "passes": encoded["peer"] / made.images, "batch": batch})
+
+
+def measured(rounds: int, yardstick: sliced.Halted, target: Callable[..., None], *given: Any) -> list[sliced.Piece]:
+    """So many tables beside the yardstick."""
+    with sliced.Halted(target, *given) as work:
+        return list(islice(sliced.pieces(work, yardstick), rounds))
+
+
 def main() -> None:
-    given = paired.arguments(__doc__)
-    limits = {"limit": None, "limit_train": None} if given.full else {"limit": 500, "limit_train": 1000}
+    parse = paired.parser(__doc__)
+    parse.add_argument("--rounds", type=int, default=3, help="tables of each kind (default: 3)")
+    given = parse.parse_args()
+    given.device = "cuda" if given.device == "auto" and torch.cuda.is_available() else given.device
+    given.device = given.device.replace("auto", "cpu")
+    limits = dict.fromkeys(LIMITS) if given.full else LIMITS
     if given.device.startswith("cuda"):
-        on_gpu(given, {"limit": 500, "limit_train": 1000}, large=given.data is not None)
+        on_gpu(given, LIMITS, large=given.data is not None)
         return
     with tempfile.TemporaryDirectory() as folder:
         made = Table(Path(folder), given.data, given.device, limits)
-        found: dict[str, Figures] = {}
-        ours, theirs = lambda: found.update(ours=made.ours()), lambda: found.update(peer=made.peer())
-        floor = paired.interleaved(3, {"encoder": made.encoder, "ours": ours}, device=given.device)
-        rounds = 3 if given.full else 1  # it takes six times as long
-        against = paired.interleaved(rounds, {"ours": ours, "peer": theirs}, device=given.device)
-    passes = made.encoded["ours"] / (3 + rounds) / made.images
-    peer_passes = made.encoded["peer"] / rounds / made.images
-    floor_ratio = paired.ratio(floor["ours"], floor["encoder"])
-    peer_ratio = paired.ratio(against["peer"], against["ours"])
-    rows = [
-        ("bare encoder forward", median(floor["encoder"]), 1.0, 1.0),
-        ("this project", median(floor["ours"]), floor_ratio, passes),
-        ("pytorch-ood, cached", median(against["peer"]), floor_ratio * peer_ratio, peer_passes),
-    ]
+    how = given.data, given.device, limits
+    others, searching = post_hoc()
+    with sliced.Halted(forward, how) as yardstick:
+        of = {
+            "nine": measured(given.rounds, yardstick, tables, how, tuple(ROWS)),
+            "all": measured(given.rounds, yardstick, tables, how, others),
+            "neighbours": measured(given.rounds, yardstick, tables, how, searching),
+            "peer": measured(1, yardstick, peers, how),  # it takes six times as long
+        }
+    ratios = {who: [piece.length / made.images for piece in taken] for who, taken in of.items()}
+    floor = {who: median(found) for who, found in ratios.items()}
+    titles = {
+        "nine": "this project",
+        "all": f"this project, all {len(others)} post-hoc methods",
+        "neighbours": f"this project, {len(searching)} that search for neighbours",
+        "peer": "pytorch-ood, cached",
+    }
+    rows = [("bare encoder forward", made.images * median(p.beside / p.steps for p in of["nine"]), 1.0, "-", 1.0)]
+    for who, title in titles.items():
+        interval = f"{min(ratios[who]):.3f} to {max(ratios[who]):.3f}"
+        seconds, passes = median(piece.seconds for piece in of[who]), of[who][0].told["passes"]
+        rows.append((title, seconds, floor[who], interval, passes))
+    ours, theirs = of["nine"][0].told["auroc"], of["peer"][0].told
     paired.finish(
         f"The whole table: {len(ROWS)} methods, {made.name} and {len(made.ood)} OOD sets, {made.images:,} images, "
         "ResNet-18 at 32",
-        ("who", "seconds", "x encoder", "passes an image"),
+        ("who", "seconds", "x encoder", "from, to", "passes an image"),
         rows,
         given.device,
         full=given.full,
         images=made.images,
-        peer_ratio=peer_ratio,
-        floor_ratio=floor_ratio,
-        encoder_passes=passes,
-        peer_encoder_passes=peer_passes,
-        auroc_differences={method: _difference(found, method) for method in ROWS},
-        seconds={"floor": floor, "peer": against},
+        peer_ratio=floor["peer"] / floor["nine"],
+        peer_batch=theirs["batch"],
+        floor_ratio=floor["nine"],
+        floor_ratio_all=floor["all"],
+        floor_ratio_neighbours=floor["neighbours"],
+        encoder_passes=of["nine"][0].told["passes"],
+        peer_encoder_passes=theirs["passes"],
+        auroc_differences={
+            method: max(abs(ours[cell] - theirs["auroc"][cell]) for cell in ours if cell[0] == method)
+            for method in ROWS
+        },
+        ratios=ratios,
+        skipped=of["all"][0].told["skipped"] | of["neighbours"][0].told["skipped"],
+        load=os.getloadavg()[1],
     )
 
 

@@ -38,7 +38,7 @@ def test_pictures_are_small(size, kind, shown):
         assert np.array_equal(np.asarray(image), pixels)
 
 
-def test_a_run_leaves_the_mistakes_of_every_cell_and_finds_them_once(trial, monkeypatch):
+def test_a_run_leaves_the_mistakes_of_every_cell_and_finds_them_once(trial, drawn, monkeypatch):
     assert trial.run("--methods", "msp", "knn") == 0
     folder = trial.results / "mini+limit=30+limit-train=60"
     for row in ("msp@net", "knn@net"):

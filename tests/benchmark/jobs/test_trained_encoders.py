@@ -1,5 +1,6 @@
 """Encoders that are trained by the run: from a file's weights, and without labels."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmark.jobs import encoding
 from benchmark.jobs.encoding import TrainEncoder
 from benchmark.jobs.worker import Worker
 from benchmark.planning import plan, suite
@@ -19,6 +21,7 @@ from methods.encoders.oal import OAL as Tuned
 
 MODEL = "test_efficientnet.r160_in1k"
 TUNED = {"kind": "finetuned", "settings": {"model": MODEL, "resolution": 32, "epochs": 1, "augment": "none"}}
+CLASSIFIER = {"kind": "classifier", "settings": {"architecture": "resnet8", "epochs": 1, "augment": "none"}}
 KNN = {"method": "knn", "encoder": "tuned", "settings": {"k": 5}}
 SIMCLR = {
     "kind": "simclr",
@@ -51,6 +54,31 @@ def test_a_finetuned_encoder_is_trained_once_for_each_start(trial, counted, monk
     assert trial.run() == 0
     assert counted["TrainEncoder"] == 1
     assert trial.records() != first
+
+
+def test_what_an_encoder_computes_around_its_training_is_strict(trial, monkeypatch):
+    inside, asked = [], []
+
+    @contextlib.contextmanager
+    def switches(precision, device):
+        asked.append((precision, str(device)))
+        inside.append(precision)
+        yield
+        inside.pop()
+
+    def fit(self, *given, **how):
+        assert inside == ["32"]  # no training has set its own yet
+        return self
+
+    monkeypatch.setattr(encoding, "switches", switches)
+    monkeypatch.setattr(Classifier, "fit", fit)
+    monkeypatch.setattr(Classifier, "state", lambda self: {"weight": torch.zeros(1)})
+    trial.write(encoders={"net": CLASSIFIER}, rows=[{"method": "msp", "encoder": "net"}])
+    options = Options(trial.folder, trial.folder, trial.folder / "results", trial.folder / "cache", precision="bf16")
+    planned = plan.make(suite.read(str(trial.suite)), options, download=False)
+    (job,) = {job.key: job for job in planned.jobs() if isinstance(job, TrainEncoder)}.values()
+    job.run(Worker(Store(trial.folder / "cache"), device="cpu"))
+    assert asked == [("32", "cpu")]
 
 
 def test_the_plan_says_how_to_get_an_absent_start(trial, capsys):

@@ -137,3 +137,31 @@ def test_a_checkpoint_without_names_says_in_table_and_record_what_it_is_taken_fo
     note = "mine.safetensors does not name its classes; taken as "
     assert note in capsys.readouterr().out
     assert all(any(note in line for line in record["footnotes"]) for record in trial.records().values())
+
+
+def test_a_checkpoint_for_each_seed_is_taken_in_turn(trial, counted, capsys):
+    for seed in (0, 1):
+        save(trial.folder / "weights" / f"net_s{seed}.safetensors", seed=seed)
+    encoders = {
+        "net": {"kind": "classifier", "settings": {**NET, "checkpoint": "net_s{seed}"}},
+        "moved": {"kind": "perturbed", "settings": {"base": "net"}},
+    }
+    trial.write(encoders=encoders, rows=[{"method": "msp", "encoder": name} for name in encoders])
+    assert trial.run("--seeds", "0", "1") == 0
+    assert counted["TrainEncoder"] == 0
+    assert statuses(trial) == {(0, "done"), (1, "done")}
+    of = {(record["row"], record["seed"]): record["metrics"] for record in trial.records().values()}
+    for row in ("msp@net", "msp@moved"):
+        assert of[row, 0] != of[row, 1]
+    write(trial, checkpoint="net_s1")
+    trial.results = trial.folder / "alone"
+    assert trial.run() == 0
+    assert {record["row"]: record["metrics"] for record in trial.records().values()} == {"msp@net": of["msp@net", 1]}
+
+
+def test_a_seed_whose_checkpoint_is_not_there_is_skipped_alone(trial, capsys):
+    save(trial.folder / "weights" / "net_s0.safetensors")
+    write(trial, checkpoint="net_s{seed}")
+    trial.run("--seeds", "0", "2")
+    assert statuses(trial) == {(0, "done"), (2, "skipped")}
+    assert "there is no network net_s2 in" in capsys.readouterr().err

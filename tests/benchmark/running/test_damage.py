@@ -1,14 +1,22 @@
 """Damaged, deleted or swapped files between two runs: the same records again, in silence nothing."""
 
+import ctypes
 import json
 import os
+import resource
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+import run_all
+from tests.apart import Apart
+from tests.benchmark.conftest import Trial
 
 ROOT = Path(__file__).parents[3]
 FOLDER = "mini+limit=30+limit-train=60"
@@ -18,8 +26,6 @@ ROWS = ("--methods", "lowlevel", "knn")
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A run that was left alone; tests work on copies of it."""
-    from tests.benchmark.conftest import Trial
-
     trial = Trial(tmp_path_factory.mktemp("whole"))
     assert trial.run(*ROWS) == 0
     return trial
@@ -27,8 +33,6 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def copied(whole, tmp_path):
-    from tests.benchmark.conftest import Trial
-
     shutil.copytree(whole.folder, tmp_path / "copy")
     trial = Trial(tmp_path / "copy")
     trial.before = whole.records()
@@ -43,8 +47,6 @@ def test_entries_that_were_deleted_are_made_again_where_they_are_needed(copied, 
     assert copied.run(*ROWS) == 0
     assert copied.records() == copied.before
     timed = [word for word in copied.arguments(*ROWS) if word != "--no-speed"]
-    import run_all
-
     assert run_all.main(timed) == 0
     assert "failed" not in capsys.readouterr().err
 
@@ -99,8 +101,6 @@ def test_a_record_says_what_it_depends_on_and_where_its_training_was_done(whole)
 
 
 def photos(folder, start):
-    from PIL import Image
-
     folder.mkdir(parents=True)
     for number in range(8):
         pixels = np.random.default_rng(start + number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -159,11 +159,24 @@ def shell(trial, command, *more, **environment):
     return done
 
 
-@pytest.mark.parametrize("command", ["{} | head -c 1", "{} >&-", "{} >&- 2>&-", "{} <&- >/dev/full", "{} | true"])
+@pytest.mark.parametrize("command", ["{} | head -c 1", "{} <&- >/dev/full"])
 def test_whoever_reads_it_the_status_is_the_runs(copied, command):
     done = shell(copied, f"set -o pipefail; {command}", "--plan")
     assert done.returncode in ((1,) if "full" in command else (0,)), done.stderr
     assert len(done.stderr.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("closed", [("stdout",), ("stdout", "stderr")])
+def test_a_closed_output_is_one_that_nobody_reads(copied, tmp_path, closed):
+    """As Python starts on `>&-`: without the stream, and with its number free for the next file."""
+
+    def command():
+        for name in closed:
+            os.close(getattr(sys, name).fileno())
+            setattr(sys, name, None)
+        return copied.run(*ROWS, "--plan")
+
+    assert Apart(command, tmp_path).wait() == (0, "", "")
 
 
 def test_a_terminal_without_the_tables_characters_gets_a_table(copied):
@@ -174,15 +187,43 @@ def test_a_terminal_without_the_tables_characters_gets_a_table(copied):
     assert "AUROC" in done.stdout
 
 
-def test_what_cannot_be_written_is_one_line_and_loses_nothing(copied):
+def test_what_cannot_be_written_is_one_line_and_loses_nothing(copied, tmp_path, capsys):
     for kind in ("encode", "score"):
         shutil.rmtree(copied.results / ".cache" / kind)
     shutil.rmtree(copied.results / FOLDER)
-    done = shell(copied, "ulimit -f 8; {}")  # no file above 8 kB
-    assert done.returncode == 1
-    assert "File too large" in done.stderr
-    done = shell(copied, "{}", "--results", "/proc/sys/nowhere")  # nothing can be made there, by root neither
-    assert done.returncode == 1
-    assert [line.startswith("error: [Errno") for line in done.stderr.splitlines()] == [True]
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8 << 10,) * 2)  # no file above 8 kB
+        return copied.run(*ROWS)
+
+    status, _, said = Apart(limited, tmp_path).wait()
+    assert status == 1
+    assert "File too large" in said
+    assert "Traceback" not in said
+    assert copied.run(*ROWS, "--results", "/proc/sys/nowhere") == 1  # nothing can be made there, by root neither
+    assert [line.startswith("error: [Errno") for line in capsys.readouterr().err.splitlines()] == [True]
     assert copied.run(*ROWS) == 0
+    assert copied.records() == copied.before
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root gives files to another user")
+@pytest.mark.parametrize(("flags", "status"), [(("--plan",), 0), (("--redraw",), 1), ((), 1), (("--ood", "scans"), 1)])
+def test_results_that_belong_to_another_user_are_a_table_or_one_line(copied, tmp_path, flags, status):
+    """As whoever may read them and not write, which is root without its capabilities."""
+    for path in (copied.folder, *copied.folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        os.chown(path, 65534, 65534)
+
+    def command():
+        libc = ctypes.CDLL(None)
+        assert libc.capset(struct.pack("Ii", 0x20080522, 0), bytes(24)) == 0
+        with pytest.raises(PermissionError):
+            (copied.results / "new").touch()
+        return copied.run(*ROWS, *flags)
+
+    found, out, said = Apart(command, tmp_path).wait()
+    assert found == status, said
+    assert "Traceback" not in said
+    assert said.count("error: [Errno 13] Permission denied") == status, said
+    assert status or "knn@net" in out
     assert copied.records() == copied.before

@@ -98,11 +98,11 @@ def test_one_more_ood_set_is_measured_alone(trial, counted):
 
 
 def test_a_trial_never_touches_a_whole_run(trial):
-    trial.run("--methods", "msp", small=False)
+    trial.run("--methods", "lowlevel", small=False)
     whole = {path: path.read_bytes() for path in (trial.results / "mini").rglob("*") if path.is_file()}
     assert len(whole) > 5
-    trial.run("--methods", "msp")
-    trial.run("--methods", "msp", "--resolution", "id")
+    trial.run("--methods", "lowlevel")
+    trial.run("--methods", "lowlevel", "--resolution", "id")
     assert {path: path.read_bytes() for path in (trial.results / "mini").rglob("*") if path.is_file()} == whole
     records = trial.records(f"mini+resolution=id{FOLDER.removeprefix('mini')}")
     assert {record["resolution"] for record in records.values()} == {"id"}

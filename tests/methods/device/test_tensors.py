@@ -4,9 +4,8 @@ import io
 import json
 import os
 import pickle
+import resource
 import struct
-import subprocess
-import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -17,38 +16,31 @@ from safetensors.torch import save_file
 from torch import nn
 
 from methods.device import tensors
+from methods.encoders.registry import create
+from tests.apart import Apart
 
 MIB = 1 << 20
-PROBE = """
-import resource, sys
-from pathlib import Path
-import torch
-from methods.encoders.registry import create
-encoder = create("classifier", architecture="resnet8")
-before = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (before + (2 << 30),) * 2)
-rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for path in sys.argv[1:]:
-    try:
-        encoder.open(Path(path))
-    except ValueError as error:
-        print(error)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rss) >> 10)
-"""
 
 
-def refused(*paths: Path) -> list[str]:
+def probe(paths: tuple[Path, ...]) -> None:
+    """Print what is said of each file, and by how many MiB the process grew; it may have 2 GiB more than it has."""
+    encoder = create("classifier", architecture="resnet8")
+    before = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (before + (2 << 30),) * 2)
+    rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for path in paths:
+        try:
+            encoder.open(path)
+        except ValueError as error:
+            print(error)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - rss) >> 10)
+
+
+def refused(folder: Path, *paths: Path) -> list[str]:
     """What a process of 2 GiB says of each file, one line each, with at most 300 MiB in memory and in a minute."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, *map(str, paths)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    *messages, peak = done.stdout.splitlines()
+    status, said, errors = Apart(lambda: probe(paths), folder).wait(60)
+    assert status == 0, errors[-2000:]
+    *messages, peak = said.splitlines()
     assert int(peak) < 300, f"{peak} MiB"
     assert [path.name in message for path, message in zip(paths, messages, strict=True)] == [True] * len(paths)
     return messages
@@ -121,7 +113,7 @@ def test_small_files_that_ask_for_gigabytes_are_refused_before_they_get_them(tmp
         sparse(tmp_path / "b.safetensors", 1 << 40): "has 1,099,511,627,776 bytes; at most",
         sparse(tmp_path / "b.pth", 1 << 40): "has 1,099,511,627,776 bytes; at most",
     }
-    for message, wanted in zip(refused(*said), said.values(), strict=True):
+    for message, wanted in zip(refused(tmp_path, *said), said.values(), strict=True):
         assert wanted in message
 
 

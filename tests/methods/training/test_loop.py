@@ -2,9 +2,6 @@
 
 import re
 import signal
-import subprocess
-import sys
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +14,7 @@ from torch import Tensor, nn
 from methods.training import checkpoint, loop, progress
 from methods.training.loop import Batch, Loss, seeded, train
 from methods.training.recipe import Recipe
+from tests.apart import Apart
 
 ROOT = Path(__file__).parents[3]
 
@@ -343,29 +341,23 @@ def test_an_interrupt_inside_a_step(
     resume(tmp_path, undisturbed, steps=42 - (step - 1), epochs=list(range((step - 1) // 7, 6)))
 
 
-KILLED = """
-    import sys, time
-    from pathlib import Path
-    sys.path[:0] = [{root!r}, {tests!r}]
-    import test_loop as t
-    t.loop.CHECKPOINT_SECONDS = 0.02
-    loss = lambda *a: (time.sleep(0.2), t.denoise(*a))[1]
-    t.run(t.network(), loss, 50, t.RECIPE, batch=t.noisy, workdir=Path(sys.argv[1]))
-"""
-
-
-def test_kill_9(tmp_path: Path, undisturbed: Any) -> None:
-    code = textwrap.dedent(KILLED.format(root=str(ROOT), tests=str(Path(__file__).parent)))
+def test_kill_9(tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.02)
     workdir = tmp_path / "work"
-    process = subprocess.Popen([sys.executable, "-c", code, str(workdir)], stderr=subprocess.PIPE)
+
+    def slow(*given: Any) -> Tensor:
+        time.sleep(0.1)
+        return denoise(*given)
+
+    training = Apart(lambda: run(network(), slow, 50, RECIPE, batch=noisy, workdir=workdir), tmp_path)
     deadline = time.monotonic() + 60
     while not (workdir / "training.pt").exists():
-        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+        assert training.process.exitcode is None, training.wait()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.5)
-    process.kill()
-    assert process.wait() == -signal.SIGKILL  # in the middle, not at its end
+    time.sleep(0.3)
+    training.process.kill()
+    assert training.wait()[0] == -signal.SIGKILL  # in the middle, not at its end
     step = torch.load(workdir / "training.pt", weights_only=True)["step"]
     assert 0 < step < 42
     resume(workdir, undisturbed, steps=42 - step, epochs=list(range(step // 7, 6)))

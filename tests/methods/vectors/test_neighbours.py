@@ -104,6 +104,35 @@ def test_bad_rows_touch_no_other_and_there_may_be_none():
             neighbours(bank).search(x, k)
 
 
+@pytest.mark.parametrize(
+    ("width", "images", "by_faiss"),
+    [(module.WIDE, module.BLAS_QUERIES, False), (module.WIDE, 3, True), (module.WIDE - 1, 100, True)],
+)
+def test_faiss_finds_the_candidates_of_few_images_and_of_narrow_rows(monkeypatch, width, images, by_faiss):
+    import faiss
+
+    bank, x, asked = draw(3000, width=width), draw(images, seed=1, width=width), []
+    knn = faiss.knn
+    monkeypatch.setattr(faiss, "knn", lambda *given: asked.append(1) or knn(*given))
+    distances, index = neighbours(bank).search(x, 10)
+    expected, order = brute(bank, x, 10)
+    np.testing.assert_allclose(distances.numpy(), expected, rtol=1e-12)
+    np.testing.assert_array_equal(index.numpy(), order)
+    assert bool(asked) == by_faiss
+
+
+@pytest.mark.parametrize("columns", [58, 300, 937, 5003])
+@pytest.mark.parametrize("count", [1, 58])
+def test_the_least_of_groups_are_the_least_of_all(columns, count):
+    values = draw(7, width=columns).round(decimals=1)  # with ties
+    values[2, 5:9], values[3] = torch.inf, torch.nan
+    least, index = module._least(values, count)
+    expected = np.sort(values.numpy(), axis=1)[:, :count]
+    np.testing.assert_array_equal(least.numpy(), expected)
+    np.testing.assert_array_equal(values.gather(1, index).numpy(), expected)
+    assert all(len(set(row)) == count for row in index.tolist())
+
+
 def test_the_bank_stays_as_it_is_and_is_not_copied():
     bank = draw(300)
     before = bank.clone()

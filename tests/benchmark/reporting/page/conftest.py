@@ -159,9 +159,8 @@ def look(browser):
     """Open a page, at a size; whatever it logs as an error, or asks for beside itself, is a failure."""
     wrong, contexts = [], []
 
-    def opened(page, *, hash="", size=(1400, 900), dark=False):
-        scheme = "dark" if dark else "light"
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+    def opened(page, *, hash="", size=(1400, 900)):
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]})
         contexts.append(context)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         tab = context.new_page()

@@ -35,8 +35,14 @@ def test_a_click_sorts_by_number_a_second_the_other_way_missing_cells_last(make,
     assert first[3] is second[3] is None
 
 
-def test_rows_are_filtered_by_words_encoder_and_what_they_read(toy, look):
+def test_rows_are_filtered_by_words_encoder_and_what_they_read_and_what_is_beside_a_number_goes_and_comes(toy, look):
     tab = look(toy.page)
+    for name, selector in (("intervals", "td.cell i"), ("averages", "td.average"), ("published", "td small")):
+        assert tab.locator(selector).first.is_visible()
+        tab.uncheck(f"[name={name}]")
+        assert tab.locator(selector).first.is_hidden()
+        tab.check(f"[name={name}]")
+        assert tab.locator(selector).first.is_visible()
     tab.fill("[name=text]", "NN")
     assert tab.evaluate(ROWS) == ["knn@net"]
     assert tab.inner_text("#said") == "1 of 4 rows"
@@ -60,16 +66,6 @@ def test_the_switch_shows_every_metric_as_the_csv_has_it(toy, look):
             assert abs(float(cell.split()[0]) - float(line[metric])) <= 0.0551
         assert ("published 60.25" in tab.inner_text("#results")) == (metric == "fpr95")
         assert ("metric=" in tab.url) == (metric != "auroc")
-
-
-def test_intervals_means_and_published_numbers_go_and_come(toy, look):
-    tab = look(toy.page)
-    for name, selector in (("intervals", "td.cell i"), ("averages", "td.average"), ("published", "td small")):
-        assert tab.locator(selector).first.is_visible()
-        tab.uncheck(f"[name={name}]")
-        assert tab.locator(selector).first.is_hidden()
-        tab.check(f"[name={name}]")
-        assert tab.locator(selector).first.is_visible()
 
 
 def test_a_reference_row_leaves_those_dark_that_do_not_differ(make, look):
@@ -146,31 +142,31 @@ def test_a_link_opens_the_same_view_and_what_cannot_be_read_is_ignored(toy, look
         assert each.locator("th[aria-sort]").count() == 1
         assert each.locator("#cell").is_visible()
     assert again.evaluate(ROWS) == tab.evaluate(ROWS)
-    for hash in ("#%E0%A4%A", "#metric=<script>&sort=set:nothing&cell=a|b|c", "#cell=%25E0|x", "#intervals=perhaps"):
+    for hash in ("#%E0%A4%A", "#metric=<script>&sort=set:nothing&cell=a|b|c&intervals=perhaps", "#cell=%25E0|x"):
         odd = look(page, hash=hash)
         assert odd.evaluate(ROWS) == list(toy.rows)
         assert odd.input_value("[name=metric]") == "auroc"
 
 
-@pytest.mark.parametrize("format", ["Markdown", "LaTeX", "CSV"])
-def test_the_shown_table_is_copied_and_saved(toy, look, format):
+def test_the_shown_table_is_copied_and_saved(toy, look):
     tab = look(toy.page)
     tab.fill("[name=text]", "net")
     tab.locator("#results thead th").nth(3).click()
-    tab.click(f"[data-copy={format}]")
-    copied = tab.evaluate("navigator.clipboard.readText()")
-    with tab.expect_download() as download:
-        tab.click(f"[data-save={format}]")
-    assert download.value.path().read_text(encoding="utf-8") == copied
     shown = [row.split("\n")[0] for row in tab.evaluate(ROWS)]
-    assert [copied.index(row) for row in shown] == sorted(copied.index(row) for row in shown)
-    assert "ddpm@pixels" not in copied
-    if format == "CSV":
-        head, *lines = csv.reader(io.StringIO(copied))
-        assert head[2:5] == ["Near <set> (near)", "Birds (far)", "Cars & co (far)"]
-        assert [float(line[3].split()[0]) for line in lines] == column(tab, 3)[:3]
-    else:
-        assert {"Markdown": r"Near \<set\> (near)", "LaTeX": r"Cars \& co (far)"}[format] in copied
+    copied = {}
+    for format in ("Markdown", "LaTeX", "CSV"):
+        tab.click(f"[data-copy={format}]")
+        copied[format] = text = tab.evaluate("navigator.clipboard.readText()")
+        with tab.expect_download() as download:
+            tab.click(f"[data-save={format}]")
+        assert download.value.path().read_text(encoding="utf-8") == text
+        assert [text.index(row) for row in shown] == sorted(text.index(row) for row in shown)
+        assert "ddpm@pixels" not in text
+    head, *lines = csv.reader(io.StringIO(copied["CSV"]))
+    assert head[2:5] == ["Near <set> (near)", "Birds (far)", "Cars & co (far)"]
+    assert [float(line[3].split()[0]) for line in lines] == column(tab, 3)[:3]
+    assert r"Near \<set\> (near)" in copied["Markdown"]
+    assert r"Cars \& co (far)" in copied["LaTeX"]
 
 
 def test_names_from_outside_do_not_run(make, look, nasty):
@@ -188,15 +184,16 @@ def test_names_from_outside_do_not_run(make, look, nasty):
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-@pytest.mark.parametrize("size", [(380, 700), (2560, 1300)])
-@pytest.mark.parametrize("dark", [False, True])
-def test_it_fits_narrow_and_wide_light_and_dark(toy, look, size, dark):
-    tab = look(toy.page, size=size, dark=dark)
+@pytest.mark.parametrize("width", [380, 2560])
+def test_it_fits_narrow_and_wide_light_and_dark(toy, look, width):
+    tab = look(toy.page, size=(width, 700))
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tab.locator("td.cell").first.click()
     assert tab.evaluate("document.getElementById('cell').getBoundingClientRect().right <= innerWidth")
-    lightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
-    assert (max(tab.evaluate(lightness)) < 80) == dark
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        lightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+        assert (max(tab.evaluate(lightness)) < 80) == (scheme == "dark")
 
 
 def test_header_and_first_column_stay_in_sight(make, look):
