@@ -1,4 +1,4 @@
-"""The checkpoints that OpenOOD v1.5 releases: where its download has each, and what the files do not say of themselves."""
+"""The checkpoints that OpenOOD v1.5 releases: where its download has each, and what the files do not say."""
 
 import json
 import re
