@@ -211,18 +211,23 @@ class Planner:
                 searches = []
                 for choice in method.grid:
                     one = methods.create(spec.method, preset=spec.preset, **{**spec.settings, **choice})
-                    searches.append((choice, [self._search(spec, one, seed) for seed, _ in self._seeds(spec, one)]))
+                    of_seeds = [self._search(spec, one, seed) for seed, _ in self._seeds(spec, one)]
+                    searches.append((choice, [search for search in of_seeds if search is not None]))
                 found.append(Candidates(spec, rows[0].about, searches))
         if self.validation is not None and not self.sweeps.rows and not found:
             raise UsageError("--searched: no row of this run has a grid to search; --sweep ROW.k=1,5,50 names values")
         return found
 
-    def _search(self, spec: RowSpec, method: Method, seed: int) -> Search:
-        """How well a row with these hyper-parameters tells the held-out ID images from the validation set."""
+    def _search(self, spec: RowSpec, method: Method, seed: int) -> Search | None:
+        """How well a row with these hyper-parameters tells the held-out ID images from the validation set.
+
+        None where the encoder has no file for this seed.
+        """
         use = self.encoders[spec.encoder]
         assert not isinstance(use, str)
         use = self.encoders.of_seed(use, seed)
-        assert not isinstance(use, str)
+        if isinstance(use, str):
+            return None
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
         fit = self._fit(spec, method, seed, self._encodes(use, self.held_out))  # the table's may have seen these
         held_out = self.held_out.calibration
