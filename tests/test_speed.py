@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import itertools
 import json
 import runpy
 import subprocess
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.performance import on_gpu, paired, report, sliced, whole_table
+from tests.performance import gpu_before, on_gpu, paired, report, whole_table
 
 RESULT = {
     "title": "Loading",
@@ -41,7 +40,7 @@ def speed(tmp_path, monkeypatch):
 
 def test_every_script_is_reported():
     beside = {"__init__", "paired", "report", "coverage", "injuries"}  # the last two measure no speed
-    beside |= {"on_gpu", "gpu_parts"}  # one command for a GPU, and its parts
+    beside |= {"on_gpu", "gpu_parts", "gpu_before"}  # one command for a GPU, its parts, and what they stand beside
     beside |= {"peer", "sliced"}  # what whole_table stands beside, and how
     scripts = {path.stem for path in Path(report.__file__).parent.glob("*.py")}
     assert scripts - beside == set(report.SCRIPTS)
@@ -62,30 +61,6 @@ def test_a_section_takes_the_place_of_its_own_script_size_and_device_alone(speed
     assert page.count("|    5,831 |") == 4
 
 
-def working(tell, count, seconds):
-    tell("ready")
-    for number in range(100):
-        end = time.process_time() + seconds
-        while time.process_time() < end:
-            pass
-        count.value += 1
-        tell(number)
-
-
-def test_two_processes_take_turns_and_each_does_nothing_in_the_other_s():
-    """Twice the work is as long as two steps; of one that is stopped the count stays."""
-    with sliced.Halted(working, 0.2) as work, sliced.Halted(working, 0.02) as yardstick:
-        first, second = itertools.islice(sliced.pieces(work, yardstick, 0.05), 2)
-        stays = yardstick._count.value
-        work.turn(0.1)
-        assert yardstick._count.value == stays
-    assert (first.told, second.told) == (0, 1)
-    assert first.steps + second.steps <= stays
-    length = first.seconds * 7 / 2.5
-    assert sliced.Piece(None, first.seconds, 7, 2.5).length == length
-    assert first.seconds >= 0.2
-
-
 # on_gpu: first with its parts replaced
 
 
@@ -98,7 +73,8 @@ def parts(monkeypatch, tmp_path, speed):
         carried.append(part.name)
         if part.name == "table" and carried.count("table") == 1:
             raise RuntimeError("not done after 60 s")
-        return RESULT | {"title": part.about, "device": device}
+        numbers = {"ratios": {}, "speeds": {}, "seconds": {}, "rates": {"job": 1.0, "end to end": 2.0}}
+        return RESULT | numbers | {"title": part.about, "device": device, "beyond_seconds": 0.3, "peer_ratio_own": 4.0}
 
     monkeypatch.setattr(on_gpu, "carry_out", carry_out)
     monkeypatch.setattr("sys.argv", ["on_gpu", "--device", "cuda:0", "--keep", str(tmp_path / "kept")])
@@ -112,7 +88,7 @@ def test_a_part_that_fails_stops_no_other_and_the_next_call_goes_on_with_it(part
     on_gpu.main()
     assert parts == [*on_gpu.NAMES, "table"]
     sections = report.read(speed.read_text())
-    assert {script for script, _, _ in sections} == {f"on_gpu {name}" for name in on_gpu.NAMES}
+    assert {script for script, _, _ in sections} == {"on_gpu", *(f"on_gpu {name}" for name in on_gpu.NAMES)}
     report.add("loaders", RESULT, speed)
     assert sections.items() <= report.read(speed.read_text()).items()
 
@@ -175,16 +151,21 @@ def test_the_whole_of_it_is_rehearsed_on_the_cpu(monkeypatch, tmp_path, speed):
     """Every part runs to its end, is kept and gets its section, in a file of its own; what is there stays."""
     kept = tmp_path / "kept"
     (kept / "cpu").mkdir(parents=True)
-    (kept / "cpu" / "training.json").write_text("{}")
+    (kept / "cpu" / "training.json").write_text(json.dumps({"date": RESULT["date"]}))
     monkeypatch.setattr("sys.argv", ["on_gpu", "--device", "cpu", "--keep", str(kept)])
     on_gpu.main()
     results = {name: json.loads((kept / "cpu" / f"{name}.json").read_text()) for name in on_gpu.NAMES}
-    assert results.pop("training") == {}
+    assert results.pop("training") == {"date": RESULT["date"]}
     sections = report.read((kept / "SPEED.md").read_text())
     assert {script for script, _, _ in sections} == {f"on_gpu {name}" for name in results}
     assert all(result["table"] in (kept / "SPEED.md").read_text() for result in results.values())
     assert set(results["auroc"]["differences"]) == {"msp@resnet8", "ebo@resnet8"}
-    assert not speed.exists()
+    overview = report.read(speed.read_text())
+    assert list(overview) == [("on_gpu", False, "cuda")]
+    assert overview["on_gpu", False, "cuda"].count("| unmeasured |") == len(gpu_before.FIGURES)
+    assert all(name in overview["on_gpu", False, "cuda"] for name in on_gpu.NAMES)
+    # each figure finds its number where a part has it: with tiny sizes of those that are not of one network or size
+    assert [f.part for f in gpu_before.FIGURES if f.part in results and f.now(results[f.part]) is not None]
     (kept / "cpu" / "training.json").unlink()
     on_gpu.main()
     assert "steps/s" in json.loads((kept / "cpu" / "training.json").read_text())["table"]

@@ -153,7 +153,7 @@ def training(given: Given, tiny: bool) -> None:
     if len(_steps()) == 1:
         rows.append(("captured: there is no methods/device/graphs.py", "-"))
     title = f"Training LFDN, {sum(sizes)} channels, batch {batch}"
-    paired.finish(title, ("step", "steps/s"), rows, given.device, full=False, seconds=seconds)
+    paired.finish(title, ("step", "steps/s"), rows, given.device, full=False, seconds=seconds, speeds=dict(rows))
 
 
 def _steps() -> list[tuple[str, AbstractContextManager[object]]]:
@@ -208,7 +208,7 @@ def auroc(given: Given, tiny: bool) -> None:
 
 def search(given: Given, tiny: bool) -> None:
     """Exact neighbours on the device, against faiss on the CPU."""
-    rows = []
+    rows, seconds = [], {}
     k = 50
     for bank, width, queries in ((2_000, 32, 100),) if tiny else ((50_000, 512, 10_000), (50_000, 2048, 10_000)):
         generator = torch.Generator().manual_seed(0)
@@ -219,9 +219,10 @@ def search(given: Given, tiny: bool) -> None:
         same = bool((found[1].cpu() == on_cpu.search(x[:100], k)[1]).all())
         ours = paired.interleaved(3, {"": lambda a=on_device, x=x_there: a.kth(x, k)}, device=given.device)[""]
         cpu = paired.interleaved(1, {"": lambda b=on_cpu, x=x: b.kth(x, k)})[""]
+        seconds[str(width)] = median(ours)
         rows.append((f"{queries:,} on {bank:,} x {width:,}", median(ours), median(cpu), str(same)))
     heads = ("seconds", "on the device", "on the CPU", "the same neighbours")
-    paired.finish(f"Exact neighbours, k = {k}", heads, rows, given.device, full=False)
+    paired.finish(f"Exact neighbours, k = {k}", heads, rows, given.device, full=False, seconds=seconds)
 
 
 def end_to_end(given: Given, tiny: bool) -> None:
@@ -257,7 +258,8 @@ def end_to_end(given: Given, tiny: bool) -> None:
         work = {"decoding": decoded, "encoder and MSP": lambda: score(kept), "end to end": whole}
         seconds = paired.interleaved(1 if tiny else 3, work, device=given.device)
     rows = [(who, count / median(taken)) for who, taken in seconds.items()]
-    paired.finish(f"End to end: {name}, PNG files", ("stage", "images/s"), rows, given.device, full=False)
+    title = f"End to end: {name}, PNG files"
+    paired.finish(title, ("stage", "images/s"), rows, given.device, full=False, rates=dict(rows))
 
 
 def loading(given: Given, tiny: bool) -> None:

@@ -3,7 +3,8 @@
 In parts, the most important first, each in a process of its own with a limit of time: what fails or takes too long
 stops no other. A part's result is kept as JSON (--keep) as soon as it is there, and a call goes on where the last one
 stopped; sections of results/SPEED.md are written from it. --dry-run says what each part takes; --device cpu takes tiny
-sizes and shows that all of it runs; its sections go to a file beside the JSON.
+sizes and shows that all of it runs; its sections go to a file beside the JSON. The section "On a GPU" holds against
+what was measured before; it says which parts were rehearsed.
 """
 
 import contextlib
@@ -46,6 +47,12 @@ NAMES = [part.name for part in PARTS]
 def kept(folder: Path, part: Part, device: str) -> Path:
     """Where a part's result is."""
     return folder / device.partition(":")[0] / f"{part.name}.json"
+
+
+def results(folder: Path, device: str) -> dict[str, dict[str, Any]]:
+    """What was kept of each part on such a device."""
+    paths = {part.name: kept(folder, part, device) for part in PARTS}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()}
 
 
 def carry_out(part: Part, device: str, data: Path | None) -> dict[str, Any]:
@@ -101,6 +108,8 @@ def main() -> None:
             scratch = given.keep / "SPEED.md"  # of a rehearsal, whose numbers say nothing
             report.add(f"on_gpu {part.name}", result, scratch if device == "cpu" else report.SPEED)
             print(f"{part.name}\n\n{result['table']}\n")
+    if not given.dry_run:
+        report.overview(results(given.keep, "cuda"), results(given.keep, "cpu"), report.SPEED)
     if given.dry_run:
         print(f"in all at most {sum(part.limit for part in parts)} s on {device}")
     if failed:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.performance import paired
+from tests.performance import gpu_before, paired
 
 SCRIPTS = (
     "whole_table",
@@ -92,6 +92,26 @@ def add(script: str, result: dict[str, Any], path: Path) -> None:
     """Put one result in its place in the page at `path`."""
     sections = read(path.read_text(encoding="utf-8")) if path.exists() else {}
     sections[script, result["full"], result["device"].partition(":")[0]] = section(script, result)
+    path.write_text(page(sections), encoding="utf-8")
+
+
+def overview(results: dict[str, dict[str, Any]], rehearsed: dict[str, dict[str, Any]], path: Path) -> None:
+    """Put what was measured on a GPU before and now into the page at `path`: "unmeasured" of parts without a result."""
+    rows = []
+    for figure in gpu_before.FIGURES:
+        now = figure.now(results[figure.part]) if figure.part in results else None
+        rows.append((figure.what, figure.before, "unmeasured" if now is None else now))
+    dates = {result["date"][:10] for result in rehearsed.values()}
+    shown = (
+        f"Rehearsed on a CPU with tiny sizes ({', '.join(sorted(dates))}): {', '.join(rehearsed)} ran to their ends "
+        "and wrote their sections; that says nothing of a GPU's speed."
+        if rehearsed
+        else "No part was rehearsed on a CPU."
+    )
+    about = f"`python -m tests.performance.{ON_GPU}` on cuda; before: {gpu_before.MACHINE}."
+    part = "\n\n".join(["## On a GPU", about, paired.table(("what", "before", "now"), rows), shown])
+    sections = read(path.read_text(encoding="utf-8")) if path.exists() else {}
+    sections[ON_GPU, False, "cuda"] = part
     path.write_text(page(sections), encoding="utf-8")
 
 

@@ -182,8 +182,12 @@ def post_hoc() -> tuple[list[str], list[str]]:
     """Every method that reads what this encoder offers and trains nothing; and those that search for neighbours."""
     offered = {"embedding", "logits", "layers", "head"}
     found = [name for name in methods.names() if not trains(name) and offered.issuperset(methods.get(name).reads)]
-    searching = [name for name in found if hasattr(sys.modules[methods.get(name).__module__], "neighbours")]
+    searching = [name for name in found if any(_searches(base) for base in methods.get(name).__mro__)]
     return [name for name in found if name not in searching], searching
+
+
+def _searches(kind: type) -> bool:
+    return hasattr(sys.modules[kind.__module__], "neighbours")
 
 
 def trains(name: str) -> bool:
