@@ -158,7 +158,17 @@ def _kthvalue(values: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> t
     return (kth[0], kth[1]) if keepdim else (kth[0].squeeze(dim), kth[1].squeeze(dim))
 
 
-_PLAIN: dict[Any, Any] = {torch.ops.aten.searchsorted.Tensor: _searchsorted, torch.ops.aten.kthvalue.default: _kthvalue}
+def _sort(values: Tensor, *, stable: bool | None, dim: int = -1, descending: bool = False) -> tuple[Tensor, Tensor]:
+    """All of them, as TopK has them: of equal ones the first comes first."""
+    found = values.topk(values.shape[dim], dim=dim, largest=descending)
+    return found.values, found.indices
+
+
+_PLAIN: dict[Any, Any] = {
+    torch.ops.aten.searchsorted.Tensor: _searchsorted,
+    torch.ops.aten.kthvalue.default: _kthvalue,
+    torch.ops.aten.sort.stable: _sort,
+}
 
 
 def _exported(graph: _Graph, size: int) -> Any:
