@@ -16,7 +16,10 @@ PROOF_SECONDS = 300.0  # for a worker to start, on a machine that is busy
 
 
 def check(ray: Any, nodes: Sequence[capacity.Node], least: Needs, tokens: tuple[Path, ...], boxed: list[Any]) -> None:
-    """ClusterError, in one line, where no node can take the least job, or a worker of one is not like the driver."""
+    """ClusterError, in one line, where no node can take the least job, or a worker of one is not like the driver.
+
+    A node that is lost meanwhile proves nothing, and takes no job.
+    """
     from ray import exceptions
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -25,14 +28,22 @@ def check(ray: Any, nodes: Sequence[capacity.Node], least: Needs, tokens: tuple[
     proof = ray.remote(max_retries=0, num_cpus=0)(tasks.proof)
     there = [NodeAffinitySchedulingStrategy(node.key, soft=False) for node in nodes if node.cpus >= least.cpus]
     asked = [proof.options(scheduling_strategy=each).remote(tokens, boxed) for each in there]
-    try:
-        answers = ray.get(asked, timeout=PROOF_SECONDS)
-    except exceptions.GetTimeoutError:
-        raise ClusterError(f"--cluster: on some node no worker came up within {PROOF_SECONDS:.0f} s") from None
-    except exceptions.RayError as error:
-        raise ClusterError(f"--cluster: a worker does not start: {line(error)}") from None
-    for why in filter(None, answers):
-        raise ClusterError(why)
+    _, late = ray.wait(asked, num_returns=len(asked), timeout=PROOF_SECONDS)
+    if late:
+        raise ClusterError(f"--cluster: on some node no worker came up within {PROOF_SECONDS:.0f} s")
+    lost = 0
+    for answer in asked:
+        try:
+            why = ray.get(answer)
+        except (exceptions.NodeDiedError, exceptions.TaskUnschedulableError):
+            lost += 1
+            continue
+        except exceptions.RayError as error:
+            raise ClusterError(f"--cluster: a worker does not start: {line(error)}") from None
+        if why:
+            raise ClusterError(why)
+    if lost == len(asked):
+        raise ClusterError("--cluster: every node was lost before the first job")
 
 
 def foresee(

@@ -13,12 +13,13 @@ import pytest
 
 from benchmark.jobs.base import Job
 from benchmark.jobs.worker import Worker
-from benchmark.running import capacity, packing, remote, sharing
+from benchmark.running import capacity, checking, packing, remote, sharing
 from benchmark.running.base import Ended, Ready
 from benchmark.running.capacity import Node
 from benchmark.running.cluster import Cluster
 from benchmark.running.dying import Try
 from benchmark.running.resources import Needs
+from benchmark.running.session import ClusterError
 from benchmark.running.where import Place
 from benchmark.store import locks
 from benchmark.store.entries import Store
@@ -279,3 +280,43 @@ def test_a_worker_uses_the_gpu_that_it_is_lent(tmp_path, monkeypatch):
     assert remote.begin(one.tokens, None, None)[1] is first  # a job that computes on none
     assert remote.begin(one.tokens, None, "cuda:1")[1].device == "cuda:1"
     assert used == ["cuda:0", "cuda:1"]
+
+
+class Answers:
+    """A Ray whose workers answer the proof at once, each with what is given for its node."""
+
+    def __init__(self, **of_nodes):
+        self.of_nodes = of_nodes
+
+    def remote(self, **_):
+        return lambda proof: self
+
+    def options(self, scheduling_strategy):
+        return SimpleNamespace(remote=lambda *_: self.of_nodes[scheduling_strategy.node_id[:1]])
+
+    def wait(self, asked, num_returns, timeout):
+        return asked, []
+
+    def get(self, answer):
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_a_node_that_is_lost_before_it_has_proved_itself_takes_no_job_and_ends_no_run():
+    exceptions = pytest.importorskip("ray.exceptions")
+    lost, gone = exceptions.NodeDiedError("died"), exceptions.TaskUnschedulableError("is not there")
+    least = Needs(1, 0.0, 1)
+
+    def check(**of_nodes):
+        nodes = [replace(node, key=node.key * 56) for node in NODES]  # as long as Ray's are
+        checking.check(Answers(**of_nodes), nodes, least, (), [])
+
+    check(a=lost, b="")
+    check(a="", b=gone)
+    with pytest.raises(ClusterError, match="every node was lost before the first job"):
+        check(a=lost, b=gone)
+    with pytest.raises(ClusterError, match="has other code"):
+        check(a=lost, b="beta has other code")
+    with pytest.raises(ClusterError, match="a worker does not start"):
+        check(a=exceptions.WorkerCrashedError(), b="")
