@@ -101,6 +101,7 @@ def test_a_cell_opens_and_its_threshold_is_dragged(toy, look):
             slider.press(key)
         shown = told.evaluate("output => ({...output.dataset})")
         threshold = float(shown["threshold"])
+        assert f"at {threshold:.5g}:" in told.inner_text()
         assert float(shown["accepted"]) == (ids <= threshold).mean()
         assert float(shown["missed"]) == (oods <= threshold).mean()
         assert f"({(ids <= threshold).sum()} of 200)" in told.inner_text()
