@@ -197,6 +197,16 @@ def test_it_fits_narrow_and_wide_light_and_dark(toy, look, width):
         assert (max(tab.evaluate(lightness)) < 80) == (scheme == "dark")
 
 
+def test_it_prints_the_whole_table_dark_on_light(make, look):
+    sets = tuple((f"set{n}", f"Long set {n}", "far") for n in range(11))
+    tab = look(make(sets=sets).write(), size=(1047, 700))  # A4 across, less its margins
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    lightness = "getComputedStyle(document.querySelector('tbody th')).{}.match(/\\d+/g).map(Number)"
+    assert min(tab.evaluate(lightness.format("backgroundColor"))) > 200
+    assert max(tab.evaluate(lightness.format("color"))) < 80
+
+
 def test_header_and_first_column_stay_in_sight(make, look):
     tab = look(make(rows={f"msp-{n}@net": 1.0 for n in range(30)}).write(), size=(380, 500))
     tab.evaluate("document.querySelector('.scroll').scrollTo(200, 400)")
