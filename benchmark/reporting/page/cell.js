@@ -83,7 +83,7 @@ function showScores(inside, scores, row, column) {
   draw(roc, () => rocOf(scores, at()));
   const move = () => {
     const place = at();
-    told.textContent = `at ${thresholds[place]}: accepted of ID ${percent(share(accepted, place))} (${accepted[place].toLocaleString("en")} of ${counts[0].toLocaleString("en")}), missed of OOD ${percent(share(missed, place))} (${missed[place].toLocaleString("en")} of ${counts[1].toLocaleString("en")})`;
+    told.textContent = `at ${Number(thresholds[place].toPrecision(5))}: accepted of ID ${percent(share(accepted, place))} (${accepted[place].toLocaleString("en")} of ${counts[0].toLocaleString("en")}), missed of OOD ${percent(share(missed, place))} (${missed[place].toLocaleString("en")} of ${counts[1].toLocaleString("en")})`;
     slider.setAttribute("aria-valuetext", told.textContent);
     Object.assign(told.dataset, { threshold: thresholds[place], accepted: share(accepted, place), missed: share(missed, place) });
     plotly().relayout(histogram, { shapes: [line()] });

@@ -47,7 +47,7 @@ def _speed(found: Iterable[Record], view: View) -> Plot | None:
     if not traces:
         return None
     layout = {
-        "xaxis": {"type": "log", "title": {"text": "images per second, from stored bytes to score"}},
+        "xaxis": {"type": "log", "dtick": "D2", "title": {"text": "images per second, from stored bytes to score"}},
         "yaxis": {"title": {"text": "mean AUROC over OOD sets (%)"}},
         "legend": {"orientation": "h", "y": -0.18},
     }
@@ -148,9 +148,11 @@ def _losses(folder: Path) -> Plot | None:
         for place, (name, losses) in enumerate(curves.items())
     ]
     above = all(loss > 0 for losses in curves.values() for loss in losses)
+    scale = {"type": "log", "dtick": "D2"} if above else {"type": "linear"}
     layout = {
         "xaxis": {"title": {"text": "epoch"}},
-        "yaxis": {"title": {"text": "mean training loss"}, "type": "log" if above else "linear"},
+        "yaxis": {"title": {"text": "mean training loss"}, **scale},
+        "legend": {"orientation": "h", "y": -0.18},
     }
     return {"title": "Loss curves", "data": traces, "layout": layout}
 

@@ -101,6 +101,7 @@ def test_a_cell_opens_and_its_threshold_is_dragged(toy, look):
             slider.press(key)
         shown = told.evaluate("output => ({...output.dataset})")
         threshold = float(shown["threshold"])
+        assert f"at {threshold:.5g}:" in told.inner_text()
         assert float(shown["accepted"]) == (ids <= threshold).mean()
         assert float(shown["missed"]) == (oods <= threshold).mean()
         assert f"({(ids <= threshold).sum()} of 200)" in told.inner_text()
@@ -194,6 +195,16 @@ def test_it_fits_narrow_and_wide_light_and_dark(toy, look, width):
         tab.emulate_media(color_scheme=scheme)
         lightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
         assert (max(tab.evaluate(lightness)) < 80) == (scheme == "dark")
+
+
+def test_it_prints_the_whole_table_dark_on_light(make, look):
+    sets = tuple((f"set{n}", f"Long set {n}", "far") for n in range(11))
+    tab = look(make(sets=sets).write(), size=(1047, 700))  # A4 across, less its margins
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    lightness = "getComputedStyle(document.querySelector('tbody th')).{}.match(/\\d+/g).map(Number)"
+    assert min(tab.evaluate(lightness.format("backgroundColor"))) > 200
+    assert max(tab.evaluate(lightness.format("color"))) < 80
 
 
 def test_header_and_first_column_stay_in_sight(make, look):
