@@ -196,7 +196,7 @@ def test_relation_equals_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
         wanted = -np.where(r > 0.03, r**power, 0).sum(axis=1)
         same(score("relation", power=power), wanted, rtol=1e-5)
         with monkeypatch.context() as small:
-            small.setattr("methods.relation.QUERIES", 7)
+            small.setattr("methods.vectors.statistics.BLOCK", 7 * 8 * 2 * 33)  # 7 images
             small.setattr("methods.relation.BANK", 33)
             same(score("relation", power=power), wanted, rtol=1e-5)
 
