@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from datasets import thrift
+from datasets.thrift import Unsound
 
 _HEADER_BYTES = 2048
 _MOST_HEADER_BYTES = 64 << 20
@@ -44,18 +45,18 @@ class Pages:
 
 
 def row_groups(file: BinaryIO) -> list[tuple[int, list[Chunk]]]:
-    """Rows and columns of each row group, as the footer says. ValueError where it cannot be read."""
+    """Rows and columns of each row group, as the footer says. Unsound where it cannot be read."""
     size = file.seek(0, 2)
     file.seek(max(0, size - 8))
     length = int.from_bytes(file.read(4), "little")
     if length > min(_FOOTER_BYTES, size - 8):
-        raise ValueError(f"a footer of {length:,} bytes")
+        raise Unsound(f"a footer of {length:,} bytes")
     file.seek(size - 8 - length)
     try:
         footer, _ = thrift.struct(file.read(length), 0)
         return [(_count(group[3]), [_chunk(column[3]) for column in group[1]]) for group in footer[4]]
     except (IndexError, KeyError, TypeError):
-        raise ValueError("a footer that is not whole") from None
+        raise Unsound("a footer that is not whole") from None
 
 
 def _chunk(said: dict[int, Any]) -> Chunk:
@@ -72,7 +73,7 @@ def _count(said: Any) -> int:
 
 
 def pages(file: BinaryIO, chunk: Chunk) -> Pages:
-    """The pages of a column. ValueError where they cannot be read."""
+    """The pages of a column. Unsound where they cannot be read."""
     at = chunk.start
     end = at + chunk.stored
     values = unpacked = dictionary = largest = 0
@@ -81,7 +82,7 @@ def pages(file: BinaryIO, chunk: Chunk) -> Pages:
         header, length = _header(file, at)
         kind, size, packed = (header.get(field) for field in (1, 2, 3))
         if not (isinstance(size, int) and isinstance(packed, int)) or size < 0 or packed < 0:
-            raise ValueError("a page without its size")
+            raise Unsound("a page without its size")
         field, encoding = _ABOUT.get(kind, (0, 0))
         if isinstance(about := header.get(field), dict):
             values += count if isinstance(count := about.get(1), int) else 0
@@ -105,4 +106,4 @@ def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
             if len(data) < size:
                 break
             size *= 16
-    raise ValueError("a page without its header")
+    raise Unsound("a page without its header")

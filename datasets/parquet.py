@@ -18,6 +18,7 @@ from datasets.files import open_regular
 from datasets.images import Digests, ImageSet, Pixels, content_digests, counted_once, file_sha256
 from datasets.labels import from_column
 from datasets.pages import Chunk, Pages, pages, row_groups
+from datasets.thrift import Unsound
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "fine_label", "labels", "class")
@@ -39,7 +40,7 @@ def _reading(path: Path, read: Callable[[], T]) -> T:
 
     try:
         return read()
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, Unsound) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is not a sound parquet file: {reason}; get it again") from None
 
@@ -203,10 +204,7 @@ def _looked_at(path: Path, start: int) -> _File:
         column = _image_column(path, schema)
         known = provenance.label_column(schema.metadata)
         label = next((name for name in (*LABEL_COLUMNS, known) if name in schema.names), None)
-        try:
-            groups = row_groups(source)
-        except ValueError as error:
-            raise ValueError(f"{path} is not a sound parquet file: {error}; get it again") from None
+        groups = row_groups(source)
         if (there := sum(count for count, _ in groups)) != footer.num_rows:
             raise ValueError(f"{path} says that it has {footer.num_rows:,} rows, and has {there:,}; get it again")
         if there > (size := path.stat().st_size):
@@ -233,10 +231,7 @@ def _checked(path: Path, name: str, rows: int, chunk: Chunk | None, source: Bina
     """The pages of a column chunk. ValueError where they have not as many values as rows, or unpack to too much."""
     if chunk is None:
         raise ValueError(f"{path} has a row group without the column {name!r}; get it again")
-    try:
-        found = pages(source, chunk)
-    except ValueError as error:
-        raise ValueError(f"{path} is not a sound parquet file: {error}; get it again") from None
+    found = pages(source, chunk)
     if not chunk.values == found.values == rows:
         raise ValueError(
             f"{path} says that it has {rows:,} rows, and has {found.values:,} values of {name!r}; get it again"

@@ -1,6 +1,6 @@
 """Thrift's compact protocol, as far as parquet uses it: structs as dictionaries by the numbers of their fields.
 
-IndexError where the bytes end too early, ValueError where they are none of it.
+IndexError where the bytes end too early, Unsound where they are none of it.
 """
 
 from struct import unpack_from
@@ -10,10 +10,14 @@ _DEPTH = 16
 _BYTES, _DOUBLE, _LIST, _SET, _STRUCT = 8, 7, 9, 10, 12
 
 
+class Unsound(ValueError):
+    """What a file says of itself cannot be."""
+
+
 def struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
     """The struct that begins at a place, and where it ends."""
     if depth > _DEPTH:
-        raise ValueError("a header of many levels")
+        raise Unsound("a header of many levels")
     fields: dict[int, Any] = {}
     number = 0
     while (head := data[at]) != 0:
@@ -44,7 +48,7 @@ def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
         return _list(data, at, depth)
     if kind == _STRUCT:
         return struct(data, at, depth + 1)
-    raise ValueError("a header of another kind")
+    raise Unsound("a header of another kind")
 
 
 def _list(data: bytes, at: int, depth: int) -> tuple[list[Any], int]:
@@ -74,4 +78,4 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
             return value, at + 1
         at, shift = at + 1, shift + 7
         if shift > 63:
-            raise ValueError("a number of many bytes")
+            raise Unsound("a number of many bytes")

@@ -5,6 +5,7 @@ store can carry it out.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,3 +38,18 @@ class Job(ABC):
 
     @abstractmethod
     def run(self, worker: Worker) -> None: ...
+
+
+def walk(targets: Iterable[Job]) -> list[Job]:
+    """Jobs and all that they need, each once and after what it needs."""
+    found: dict[str, Job] = {}
+
+    def add(job: Job) -> None:
+        if job.key not in found:
+            for before in job.needs:
+                add(before)
+            found[job.key] = job
+
+    for target in targets:
+        add(target)
+    return list(found.values())

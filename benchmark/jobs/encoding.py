@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from benchmark.jobs import engines
 from benchmark.jobs.base import Job
@@ -207,6 +208,16 @@ class Encode(Job):
             worker.passes[self.use.name] = worker.passes.get(self.use.name, 0) + len(batch.rows)
             yield len(batch.rows), fetch(features)
             del batch, features  # they go before the next are decoded
+
+
+def along(
+    worker: Worker, use: EncoderUse, images: Tensor | list[Tensor]
+) -> Iterator[tuple[EncoderUse, dict[str, Tensor]]]:
+    """Each encoder that one stands on, the first on images and itself last, with what it gives for one batch."""
+    first, *others = use.chain
+    yield first, (features := worker.encode(first, images))
+    for link in others:
+        yield link, (features := worker.open(link).encode(features["embedding"]))
 
 
 def encodes(use: EncoderUse, images: Selection) -> tuple[Encode, ...]:

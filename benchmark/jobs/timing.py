@@ -1,6 +1,7 @@
 """The speed of a row, as a job: end to end, its encoder, the method alone."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -12,7 +13,7 @@ import torch
 
 from benchmark.jobs import depending, engines
 from benchmark.jobs.base import Job
-from benchmark.jobs.encoding import TrainEncoder, load_features
+from benchmark.jobs.encoding import TrainEncoder, along, load_features
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
 from benchmark.jobs.scoring import Score, block_rows
 from benchmark.jobs.worker import Worker
@@ -118,15 +119,12 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
         asked = worker.batch_size_of(use.chain[0])
         size = asked if on_gpu else min(SPEED_IMAGES, asked)
         rows = np.resize(images.rows, size) if on_gpu else images.rows[:size]  # round the set, where it is smaller
-        chain = use.chain
         batch = next(batches(images.images, rows, len(rows), shrink=use.shrink))  # fewer where they are large
         rows = batch.rows
 
         def encode(times: int) -> None:
             for _ in range(times):
-                features = worker.encode(chain[0], batch.images)
-                for link in chain[1:]:
-                    features = worker.open(link).encode(features["embedding"])
+                deque(along(worker, use, batch.images), maxlen=0)
 
         def load(times: int) -> None:
             for _ in batches(images.images, np.resize(images.rows, times * len(rows)), len(rows), shrink=use.shrink):

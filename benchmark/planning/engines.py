@@ -3,11 +3,11 @@
 What stands in the store decides before all else, so that no record joins two engines.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from benchmark.jobs.base import Job
+from benchmark.jobs.base import Job, walk
 from benchmark.jobs.encoding import Encode, TrainEncoder
 from benchmark.jobs.engines import ONNX, TORCH
 from benchmark.jobs.fitting import FitMethod
@@ -64,7 +64,7 @@ def chosen(
     "auto" is ONNX Runtime where the images, all that the plan has for the encoder, pay for the export.
     """
     found: dict[str, _Passes] = {}
-    for job in _all(targets):
+    for job in walk(targets):
         passes = _reads(job)
         if not passes or not isinstance((use := passes[0].use).encoder, OneNetwork):
             continue
@@ -84,18 +84,6 @@ def chosen(
         elif asked == ONNX or (asked == "auto" and pays(sum(of.images.values()), of.use.resolution)):
             engines[key] = Engine(ONNX)
     return engines
-
-
-def _all(targets: Iterable[Job]) -> Iterator[Job]:
-    """Jobs and all that they need, each once."""
-    seen: set[str] = set()
-    waiting = list(targets)
-    while waiting:
-        job = waiting.pop()
-        if job.key not in seen:
-            seen.add(job.key)
-            yield job
-            waiting += job.needs
 
 
 def _reads(job: Job) -> tuple[Encode, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import methods
-from benchmark.jobs.base import Job
+from benchmark.jobs.base import Job, walk
 from benchmark.jobs.calibrating import Calibrate
 from benchmark.jobs.encoding import Encode, TrainEncoder, encodes
 from benchmark.jobs.fitting import FitMethod
@@ -103,17 +103,7 @@ class Plan:
 
     def jobs(self) -> list[Job]:
         """Every job of this run once, each after what it needs."""
-        ordered: dict[str, Job] = {}
-
-        def add(job: Job) -> None:
-            if job.key not in ordered:
-                for before in job.needs:
-                    add(before)
-                ordered[job.key] = job
-
-        for _, target in self.targets():
-            add(target)
-        return list(ordered.values())
+        return walk(target for _, target in self.targets())
 
 
 def make(suite: Suite, options: Options, *, download: bool) -> Plan:

@@ -86,15 +86,14 @@ def spectral(ood: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
 def _wide(record: Record) -> Iterator[Record]:
     """The record of the same cell with covariate-shifted images as ID, where it has that."""
     done, found = record["status"] == "done", record.get("full_spectrum")
-    if "group" not in record["ood"] or (done and not found):
+    if done and not found:
         return
     about = {**record["ood"], "name": f"{SPECTRUM} {record['ood']['name']}", "group": f"fs-{record['ood']['group']}"}
-    if found and done:
-        known = {**record["id"], "n": found["n_id"]}
+    measured: dict[str, Any] = {}
+    if done and found:
         measured = {name: found[name] for name in ("metrics", "intervals")}
-        yield {**record, "id": known, "ood": about, **measured}
-    elif not done:
-        yield {**record, "ood": about}
+        measured["id"] = {**record["id"], "n": found["n_id"]}
+    yield {**record, "ood": about, **measured}
 
 
 def results_of(records: Iterable[Record], view: View) -> dict[tuple[str, str], list[Record]]:

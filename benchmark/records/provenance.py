@@ -16,6 +16,7 @@ from benchmark.records import throughput
 
 _ABSOLUTE = re.compile(r"(?<![\w.:/~-])/(?:[^\s/:;,'\"()]+/)+(?=[^\s/])")
 
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "faiss-cpu", "faiss-gpu", "Pillow")
 COMMIT = "OOD_COMMIT"
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -48,25 +49,21 @@ def _driver() -> str | None:
     return found[1] if found else None
 
 
+def versions(*more: str) -> dict[str, str]:
+    """Of Python, of the packages that a number can depend on, and of `more`, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in (*_PACKAGES, *more):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
 @cache
 def _machine() -> dict[str, Any]:
     import torch
 
-    versions = {"python": platform.python_version()}
-    for package in (
-        "torch",
-        "torchvision",
-        "timm",
-        "numpy",
-        "scikit-learn",
-        "faiss-cpu",
-        "faiss-gpu",
-        "Pillow",
-    ):
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "cpu": throughput.processor(),
@@ -74,7 +71,7 @@ def _machine() -> dict[str, Any]:
         "memory_gib": round(memory, 1),
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
-        "versions": versions,
+        "versions": versions(),
         "commit": commit(),
     }
 

@@ -1,10 +1,10 @@
 """What can never be had, and what a worker on any node would do otherwise, is told before the first job."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.jobs.base import Job
+from benchmark.jobs.base import Job, walk
 from benchmark.jobs.encoding import TrainEncoder
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.worker import Worker
@@ -50,19 +50,7 @@ def foresee(
     targets: Iterable[Job], worker: Worker, needs: Callable[[Job], Needs], nodes: Sequence[capacity.Node]
 ) -> None:
     """Say of each job whose memory no node has, as far as it is known now, that it will fail."""
-    for job in _learning(targets):
-        if (why := capacity.lacks(needs(job), nodes)) and not job.done(worker.store):
+    for job in walk(targets):
+        learns = isinstance(job, FitMethod | TrainEncoder)  # which takes the most memory
+        if learns and (why := capacity.lacks(needs(job), nodes)) and not job.done(worker.store):
             worker.say(f"note: {job.title} will fail: {why}")
-
-
-def _learning(targets: Iterable[Job]) -> Iterator[Job]:
-    """What is learned on the way to the targets: it takes the most memory."""
-    known: set[str] = set()
-    waiting = list(targets)
-    while waiting:
-        job = waiting.pop()
-        if job.key not in known:
-            known.add(job.key)
-            waiting += job.needs
-            if isinstance(job, FitMethod | TrainEncoder):
-                yield job

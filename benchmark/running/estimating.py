@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmark.jobs import depending
 from benchmark.jobs.base import Job
-from benchmark.jobs.encoding import Encode
+from benchmark.jobs.encoding import Encode, along
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.inputs import EncoderUse, Selection
 from benchmark.jobs.measuring import Measure
@@ -167,13 +166,9 @@ def _lap(worker: Worker, use: EncoderUse, images: Selection, count: int) -> dict
     """Seconds and bytes of the first images in each pass, one after the other."""
     taken, sizes = dict.fromkeys(use.chain, 0.0), dict.fromkeys(use.chain, 0)
     started = time.perf_counter()
-    first = use.chain[0]
-    for batch in batches(images.images, images.rows[:count], worker.batch_size_of(first), shrink=use.shrink):
-        features: Mapping[str, Any] = {}
-        for link in use.chain:
-            features = (
-                worker.encode(link, batch.images) if link is first else worker.open(link).encode(features["embedding"])
-            )
+    size = worker.batch_size_of(use.chain[0])
+    for batch in batches(images.images, images.rows[:count], size, shrink=use.shrink):
+        for link, features in along(worker, use, batch.images):
             sizes[link] += sum(values.cpu().nbytes for values in features.values())
             now = time.perf_counter()
             taken[link] += now - started

@@ -3,9 +3,7 @@
 No Ray in here. A job is named by its place in the plan and its key; its results lie in the store.
 """
 
-import importlib.metadata
 import os
-import platform
 import socket
 import sys
 import time
@@ -19,6 +17,7 @@ import torch
 
 from benchmark.jobs.base import Job
 from benchmark.jobs.worker import Engine, Worker
+from benchmark.records import provenance
 from benchmark.running.base import Ended, carry
 from benchmark.running.sharing import SEEN_SECONDS, appears, filesystem, look
 from benchmark.store import keys
@@ -26,18 +25,6 @@ from benchmark.store.entries import Store
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("benchmark", "datasets", "methods")
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "scikit-learn",
-    "faiss-cpu",
-    "faiss-gpu",
-    "Pillow",
-    "onnxruntime",
-    "ray",
-)
 
 
 class NotAlike(Exception):
@@ -76,14 +63,8 @@ def source(plugins: tuple[Path, ...] = ()) -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """Of Python and of what a number can depend on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    """Of Python, of what a number can depend on here, and of Ray."""
+    return provenance.versions("onnxruntime", "ray")
 
 
 def log_path(store: Path) -> Path:

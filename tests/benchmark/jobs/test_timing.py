@@ -40,15 +40,12 @@ def world(monkeypatch):
 
     monkeypatch.setattr(timing, "batches", batches)
     monkeypatch.setattr(timing, "encode_key", lambda use, images: str(id(world)))
-    monkeypatch.setattr(timing, "engines", SimpleNamespace(take=lambda *_: None, behind=lambda *_: None))
     monkeypatch.setattr(throughput, "clock", lambda: world.now)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     world.images = SimpleNamespace(images=None, rows=np.arange(10))
     world.use = SimpleNamespace(chain=(None,), shrink=None)
     world.batch_size = 16
-    world.worker = SimpleNamespace(
-        device=GPU("cpu"), batch_size_of=lambda use: world.batch_size, encode=encode, store=None
-    )
+    world.worker = SimpleNamespace(device=GPU("cpu"), batch_size_of=lambda use: world.batch_size, encode=encode)
     return world
 
 

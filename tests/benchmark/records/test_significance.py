@@ -231,7 +231,7 @@ def measured(tmp_path):
             np.save(path, rng.normal(number, 1, n).astype(np.float32))
         for ood in sets:
             about = {"kind": "result", "row": name, "seed": seed, "status": status, "method": name}
-            images = {"id": {"name": "id", "n": n}, "ood": {"name": ood, "n": n}}
+            images = {"id": {"name": "id", "n": n}, "ood": {"name": ood, "n": n, "group": "near"}}
             found.append({**about, **images, "provenance": {"data": data}})
         return found
 
