@@ -55,7 +55,7 @@ class TrainEncoder(Job):
 
     def run(self, worker: Worker) -> None:
         assert self.use.train is not None
-        started = time.perf_counter()
+        started, begun = time.perf_counter(), worker.store.begun(self.key)
         encoder = registry.create(self.use.kind, **self.use.settings)
         encoder.open(None, device=worker.device, precision=self.use.precision)
         if isinstance(self.use.start, EncoderUse):
@@ -68,7 +68,8 @@ class TrainEncoder(Job):
         train = replace(train, validation=validation[0]) if validation else train
         with switches("32", worker.device):  # a training has its own inside, in the precision asked for
             encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
-        meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
+        seconds = None if begun else time.perf_counter() - started
+        meta = {"title": self.title, "seconds": seconds, "training": training(worker.device)}
         if self.use.base is not None:
             meta["engine"] = engines.behind(worker.store, self.use.base, self.use.train)
         worker.store.put("fit", self.key, tensors=encoder.state(), meta=meta)
@@ -125,7 +126,8 @@ class Encode(Job):
     def _join(self, store: Store) -> None:
         keys = [shard.key for shard in self.shards]
         of_each = [store.meta("encode", key) for key in keys]
-        added = {name: sum(meta[name] for meta in of_each) for name in ("seconds", "images")}
+        took = [meta["seconds"] for meta in of_each]
+        added = {"seconds": None if None in took else sum(took), "images": sum(meta["images"] for meta in of_each)}
         meta = {**of_each[0], "title": self.title, **added}
         store.put("encode", self.key, tensors=store.tensors("encode", keys[0]), meta=meta, parts=keys)
 
@@ -133,6 +135,7 @@ class Encode(Job):
         started = time.perf_counter()
         rows = self.images.rows
         writer = ChunkWriter(worker.store, "encode", self.key, len(rows))
+        begun = writer.position > 0
         encoder = worker.open(self.use)
         if (begun := writer.about.get("memory_format")) is not None:
             encoder.arrange(begun)
@@ -153,7 +156,7 @@ class Encode(Job):
             tensors={} if head is None else {"head.weight": head.weight.cpu(), "head.bias": head.bias.cpu()},
             meta={
                 "title": self.title,
-                "seconds": time.perf_counter() - started,
+                "seconds": None if begun else time.perf_counter() - started,
                 "images": len(rows),
                 "layer_sizes": list(encoder.layer_sizes),
                 "extra_sizes": {name: list(sizes) for name, sizes in encoder.extra_sizes.items()},

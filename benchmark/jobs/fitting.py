@@ -75,7 +75,7 @@ class FitMethod(Job):
         return (*self.train, *self.validation)
 
     def run(self, worker: Worker) -> None:
-        started = time.perf_counter()
+        started, begun = time.perf_counter(), worker.store.begun(self.key)
         method = methods.create(self.method, **self.settings)
         names = (*method.reads, "labels")
         train = load_features(self.train, worker.store, names)
@@ -86,6 +86,7 @@ class FitMethod(Job):
         how = {"precision": self.precision} if method.trains else {}
         with switches("32", worker.device):  # a training has its own inside
             method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key), **how)
-        meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
+        seconds = None if begun else time.perf_counter() - started
+        meta = {"title": self.title, "seconds": seconds, "training": training(worker.device)}
         meta["engine"] = engines.behind(worker.store, self.train[-1].use, self.train[-1].images)
         worker.store.put("fit", self.key, tensors=method.state(), meta=meta)

@@ -108,6 +108,7 @@ class Measure(Job):
             also["ood_accuracy"] = self.shifted.figures(worker.store)["accuracy"]
         made, ood_made = self.id.meta(worker.store), self.ood.meta(worker.store)
         seconds = {
+            "fit": made["fit"] and made["fit"]["seconds"],
             "encode_id": made["encode"]["seconds"],
             "score_id": made["seconds"],
             "score_ood": ood_made["seconds"],
@@ -142,8 +143,7 @@ class Measure(Job):
                 encoder=self.id.images[-1].use.identity,
                 keys={name: job.key for name, job in jobs.items()},
                 seconds={
-                    **({"fit": made["fit"]["seconds"]} if made["fit"] else {}),
-                    **seconds,
+                    **{name: value for name, value in seconds.items() if value is not None},
                     "measure": time.perf_counter() - started,
                 },
                 bytes={name: size for name, size in sizes.items() if size is not None},

@@ -73,6 +73,10 @@ class Store:
         files.make_folder(path, self.root)
         return path
 
+    def begun(self, key: str) -> bool:
+        """Whether the job with this key left checkpoints when it was stopped: what took its time is not known then."""
+        return any(self.workdir(key).iterdir())
+
     def _marker(self, kind: str, key: str) -> _Marker | None:
         """The marker of an entry whose files all have the right size; None where there is none, or a damaged one."""
         folder = self.folder(kind, key)

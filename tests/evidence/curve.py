@@ -1,0 +1,93 @@
+"""AUROC of DLSR's scores against training steps, from checkpoints that were kept while it trained; none is chosen.
+
+    python -m tests.evidence.curve --data DATA --weights WEIGHTS --cache CACHE --fits FITS --checkpoints CHECKPOINTS \
+        --out results/evidence/dlsr-curve.csv
+
+CHECKPOINTS holds copies of `<cache>/work/*/training.pt`, taken by hand; what seed each is of stands in it.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from methods.base import Features
+from methods.dlsr import DLSR
+from methods.vectors.layers import BLOCK, normalise
+from methods.vectors.reconstruction import mfsim, mse
+from tests.evidence import trained
+
+FIRST, LAST = 391, 58_650  # steps: of one epoch, and of all
+Errors = dict[str, tuple[Tensor, Tensor]]  # MSE and MFsim of every set's images
+
+
+def main() -> None:
+    parse = trained.parser(__doc__)
+    parse.add_argument("--checkpoints", type=Path, required=True)
+    parse.add_argument("--out", type=Path, required=True, help="the CSV that is written")
+    given = parse.parse_args()
+    kept = list(_kept(given.checkpoints))
+    with given.out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("encoder", "resolution", "seed", "steps", "measure", "set", "n", "auroc", "fpr95"))
+        for resolution in ("native", "id"):
+            sets = trained.read(given, resolution)
+            images = {"": sets.id, **sets.ood}
+            for seed in trained.SEEDS:
+                fit = trained.fitted(given, seed)
+                first = _errors(fit, images, "first_epoch")
+                found: list[tuple[int, Errors]] = [(FIRST, first)]
+                for step, network in sorted(
+                    (step, network) for of, step, network in kept if of == seed and step > FIRST
+                ):
+                    found.append((step, _errors(trained.fitted(given, seed, network), images, "final")))
+                found.append((LAST, _errors(fit, images, "final")))
+                for step, errors in found:
+                    for measure, scores in _scores(errors, first).items():
+                        for name in sets.ood:
+                            value = trained.figures(scores[""], scores[name])
+                            row = (given.encoder, resolution, seed, step, measure, name, len(scores[name]))
+                            writer.writerow((*row, value["auroc"], value["fpr95"]))
+                    file.flush()
+                    print(resolution, seed, step, flush=True)
+
+
+def _kept(folder: Path) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
+    """Seed, step and network of every checkpoint of DLSR."""
+    for path in sorted(folder.glob("*.pt")):
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        identity = json.loads(state["identity"])
+        if identity["name"] == "dlsr" and identity["recipe"]["ema"] is None:
+            yield identity["seed"], state["step"], dict(state["model"])
+
+
+@torch.no_grad()
+def _errors(fit: DLSR, images: dict[str, Features], which: str) -> Errors:
+    def of(x: Features) -> tuple[Tensor, Tensor]:
+        parts = []
+        for block in x.blocks(BLOCK):
+            z = normalise(block.need("layers"), block.layer_sizes)
+            back = fit._reconstruct(cast(Any, which), z, block.index, 0)
+            parts.append((mse(z, back), mfsim(z, back, block.layer_sizes)))
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+
+    return {name: of(x) for name, x in images.items()}
+
+
+def _scores(errors: Errors, first: Errors) -> dict[str, dict[str, Tensor]]:
+    """The paper's three scores; LR with the paper's sign, as `DLSR` has it."""
+    found = {
+        "mse": {name: value[0] for name, value in errors.items()},
+        "mfsim": {name: value[1] for name, value in errors.items()},
+    }
+    if errors is not first:
+        found["lr"] = {name: value[0] - first[name][0] for name, value in errors.items()}
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The features that DLSR reads in the suite `cifar10-dlsr-long`, and its fits: what the evidence's programs share."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from benchmark import metrics
+from benchmark.jobs.encoding import load_features
+from benchmark.jobs.measuring import Measure
+from benchmark.jobs.worker import Worker
+from benchmark.planning import plan as plans
+from benchmark.planning import suite
+from benchmark.planning.options import Options
+from benchmark.running.runner import Runner
+from benchmark.store.entries import Store
+from methods.base import Features
+from methods.dlsr import DLSR
+
+SUITE, ROW = "cifar10-dlsr-long", "pca"  # a row that reads DLSR's layers and costs nothing
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Sets:
+    train: Features
+    id: Features
+    ood: dict[str, Features]
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    parse = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--data", type=Path, required=True)
+    parse.add_argument("--weights", type=Path, required=True)
+    parse.add_argument("--cache", type=Path, required=True, help="where features are kept")
+    parse.add_argument(
+        "--fits", type=Path, required=True, help="the trainings' states, <row>.seed<N>.safetensors"
+    )
+    parse.add_argument("--encoder", default="resnet20")
+    return parse
+
+
+def planned(given: argparse.Namespace, row: str, seeds: tuple[int, ...] = (), resolution: str = "native") -> plans.Plan:
+    """The suite's plan for one row."""
+    options = Options(
+        data=given.data,
+        weights=given.weights,
+        results=given.cache / "results",
+        cache=given.cache,
+        resolution=resolution,
+        methods=(f"{row}@{given.encoder}",),
+        seeds=seeds,
+        speed=False,
+    )
+    return plans.make(suite.read(SUITE), options, download=False)
+
+
+def cells(plan: plans.Plan) -> list[Measure]:
+    return [target for _, target in plan.targets() if isinstance(target, Measure)]
+
+
+def read(given: argparse.Namespace, resolution: str = "native") -> Sets:
+    """Every set of the suite that is here, encoded where it was not."""
+    plan = planned(given, ROW, resolution=resolution)
+    worker = Worker(Store(given.cache), device="cpu")
+    Runner(plan, worker).run()
+    measured = cells(plan)
+    fit = measured[0].id.fit
+    assert fit is not None
+    reads = ("layers",)
+    return Sets(
+        load_features(fit.train, worker.store, reads),
+        load_features(measured[0].id.images, worker.store, reads),
+        {cell.about["ood"]["name"]: load_features(cell.ood.images, worker.store, reads) for cell in measured},
+    )
+
+
+def fitted(given: argparse.Namespace, seed: int, final: dict[str, Tensor] | None = None, **settings: object) -> DLSR:
+    """The fit of a seed; `final`: another state of its network in the final one's place."""
+    state = load_file(given.fits / f"dlsr-mse.seed{seed}.safetensors")
+    if final is not None:
+        state |= {f"final.{name}": value for name, value in final.items()}
+    return DLSR(**settings).load_state(state)  # type: ignore[arg-type]
+
+
+def figures(id_scores: Tensor, ood_scores: Tensor) -> dict[str, float]:
+    """AUROC and FPR95 in percent."""
+    found = metrics.measure(*(np.sort(scores.double().numpy()) for scores in (id_scores, ood_scores)))
+    return {name: round(100 * found[name], 4) for name in ("auroc", "fpr95")}
+
+
+def spearman(a: Tensor, b: Tensor) -> float:
+    """Rank correlation; scores hardly tie."""
+    ranks = torch.stack([x.argsort().argsort().double() for x in (a, b)])
+    return float(torch.corrcoef(ranks)[0, 1])
