@@ -37,9 +37,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parse.add_argument("--data", type=Path, required=True)
     parse.add_argument("--weights", type=Path, required=True)
     parse.add_argument("--cache", type=Path, required=True, help="where features are kept")
-    parse.add_argument(
-        "--fits", type=Path, required=True, help="the trainings' states, <row>.seed<N>.safetensors"
-    )
+    parse.add_argument("--fits", type=Path, required=True, help="the trainings' states, <row>.seed<N>.safetensors")
     parse.add_argument("--encoder", default="resnet20")
     return parse
 
