@@ -54,8 +54,8 @@ def _status(given: argparse.Namespace) -> int:
         print(listing(given.data, given.weights))
         return 0
     from benchmark.arguments import network
+    from benchmark.planning.id_images import BadData
     from benchmark.planning.options import Options, device_of, resolved
-    from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
     from benchmark.running.runner import DiskFull
     from benchmark.running.session import ClusterError
@@ -117,8 +117,10 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     import torch
 
     from benchmark.jobs.worker import Worker
-    from benchmark.planning import engines, folder_suite, plan
+    from benchmark.planning import engines, folder_suite
     from benchmark.planning.options import as_recorded, results_folder
+    from benchmark.planning.plan import Plan
+    from benchmark.planning.planner import Planner
     from benchmark.records import searching
     from benchmark.running import cluster, where
     from benchmark.running.runner import Runner, ordered
@@ -147,13 +149,13 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     asked = "torch" if looking_only else given.engine or suite.engine
     engine = engines.resolved(asked, options.device, options.precision)
     try:
-        planner = plan.Planner(suite, options, download=not looking_only)
+        planner = Planner(suite, options, download=not looking_only)
     except Missing as missing:
         if not given.plan:
             raise
         print(f"note: {missing}", file=sys.stderr)
         print("note: planned as the catalogue counts its images; keys are not those of a run", file=sys.stderr)
-        planner = plan.Planner(suite, replace(options, counted=True), download=False)
+        planner = Planner(suite, replace(options, counted=True), download=False)
     store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
     planned = planner.plan(store)
     if given.save:
@@ -187,7 +189,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         _open(given, planned.folder)
         return 0
 
-    def run(what: plan.Plan) -> "Outcome":
+    def run(what: Plan) -> "Outcome":
         targets = tuple(target for _, target in ordered(what, together=place is not None))
         worker.engines = engines.chosen(targets, store, engine, worker.say)
         carrier = None
