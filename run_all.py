@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchmark.planning.options import Options
+    from benchmark.planning.plan import Plan
+    from benchmark.planning.suite import Suite
     from benchmark.running.runner import Outcome
+    from benchmark.running.where import Place
+    from benchmark.store.entries import Store
 
 HERE = Path(__file__).resolve().parent
 if sys.path[0] != str(HERE):  # started as `ood-benchmark`, from any folder
@@ -54,8 +58,8 @@ def _status(given: argparse.Namespace) -> int:
         print(listing(given.data, given.weights))
         return 0
     from benchmark.arguments import network
+    from benchmark.planning.id_images import BadData
     from benchmark.planning.options import Options, device_of, resolved
-    from benchmark.planning.plan import BadData
     from benchmark.planning.suite import UsageError
     from benchmark.running.runner import DiskFull
     from benchmark.running.session import ClusterError
@@ -116,78 +120,88 @@ def _status(given: argparse.Namespace) -> int:
 def _run(given: argparse.Namespace, options: "Options") -> int:
     import torch
 
-    from benchmark.jobs.worker import Worker
-    from benchmark.planning import engines, folder_suite, plan
-    from benchmark.planning.options import as_recorded, results_folder
-    from benchmark.records import searching
-    from benchmark.running import cluster, where
-    from benchmark.running.runner import Runner, ordered
-    from benchmark.store.entries import Store
-    from datasets.sources import Missing
+    from benchmark.planning import folder_suite
+    from benchmark.planning.options import results_folder
+    from benchmark.running import where
 
-    started = time.perf_counter()
     if given.paper:
         from benchmark.papers import views
 
         print(views.show(given.paper, options))
         _open(given, results_folder("papers", options))
         return 0
-    looking_only = given.plan or given.redraw
     suite = folder_suite.asked(given.id or "digits")
     if given.write_suite:
         folder_suite.write(suite, given.write_suite)
         print(f"wrote {given.write_suite}: run_all.py --id {given.write_suite}", file=sys.stderr)
         return 0
-    if given.redraw:
-        options = as_recorded(results_folder(suite.name, options, own=suite.own), options)
     place = None
     if given.cluster is not None:
         place = where.place(given.cluster, options.device, given.share_gpu)
         torch.set_num_threads(place.threads)  # speeds are planned, and recorded, for so many
-    asked = "torch" if looking_only else given.engine or suite.engine
-    engine = engines.resolved(asked, options.device, options.precision)
+    if given.plan:
+        return _plan(suite, options)
+    if given.redraw:
+        return _redraw(given, suite, options)
+    return _measure(given, suite, options, place)
+
+
+def _plan(suite: "Suite", options: "Options") -> int:
+    from benchmark.jobs.worker import Worker
+    from benchmark.planning.planner import Planner
+    from benchmark.running import estimating
+    from datasets.sources import Missing
+
     try:
-        planner = plan.Planner(suite, options, download=not looking_only)
+        planner = Planner(suite, options, download=False)
     except Missing as missing:
-        if not given.plan:
-            raise
         print(f"note: {missing}", file=sys.stderr)
         print("note: planned as the catalogue counts its images; keys are not those of a run", file=sys.stderr)
-        planner = plan.Planner(suite, replace(options, counted=True), download=False)
-    store = Store(options.cache, say=lambda line: print(line, file=sys.stderr))
+        planner = Planner(suite, replace(options, counted=True), download=False)
+    store = _store(options)
+    worker = Worker(store, device=options.device, batch_size=options.batch_size)
+    print(estimating.describe(planner.plan(store), worker))
+    return 0
+
+
+def _redraw(given: argparse.Namespace, suite: "Suite", options: "Options") -> int:
+    from benchmark.planning.options import as_recorded, results_folder
+    from benchmark.planning.planner import Planner
+    from benchmark.reporting import report, terminal
+
+    options = as_recorded(results_folder(suite.name, options, own=suite.own), options)
+    planned = Planner(suite, options, download=False).plan(_store(options))
+    report.check_columns(planned, given.columns)
+    _show_table(given, planned)
+    report.write(planned, redraw=True, pdf=options.pdf, images=not given.no_images)
+    print(terminal.next_to_open(planned.folder), file=sys.stderr)
+    _open(given, planned.folder)
+    return 0
+
+
+def _measure(given: argparse.Namespace, suite: "Suite", options: "Options", place: "Place | None") -> int:
+    from benchmark.jobs.worker import Worker
+    from benchmark.planning import engines
+    from benchmark.planning.planner import Planner
+    from benchmark.records import searching
+    from benchmark.reporting import report, terminal
+    from benchmark.running import cluster
+    from benchmark.running.runner import Runner, ordered
+
+    started = time.perf_counter()
+    engine = engines.resolved(given.engine or suite.engine, options.device, options.precision)
+    planner = Planner(suite, options, download=True)
+    store = _store(options)
     planned = planner.plan(store)
     if given.save:
         from benchmark import detecting
 
         for name in given.save:
             detecting.row_of(planned, name)  # before anything is run
-    worker = Worker(store, device=options.device, batch_size=options.batch_size)
-    if given.plan:
-        from benchmark.running import estimating
-
-        print(estimating.describe(planned, worker))
-        return 0
-    from benchmark.reporting import report, terminal
-    from benchmark.shown import show
-
     report.check_columns(planned, given.columns)
+    worker = Worker(store, device=options.device, batch_size=options.batch_size)
 
-    def show_table() -> None:
-        if given.json:
-            print(report.json(planned))
-            return
-        every = given.all_rows or bool(given.methods)  # what is named is shown
-        look = terminal.fitting(columns=given.columns, all_rows=every, by_average=given.sort == "average")
-        show(report.text(planned, look))
-
-    if given.redraw:
-        show_table()
-        report.write(planned, redraw=True, pdf=options.pdf, images=not given.no_images)
-        print(terminal.next_to_open(planned.folder), file=sys.stderr)
-        _open(given, planned.folder)
-        return 0
-
-    def run(what: plan.Plan) -> "Outcome":
+    def run(what: "Plan") -> "Outcome":
         targets = tuple(target for _, target in ordered(what, together=place is not None))
         worker.engines = engines.chosen(targets, store, engine, worker.say)
         carrier = None
@@ -203,7 +217,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         planned = planner.plan(store, settle=True)
     outcome = run(planned)
     searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
-    show_table()
+    _show_table(given, planned)
     report.write(planned, pdf=options.pdf, images=not given.no_images)
     saved = not given.save or detecting.save(planned, given.save, store, device=options.device, onnx=given.onnx)
     for name, reason in planned.broken:
@@ -214,6 +228,24 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     incomplete = bool(outcome.skipped or planned.absent)
     nothing = outcome.measured + outcome.reused == 0
     return 1 if nothing or outcome.failed or planned.broken or not saved or (given.strict and incomplete) else 0
+
+
+def _store(options: "Options") -> "Store":
+    from benchmark.store.entries import Store
+
+    return Store(options.cache, say=lambda line: print(line, file=sys.stderr))
+
+
+def _show_table(given: argparse.Namespace, planned: "Plan") -> None:
+    from benchmark.reporting import report, terminal
+    from benchmark.shown import show
+
+    if given.json:
+        print(report.json(planned))
+        return
+    every = given.all_rows or bool(given.methods)  # what is named is shown
+    look = terminal.fitting(columns=given.columns, all_rows=every, by_average=given.sort == "average")
+    show(report.text(planned, look))
 
 
 def _open(given: argparse.Namespace, folder: Path) -> None:

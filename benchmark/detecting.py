@@ -9,6 +9,7 @@ from benchmark.detectors.detector import Detector
 from benchmark.detectors.scoring import score
 from benchmark.planning.plan import Plan
 from benchmark.records.names import safe_name
+from benchmark.shown import human_size
 from benchmark.store.entries import Store
 from methods.base import CannotRun
 
@@ -27,6 +28,6 @@ def save(plan: Plan, named: Sequence[str], store: Store, *, device: str, onnx: b
             print(f"failed: --save {label}: {' '.join(str(reason).split())}", file=sys.stderr)
             whole = False
             continue
-        size = sum(file.stat().st_size for file in folder.iterdir())
-        print(f"wrote {folder}: {size / 2**20:,.1f} MB; {'; '.join(building.notes(detector))}", file=sys.stderr)
+        size = human_size(sum(file.stat().st_size for file in folder.iterdir()))
+        print(f"wrote {folder}: {size}; {'; '.join(building.notes(detector))}", file=sys.stderr)
     return whole

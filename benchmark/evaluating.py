@@ -18,10 +18,11 @@ from tqdm.auto import tqdm
 
 from benchmark.jobs.base import Job
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan
+from benchmark.planning import planner
 from benchmark.planning.given_suite import Head, given_suite
+from benchmark.planning.id_images import BadData
 from benchmark.planning.options import Options, device_of, resolved
-from benchmark.planning.plan import BadData, Plan, Row
+from benchmark.planning.plan import Plan, Row
 from benchmark.records import names, records
 from benchmark.reporting import report
 from benchmark.running.runner import Outcome, Runner
@@ -86,7 +87,7 @@ def evaluate(
         groups = {"near": near or {}, "far": far or {}}
         ood = {(group, name): data for group, sets in groups.items() for name, data in sets.items()}
         suite = given_suite(network, (id[0], id[1]), ood, place, head=head, layers=layers)
-        planned = plan.make(suite, options, download=False)
+        planned = planner.make(suite, options, download=False)
         planned = replace(planned, broken=tuple((name, _without(place, why)) for name, why in planned.broken))
         store = Store(options.cache, say=_say)
         worker = Worker(store, device=where, batch_size=batch_size)

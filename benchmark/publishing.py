@@ -20,6 +20,7 @@ from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.records import records, reference, resolutions, significance
 from benchmark.records.frames import ALL, Record, View, frame, is_sanity, spectral
+from benchmark.records.names import folder_parts
 from benchmark.records.ranking import Ranking
 from benchmark.records.shortcuts import separable
 from benchmark.reporting import drawing, index, report, tables
@@ -66,7 +67,7 @@ def redraw(folder: Path) -> None:
 
 def redraw_papers(folder: Path) -> None:
     """The tables of papers in a committed folder, from the committed results of the same flags."""
-    flags = dict(flag.partition("=")[::2] for flag in folder.name.split("+")[1:])
+    flags = dict(flag.partition("=")[::2] for flag in folder_parts(folder)[1])
     options = Options(
         data=ROOT / "data",
         weights=ROOT / "weights",

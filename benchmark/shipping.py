@@ -17,7 +17,7 @@ from benchmark.jobs.accuracy import Accuracy
 from benchmark.jobs.encoding import TrainEncoder
 from benchmark.jobs.inputs import WITHOUT
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan
+from benchmark.planning import planner
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.records import provenance
@@ -34,7 +34,7 @@ def main(name: str, encoder: str) -> None:
     suite = suite.model_copy(update={"encoders": {**suite.encoders, encoder: spec}})
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        planned = plan.make(suite, Options(data=here, weights=here, results=here, cache=here), download=False)
+        planned = planner.make(suite, Options(data=here, weights=here, results=here, cache=here), download=False)
         row = next(row for row in planned.rows if row.spec.encoder == encoder)
         (passed,) = next(iter(row.measures.values())).id.images
         use, images, accuracy = passed.use, passed.images.images, Accuracy((passed,))

@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     return _HIDDEN.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def human_size(count: float) -> str:
+    """Bytes for people."""
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.1f} MiB"
+
+
 def csv(table: "pd.DataFrame") -> str:
     """A table as CSV: numbers with two decimals; no name in it that a spreadsheet would take for a formula."""
     return str(table.map(_no_formula).to_csv(index=False, float_format="%.2f", lineterminator="\n"))

@@ -11,18 +11,21 @@ for name in ("OOD_DATA", "OOD_WEIGHTS"):
     os.environ.pop(name, None)
 os.fsync = lambda file: None
 
-import torch  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-tqdm.monitor_interval = 0  # no thread that a fork would lack (tests/apart.py)
-
-torch.set_num_threads(1)
-settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
-settings.load_profile("no clock")
-
-
 LONG = ("test_cluster.py", "test_quick.py", "test_browser.py", "test_contract.py", "test_quality.py")
+
+
+def pytest_configure(config):
+    """Where tests run, which is not the process that hands them to others."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import torch
+    from hypothesis import HealthCheck, settings
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # no thread that a fork would lack (tests/apart.py)
+    torch.set_num_threads(1)
+    settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine
+    settings.load_profile("no clock")
 
 
 def pytest_collection_modifyitems(items):

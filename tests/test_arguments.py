@@ -8,7 +8,7 @@ import pytest
 
 import run_all
 from benchmark import arguments
-from benchmark.planning import plan
+from benchmark.planning import planner
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,6 @@ def test_folders_are_absolute_and_no_word_of_a_message_is_taken_for_one():
     """`--weights w` made "no netWEIGHTSork" of "no network"."""
     given = arguments.parser().parse_args(["--weights", "w", "--data", "data"])
     assert (given.weights, given.data) == (Path.cwd() / "w", Path.cwd() / "data")
-    planner = SimpleNamespace(options=SimpleNamespace(data=Path("/d"), weights=Path("/w")))
-    told = plan.Planner._portable(planner, "no word in /w: put /w/a there, or /d/w/b, not /data/w or /w.old")
+    where = SimpleNamespace(options=SimpleNamespace(data=Path("/d"), weights=Path("/w")))
+    told = planner.Planner._portable(where, "no word in /w: put /w/a there, or /d/w/b, not /data/w or /w.old")
     assert told == "no word in WEIGHTS: put WEIGHTS/a there, or DATA/w/b, not /data/w or /w.old"

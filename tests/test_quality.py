@@ -1,4 +1,4 @@
-"""The linter, the formatter and the type checker are part of the tests; so are the floors of the house."""
+"""The linter and the formatter are part of the tests, and the floors of the house; `mypy` runs in `.ci/run`."""
 
 import ast
 import subprocess
@@ -11,11 +11,9 @@ ROOT = Path(__file__).parents[1]
 ROOMS = ("benchmark", "datasets", "methods")
 
 
-@pytest.mark.parametrize("command", ["ruff check", "ruff format --check", "mypy"])
+@pytest.mark.parametrize("command", ["ruff check", "ruff format --check"])
 def test_the_tools_have_nothing_to_say(command):
-    done = subprocess.run(
-        [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, timeout=200
-    )
+    done = subprocess.run([sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -16,7 +16,7 @@ from benchmark.jobs.scoring import Score
 from benchmark.metrics import threshold_at_tpr
 from benchmark.papers.figures import NotMeasured
 from benchmark.papers.reading import Gallery
-from benchmark.planning import plan as plans
+from benchmark.planning import planner
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.store.entries import Store
@@ -45,7 +45,7 @@ def gallery(view: Gallery, options: Options) -> Callable[[Path], None]:
     suite_name, _, label = view.row.partition("/")
     command = f"run_all.py --id {suite_name} --methods {label}"
     try:
-        planned = plans.make(suites.read(suite_name), options, download=False)
+        planned = planner.make(suites.read(suite_name), options, download=False)
     except Exception as error:  # the ID set or its encoder is not here
         raise NotMeasured(f"{' '.join(str(error).split())}; then {command}") from error
     row = next(row for row in planned.rows if row.spec.label == label)

@@ -9,6 +9,7 @@ from benchmark.planning import suite as suites
 from benchmark.planning.options import Options, results_folder
 from benchmark.records import records, reference
 from benchmark.records.frames import Record
+from benchmark.records.names import folder_parts
 
 PUBLISHED = reference.REFERENCE.parent / "published"
 
@@ -44,7 +45,7 @@ def _committed(suite: str, options: Options, pretrained: str | None) -> Path | N
     model = _stand_in(suite, options, pretrained)
     fitting = []
     for folder in PUBLISHED.glob("*/*"):
-        name, *flags = folder.name.split("+")
+        name, flags = folder_parts(folder)
         at_id = "resolution=id" in flags
         of_model = model is None or f"pretrained={model}" in flags
         if name == suite and of_model and at_id == (options.resolution == "id") and _measured_there(folder):

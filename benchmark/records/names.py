@@ -28,6 +28,12 @@ def folder_name(name: str) -> str:
     return name if _FOLDER.fullmatch(name) else safe_name(name).replace("+", "_").replace("=", "_")
 
 
+def folder_parts(folder: Path) -> tuple[str, list[str]]:
+    """The suite and the flags in the name of a results folder, which `planning.options.results_folder` joins."""
+    suite, *flags = folder.name.split("+")
+    return suite, flags
+
+
 def path_of(folder: Path, row: str, ood: str, seed: int) -> Path:
     return folder / "records" / safe_name(row) / f"{safe_name(ood)}.seed{seed}.json"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from benchmark.records import records
 from benchmark.records.frames import ALL, Record, View, frame
+from benchmark.records.names import folder_parts
 
 _MARK = "resolution=id"  # in the name of a results folder
 _SAME = ("method", "encoder_title", "hyperparameters", "train")  # what two records of a row must agree in
@@ -14,9 +15,11 @@ Pairs = dict[str, dict[str, tuple[float, float]]]
 
 def sibling(folder: Path) -> list[Record]:
     """The records of the same run at the other resolution; none where it has not been run."""
-    parts = set(folder.name.split("+")) ^ {_MARK}
-    beside = folder.parent.iterdir()
-    return [record for other in beside if set(other.name.split("+")) == parts for record in records.read_all(other)]
+    suite, flags = folder_parts(folder)
+    wanted = suite, set(flags) ^ {_MARK}
+    beside = ((other, *folder_parts(other)) for other in folder.parent.iterdir())
+    found = [other for other, name, marks in beside if (name, set(marks)) == wanted]
+    return [record for other in found for record in records.read_all(other)]
 
 
 def pairs(found: Sequence[Record], other: Sequence[Record], view: View) -> Pairs:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from benchmark.records import records
 from benchmark.records.frames import ALL, COUNTED, FAR, NEAR
+from benchmark.records.names import folder_parts
 from benchmark.records.records import Record
 from benchmark.reporting.page import document, report
 from benchmark.reporting.page.table import bounds
@@ -54,7 +55,7 @@ def _folder(folder: Path) -> dict[str, Any] | None:
     dated = [record for record in read if (record.get("provenance") or {}).get("date")]
     newest: Record = max(dated, key=lambda record: str(record["provenance"]["date"]), default={})
     made = newest.get("provenance") or {}
-    name, *flags = folder.name.split("+")
+    name, flags = folder_parts(folder)
     return {
         "name": folder.name,
         "link": f"{quote(folder.name)}/{report.NAME}" if (folder / report.NAME).is_file() else "",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.running.resources import Needs
+from benchmark.shown import human_size
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,5 @@ def lacks(needs: Needs, nodes: Sequence[Node]) -> str:
     if needs.gpus > gpus:
         return "it takes a GPU, no node has one: --device cpu"
     if needs.memory > memory:
-        return f"it takes {size(needs.memory)}, no node has more than {size(memory)}"
-    return f"it takes {needs.cpus} cores, {needs.gpus:g} GPUs and {size(needs.memory)}; no node has all of it"
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 2**30:.1f} GiB"
+        return f"it takes {human_size(needs.memory)}, no node has more than {human_size(memory)}"
+    return f"it takes {needs.cpus} cores, {needs.gpus:g} GPUs and {human_size(needs.memory)}; no node has all of it"

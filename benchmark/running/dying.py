@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmark.running.base import Ready
-from benchmark.running.capacity import size
 from benchmark.running.resources import Needs
+from benchmark.shown import human_size
 
 Death = Literal["worker", "memory", "node"]
 MOST_NODES = 5  # that one job may lose: it may be what takes them down
@@ -32,6 +32,6 @@ class Try:
         if death == "worker" and times > 1:
             return "its worker died twice"
         if death == "memory" and had >= most:
-            return f"out of memory, with {size(had)} declared, which is all that a node has"
+            return f"out of memory, with {human_size(had)} declared, which is all that a node has"
         memory = min(2 * had, most) if times == 1 else most
         return replace(self, needs=replace(self.needs, memory=max(had, memory)), deaths=deaths)

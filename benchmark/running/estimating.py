@@ -22,9 +22,11 @@ from benchmark.jobs.timing import MeasureSpeed
 from benchmark.jobs.worker import Worker
 from benchmark.planning.plan import Plan
 from benchmark.records import costs, records
+from benchmark.records.names import folder_parts
 from benchmark.running.base import Ended
 from benchmark.running.runner import ordered
 from benchmark.running.schedule import Schedule
+from benchmark.shown import human_size
 from datasets.loading import batches
 from methods.base import CannotRun
 
@@ -178,8 +180,8 @@ def _lap(worker: Worker, use: EncoderUse, images: Selection, count: int) -> dict
 
 def _folders(folder: Path) -> list[Path]:
     """The results of the same suite, whole and with flags."""
-    name = folder.name.partition("+")[0]
-    return sorted(path for path in folder.parent.glob(f"{name}*") if path.name.partition("+")[0] == name)
+    suite, _ = folder_parts(folder)
+    return sorted(path for path in folder.parent.glob(f"{suite}*") if folder_parts(path)[0] == suite)
 
 
 def _summed(plan: Plan, found: Estimate) -> Iterator[str]:
@@ -224,10 +226,9 @@ def _times(count: int, each: float | None) -> float | None:
 
 def _size(sizes: list[int | None]) -> str:
     known = [size for size in sizes if size is not None]
-    size = sum(known)
-    shown = f"{size / 2**30:,.1f} GiB" if size >= 2**30 else f"{size / 2**20:,.1f} MiB"
     unknown = len(sizes) - len(known)
-    return (shown if known else "unknown") + (f", and {unknown} of which nothing is known" if known and unknown else "")
+    more = f", and {unknown} of which nothing is known" if known and unknown else ""
+    return (human_size(sum(known)) if known else "unknown") + more
 
 
 def _short(seconds: float | None) -> str:

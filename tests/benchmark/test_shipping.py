@@ -5,7 +5,7 @@ import json
 from safetensors import safe_open
 
 from benchmark import shipping
-from benchmark.planning import plan
+from benchmark.planning import planner
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.store.keys import file_digest
@@ -33,6 +33,6 @@ rows: [{method: msp, encoder: net}]
     assert header["command"].endswith(f"python -m benchmark.shipping {suite} net")
     suite.write_text(text.replace("old.safetensors", file.name))
     options = Options(tmp_path, tmp_path, tmp_path / "results", tmp_path / "cache")
-    (row,) = plan.make(suites.read(str(suite)), options, download=False).rows
+    (row,) = planner.make(suites.read(str(suite)), options, download=False).rows
     use = row.measures["halves"].id.images[-1].use
     assert (use.weights, use.trained_here) == (file, False)

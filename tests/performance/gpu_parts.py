@@ -26,8 +26,7 @@ from torch import Tensor
 import methods
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan as plans
-from benchmark.planning import suite
+from benchmark.planning import planner, suite
 from benchmark.planning.options import Options
 from benchmark.records import records
 from benchmark.running.runner import Runner
@@ -188,7 +187,7 @@ def auroc(given: Given, tiny: bool) -> None:
                 speed=False,
                 **some,
             )
-            planned = plans.make(suite.read(name), options, download=False)
+            planned = planner.make(suite.read(name), options, download=False)
             Runner(planned, Worker(Store(where / "cache"), device=given.device)).run()
             targets = [target for _, target in planned.targets() if isinstance(target, Measure)]
             done = [record for target in targets if (record := records.done(target.path, target.key)) is not None]

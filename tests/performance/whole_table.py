@@ -50,9 +50,9 @@ from benchmark.jobs.encoding import Encode
 from benchmark.jobs.inputs import Selection
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan as plans
-from benchmark.planning import suite
+from benchmark.planning import planner, suite
 from benchmark.planning.options import Options
+from benchmark.planning.plan import Plan
 from benchmark.records import records
 from benchmark.running.runner import Runner
 from benchmark.store.entries import Store
@@ -103,7 +103,7 @@ class Table:
         self.images = sum(len(images) for images in (self.train, self.id, *self.ood.values()))
         self.encoded = 0
 
-    def plan(self, where: Path) -> plans.Plan:
+    def plan(self, where: Path) -> Plan:
         options = Options(
             data=self.data or self.folder,
             weights=self.folder,
@@ -114,9 +114,9 @@ class Table:
             speed=False,
             **self.limits,
         )
-        return plans.make(suite.read(str(self.suite)), options, download=False)
+        return planner.make(suite.read(str(self.suite)), options, download=False)
 
-    def ours(self, planned: plans.Plan | None = None) -> Figures:
+    def ours(self, planned: Plan | None = None) -> Figures:
         """Of a plan that was carried out before, the images are in memory; its records are gone."""
         where = Path(tempfile.mkdtemp(dir=self.folder))
         planned = planned or self.plan(where)

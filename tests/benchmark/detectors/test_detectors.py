@@ -17,7 +17,7 @@ from benchmark.detectors import folder as saved_folder
 from benchmark.detectors.verdicts import accepted, p_values, share
 from benchmark.jobs.encoding import load_features
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan
+from benchmark.planning import planner
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.records import thresholds
@@ -56,7 +56,7 @@ def suite(**changes):
 
 def planned(folder, **changes):
     where = dict.fromkeys(("data", "weights", "results", "cache"), folder)
-    return plan.make(suite(**changes), Options(**where, limit=40, limit_train=400, speed=False), download=False)
+    return planner.make(suite(**changes), Options(**where, limit=40, limit_train=400, speed=False), download=False)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_thresholds_are_those_of_its_calibration_scores_and_the_absent_are_named
 def test_a_row_of_another_precision_is_strict_and_says_by_how_much_it_differs(tmp_path):
     where = dict.fromkeys(("data", "weights", "results", "cache"), tmp_path)
     options = Options(**where, limit=20, limit_train=100, speed=False, asked="bf16", precision="bf16")
-    detector = build(plan.make(suite(), options, download=False), "msp", Store(tmp_path / "store"))
+    detector = build(planner.make(suite(), options, download=False), "msp", Store(tmp_path / "store"))
     assert [link.precision for link in detector.use.chain] == ["32"]
     assert detector.about["differs"]["because"] == ["the table's precision is bf16, its own 32"]
     assert detector.about["differs"]["largest"] > 1e-5
@@ -275,7 +275,7 @@ def test_features_go_in_where_features_were_learned(tmp_path, capsys):
     from benchmark.planning import folder_suite
 
     where = dict.fromkeys(("data", "weights", "results", "cache"), tmp_path)
-    made = plan.make(folder_suite.asked(str(tmp_path / "mine")), Options(**where), download=False)
+    made = planner.make(folder_suite.asked(str(tmp_path / "mine")), Options(**where), download=False)
     detector = build(made, "mahalanobis", Store(tmp_path / "store"))
     detector.save(tmp_path / "d")
     file = tmp_path / "mine" / "id" / "test.npz"

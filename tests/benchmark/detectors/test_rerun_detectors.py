@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from benchmark.detecting import Detector, build
 from benchmark.jobs.encoding import load_features
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan
+from benchmark.planning import planner
 from benchmark.planning.options import Options
 from benchmark.store.entries import Store
 from methods.base import Features
@@ -57,7 +57,7 @@ def run(tmp_path_factory):
     made = suite(encoders=encoders, rows=rows, ood=[])
     where = dict.fromkeys(("data", "weights", "results", "cache"), folder)
     options = Options(**where, limit=10, limit_train=100, speed=False)
-    return plan.make(made, options, download=False), Store(folder / "store")
+    return planner.make(made, options, download=False), Store(folder / "store")
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from benchmark.jobs import encoding
 from benchmark.jobs.encoding import TrainEncoder
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan, suite
+from benchmark.planning import planner, suite
 from benchmark.planning.options import Options
 from benchmark.store.entries import Store
 from methods.encoders.classifier import Classifier
@@ -75,7 +75,7 @@ def test_what_an_encoder_computes_around_its_training_is_strict(trial, monkeypat
     monkeypatch.setattr(Classifier, "state", lambda self: {"weight": torch.zeros(1)})
     trial.write(encoders={"net": CLASSIFIER}, rows=[{"method": "msp", "encoder": "net"}])
     options = Options(trial.folder, trial.folder, trial.folder / "results", trial.folder / "cache", precision="bf16")
-    planned = plan.make(suite.read(str(trial.suite)), options, download=False)
+    planned = planner.make(suite.read(str(trial.suite)), options, download=False)
     (job,) = {job.key: job for job in planned.jobs() if isinstance(job, TrainEncoder)}.values()
     job.run(Worker(Store(trial.folder / "cache"), device="cpu"))
     assert asked == [("32", "cpu")]
@@ -146,7 +146,7 @@ def stacked(trial):
 
 def planned(trial, *seeds):
     options = Options(trial.folder, trial.folder / "weights", trial.results, trial.folder / "cache", seeds=seeds)
-    return plan.make(suite.read(str(trial.suite)), options, download=False)
+    return planner.make(suite.read(str(trial.suite)), options, download=False)
 
 
 def test_rows_on_an_encoder_that_is_trained_here_have_every_seed(stacked):
@@ -222,7 +222,7 @@ def test_a_training_sees_the_images_that_are_encoded(trial, monkeypatch, resolut
     trial.write(id={"set": "digits", "size": 16}, encoders={"net": STACKED["net"]}, rows=rows)
     where = (trial.folder, trial.folder, trial.results, trial.folder / "cache")
     options = Options(*where, resolution=resolution, limit_train=40)
-    (row,) = plan.make(suite.read(str(trial.suite)), options, download=False).rows
+    (row,) = planner.make(suite.read(str(trial.suite)), options, download=False).rows
     worker = Worker(Store(trial.folder / "cache"), device="cpu", batch_size=40)
     train = row.measures["halves"].id.fit.train[-1]
     for job in (*train.needs, train):

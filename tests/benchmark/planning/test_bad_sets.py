@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan, suite
+from benchmark.planning import id_images, planner, suite
 from benchmark.planning.options import Options
 from benchmark.planning.suite import UsageError
 from benchmark.running.estimating import describe
@@ -47,7 +47,7 @@ def made(tmp_path, fill):
         options = Options(
             data=tmp_path, weights=tmp_path, results=tmp_path, cache=tmp_path, device="cpu", batch_size=8, ood=ood
         )
-        return plan.make(suite.read(str(tmp_path / "suite.yaml")), options, download=False)
+        return planner.make(suite.read(str(tmp_path / "suite.yaml")), options, download=False)
 
     return make
 
@@ -82,11 +82,13 @@ def test_a_broken_set_is_left_out_alone(made, fill, tmp_path):
 
 def test_an_id_set_that_cannot_be_right_is_one_line(made, fill, tmp_path):
     (tmp_path / "mine" / "train" / "c").mkdir()
-    with pytest.raises(plan.BadData, match=r"mine \(train\): its class c holds no images; fill or remove the folder"):
+    with pytest.raises(
+        id_images.BadData, match=r"mine \(train\): its class c holds no images; fill or remove the folder"
+    ):
         made()
     (tmp_path / "mine" / "train" / "c").rmdir()
     (tmp_path / "mine" / "test" / "a" / "1.png").write_bytes(b"no image")
-    with pytest.raises(plan.BadData, match=r"mine \(test\): a/1.png cannot be decoded"):
+    with pytest.raises(id_images.BadData, match=r"mine \(test\): a/1.png cannot be decoded"):
         made()
 
 

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 import run_all
 from benchmark.jobs.worker import Worker
-from benchmark.planning import folder_suite, id_images, plan, suite
+from benchmark.planning import folder_suite, id_images, planner, suite
 from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, UsageError
 from benchmark.store.entries import Store
@@ -89,7 +89,7 @@ def run(tmp_path, monkeypatch):
 
 def made(folder, tmp_path, **options):
     where = Options(data=tmp_path, weights=tmp_path, results=tmp_path / "r", cache=tmp_path / "c", **options)
-    return plan.make(folder_suite.asked(str(folder)), where, download=False)
+    return planner.make(folder_suite.asked(str(folder)), where, download=False)
 
 
 def numbers(records):

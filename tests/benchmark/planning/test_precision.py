@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from benchmark.planning import options as opt
-from benchmark.planning import plan, suite
+from benchmark.planning import planner, suite
 from benchmark.planning.options import Options
+from benchmark.planning.plan import Plan
 from benchmark.planning.suite import UsageError
 from benchmark.records import records
 from benchmark.reporting import report
@@ -20,9 +21,9 @@ def options(tmp_path: Path, **more: Any) -> Options:
     return Options(tmp_path, tmp_path, tmp_path / "results", tmp_path / "cache", **more)
 
 
-def planned(tmp_path: Path, **more: Any) -> plan.Plan:
+def planned(tmp_path: Path, **more: Any) -> Plan:
     chosen = ("msp", "lowlevel", "dlsr-mse")
-    return plan.make(suite.read("digits"), options(tmp_path, limit=20, methods=chosen, **more), download=False)
+    return planner.make(suite.read("digits"), options(tmp_path, limit=20, methods=chosen, **more), download=False)
 
 
 def test_auto_is_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +54,7 @@ def test_keys_hold_it_where_a_network_runs(tmp_path: Path) -> None:
             assert (one.measures[name].id.images[-1].key != other.measures[name].id.images[-1].key) == networks
 
 
-def _recorded(made: plan.Plan, at: str) -> Path:
+def _recorded(made: Plan, at: str) -> Path:
     """A record of the first cell, as a run at another precision would have left it."""
     published = Path(__file__).parents[3] / "results" / "published" / "cpu" / "digits"
     measure = next(iter(made.rows[0].measures.values()))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.planning import plan, suite
+from benchmark.planning import planner, suite
 from benchmark.planning.options import Options
 from benchmark.planning.suite import UsageError
 from benchmark.records import frames
@@ -59,7 +59,7 @@ def test_a_suite_of_the_protocol_runs_on_what_the_lists_name(protocol):
 
 def test_a_published_average_stands_beside_ours_where_all_of_its_sets_are_there(protocol):
     folders = {name: protocol.folder / name for name in ("data", "weights", "results", "cache")}
-    made = plan.make(suite.read(str(protocol.suite)), Options(**folders), download=False)
+    made = planner.make(suite.read(str(protocol.suite)), Options(**folders), download=False)
     published = report.view(made, [], selected=True, notes=[]).published
     assert published["lowlevel@pixels", frames.NEAR, "auroc"] == 88.03
     assert published["lowlevel@pixels", frames.NEAR, "fpr95_ood"] == 48.17

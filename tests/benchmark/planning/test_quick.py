@@ -13,17 +13,28 @@ from methods.encoders import registry
 EMBEDDED = ("digits", "digits-all", "digits-trained")
 
 
+def run(suite: suites.Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Against one of its OOD sets: of the others it asks nothing else."""
+    for drawing in ("benchmark.reporting.drawing.draw", "benchmark.reporting.page.report.write"):
+        monkeypatch.setattr(drawing, lambda *what, **how: None)
+    monkeypatch.setattr(suites, "read", lambda _: suite.model_copy(update={"ood": suite.ood[:1]}))
+    where = ["--device", "cpu", "--no-speed", "--limit", "10", "--results", str(tmp_path)]
+    return run_all.main(["--id", suite.name, "--quick", *where])
+
+
 @pytest.mark.parametrize("name", EMBEDDED)
 def test_the_quick_settings_of_an_embedded_suite_run(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against one of its OOD sets: of the others it asks nothing else."""
-    for drawing in ("benchmark.reporting.drawing.draw", "benchmark.reporting.page.report.write"):
-        monkeypatch.setattr(drawing, lambda *what, **how: None)
-    whole = suites.read(name)
-    monkeypatch.setattr(suites, "read", lambda _: whole.model_copy(update={"ood": whole.ood[:1]}))
-    where = ["--device", "cpu", "--no-speed", "--limit", "10", "--results", str(tmp_path)]
-    assert run_all.main(["--id", name, "--quick", *where]) == 0
+    """Of rows of one method on encoders of one kind the last, which says most."""
+    suite = suites.read(name)
+    rows = {(row.method, suite.encoders[row.encoder].kind): row for row in suite.rows}
+    assert run(suite.model_copy(update={"rows": tuple(rows.values())}), tmp_path, monkeypatch) == 0
+
+
+@pytest.mark.long
+def test_the_quick_settings_of_every_row_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(suites.read("digits-trained"), tmp_path, monkeypatch) == 0
 
 
 @pytest.mark.parametrize("name", sorted(set(suites.names()) - set(EMBEDDED)))

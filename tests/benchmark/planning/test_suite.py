@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.jobs.encoding import encodes
-from benchmark.planning import changing, choosing, plan, suite
+from benchmark.planning import changing, choosing, planner, suite
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import UsageError
 from benchmark.records import reference
@@ -254,12 +254,12 @@ def test_whatever_is_wrong_is_one_line(tmp_path_factory, path, junk):
 def test_a_plan_looks_at_each_row_once_and_encodes_once_for_all(tmp_path, monkeypatch):
     """2,000 rows took 16 s: each was compared with all others, and made the keys of all passes anew."""
     made = []
-    monkeypatch.setattr(plan, "encodes", lambda use, images: made.append(use.name) or encodes(use, images))
+    monkeypatch.setattr(planner, "encodes", lambda use, images: made.append(use.name) or encodes(use, images))
     monkeypatch.setattr(suite.RowSpec, "__eq__", None)
     options = Options(data=None, weights=tmp_path, results=tmp_path, cache=tmp_path)
     for count in (1, 50):
         made.clear()
         rows = [{"name": f"r{k}", "method": "knn", "encoder": "net", "settings": {"k": k + 1}} for k in range(count)]
-        planned = plan.make(suite.read(write(tmp_path, changed(rows=rows))), options, download=False)
+        planned = planner.make(suite.read(write(tmp_path, changed(rows=rows))), options, download=False)
         assert len(planned.rows) == count
         assert made == ["net"] * 4  # train, test and two OOD sets

@@ -7,7 +7,7 @@ import pytest
 
 import run_all
 from benchmark.detecting import Detector
-from benchmark.planning import engines, plan, suite
+from benchmark.planning import engines, planner, suite
 from benchmark.planning.options import Options
 from benchmark.store.entries import Store
 from methods.base import CannotRun
@@ -130,7 +130,7 @@ def test_an_entry_that_was_begun_is_gone_on_with_by_its_engine(tmp_path, monkeyp
 def test_the_embedded_suite_stays_on_torch_by_the_rule(tmp_path, monkeypatch):
     """All images of its network are too few; an export that were cheaper would pay."""
     options = Options(**dict.fromkeys(("data", "weights", "results", "cache"), tmp_path), speed=False)
-    digits = plan.make(suite.read("digits"), options, download=False)
+    digits = planner.make(suite.read("digits"), options, download=False)
     targets = [target for _, target in digits.targets()]
     store = Store(tmp_path)
     assert engines.chosen(targets, store, "auto") == {}

@@ -12,7 +12,7 @@ from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan, suite
+from benchmark.planning import planner, suite
 from benchmark.planning.options import Options
 from benchmark.records.costs import costs, network, row
 from benchmark.running import estimating
@@ -102,7 +102,9 @@ def test_bytes_are_the_same_on_another_machine_and_seconds_are_not():
 
 def planned(trial, cache, **more):
     options = Options(trial.folder, trial.folder, trial.results, trial.folder / cache, speed=False, **more)
-    return plan.make(suite.read(str(trial.suite)), options, download=False), Worker(Store(options.cache), device="cpu")
+    return planner.make(suite.read(str(trial.suite)), options, download=False), Worker(
+        Store(options.cache), device="cpu"
+    )
 
 
 def test_the_seconds_of_a_run_are_foretold_by_the_records_of_another(trial):

@@ -9,7 +9,7 @@ from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.timing import MeasureSpeed
-from benchmark.planning import folder_suite, plan
+from benchmark.planning import folder_suite, planner
 from benchmark.planning.options import Options
 from benchmark.running import checking
 from benchmark.running.capacity import Node
@@ -25,7 +25,7 @@ def jobs(measured):
     where = {name: measured.folder / name for name in ("data", "weights", "results")}
     options = Options(**where, cache=measured.results / ".cache", limit=30, limit_train=60)
     found = {}
-    for job in plan.make(folder_suite.asked(str(measured.suite)), options, download=False).jobs():
+    for job in planner.make(folder_suite.asked(str(measured.suite)), options, download=False).jobs():
         found.setdefault(type(job), []).append(job)
     return found, Store(measured.results / ".cache")
 

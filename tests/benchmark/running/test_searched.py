@@ -12,7 +12,7 @@ import methods
 import run_all
 from benchmark.jobs.encoding import Encode, load_features
 from benchmark.jobs.fitting import FitMethod
-from benchmark.planning import plan, suite, sweeping
+from benchmark.planning import planner, suite, sweeping
 from benchmark.planning.options import Options
 from benchmark.records import searching
 from benchmark.store.entries import Store
@@ -25,7 +25,7 @@ ROWS = [{"method": name, "encoder": "net"} for name in ("msp", "scale", "vra", "
 def planned(trial, noise, **more):
     where = {"data": trial.folder / "data", "weights": trial.folder / "weights", "results": trial.results}
     options = Options(**where, cache=trial.results / ".cache", limit=30, limit_train=60, speed=False, **more)
-    return plan.Planner(suite.read(str(trial.suite)), options, download=False)
+    return planner.Planner(suite.read(str(trial.suite)), options, download=False)
 
 
 def below(*jobs):
@@ -87,15 +87,15 @@ def test_without_the_flag_published_defaults_run_alone(trial):
 
 def test_only_a_search_reads_the_validation_set_and_none_reads_a_test_image(trial, noise):
     trial.write(rows=[*ROWS, {"method": "dlsr", "encoder": "net", "settings": {"blocks": 1, "epochs": 1}}])
-    planner = planned(trial, noise, searched=noise)
-    found = planner.plan(Store(trial.results / ".cache"))
-    tests = {selection.images.fingerprint for selection in (planner.test, *(c.images for c in planner.columns))}
-    validation = planner.validation.images.fingerprint
+    made = planned(trial, noise, searched=noise)
+    found = made.plan(Store(trial.results / ".cache"))
+    tests = {selection.images.fingerprint for selection in (made.test, *(c.images for c in made.columns))}
+    validation = made.validation.images.fingerprint
     searches = [search for row in found.rows for search in row.searches]
     assert len(searches) == 7 + 16 + 5
     read = [job.images for job in below(*searches) if isinstance(job, Encode)]
     of_fits = below(*(job for job in below(*searches) if isinstance(job, FitMethod)))
-    assert not {images.images.fingerprint for images in read} & (tests - {planner.train.images.fingerprint})
+    assert not {images.images.fingerprint for images in read} & (tests - {made.train.images.fingerprint})
     assert validation in {images.images.fingerprint for images in read}
     assert all(images.images.split == "train" for images in read if images.images.fingerprint != validation)
     assert validation not in {job.images.images.fingerprint for job in of_fits if isinstance(job, Encode)}
