@@ -97,7 +97,7 @@ def test_the_code_alone_travels_and_never_what_another_run_left_half_unpacked():
 
 
 def test_of_rays_traceback_the_last_line_is_said():
-    text = "\x1b[36mray::proof()\x1b[39m RuntimeError: it failed to import\n\nTraceback (most recent call last):\n  File a\n"
+    text = "\x1b[36mray::proof()\x1b[39m RuntimeError: failed\n\nTraceback (most recent call last):\n  File a\n"
     assert session.line(RuntimeError(f"{text}No module named 'torch'\n")) == "No module named 'torch'"
     assert session.line(RuntimeError("two\nlines")) == "two lines"
     assert session.line(KeyboardInterrupt()) == "KeyboardInterrupt"
