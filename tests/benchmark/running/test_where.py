@@ -75,10 +75,29 @@ def test_where_no_cluster_runs_it_is_one_line(trial, capsys, monkeypatch, tmp_pa
 
 def test_the_code_reaches_workers(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", "/else")
-    here = session.environment(Place(2, 3), ())
+    here = session.environment(Place(2, 3))
     assert here["env_vars"]["PYTHONPATH"] == f"{session.remote.ROOT}{os.pathsep}/else"
     assert here["env_vars"]["OMP_NUM_THREADS"] == "3"
-    there = session.environment(Place(None, 1), (session.remote.ROOT / "my/results", tmp_path))
-    assert there["working_dir"] == str(session.remote.ROOT)
-    assert {"results", "data", "weights", ".git", "/my/results"} <= set(there["excludes"])
+    there = session.environment(Place(None, 1), tmp_path)
+    assert there["working_dir"] == str(tmp_path)
     assert "PYTHONPATH" not in there["env_vars"]
+
+
+def test_the_code_alone_travels_and_never_what_another_run_left_half_unpacked():
+    packaging = pytest.importorskip("ray._private.runtime_env.packaging")
+    uris = []
+    for _ in range(2):
+        with session._code() as code:
+            uris.append(packaging.get_uri_for_directory(str(code), include_gitignore=True))
+            there = {path.name for path in code.iterdir()}
+            assert {"benchmark", "datasets", "methods"} < there
+            assert len(there) == 4
+            assert (code / "benchmark" / "suites" / "digits.yaml").is_file()
+    assert uris[0] != uris[1]
+
+
+def test_of_rays_traceback_the_last_line_is_said():
+    text = "\x1b[36mray::proof()\x1b[39m RuntimeError: failed\n\nTraceback (most recent call last):\n  File a\n"
+    assert session.line(RuntimeError(f"{text}No module named 'torch'\n")) == "No module named 'torch'"
+    assert session.line(RuntimeError("two\nlines")) == "two lines"
+    assert session.line(KeyboardInterrupt()) == "KeyboardInterrupt"
