@@ -84,7 +84,11 @@ class EncoderSpec(_Strict):
 
 
 class RowSpec(_Strict):
-    """A method with its hyper-parameters on one encoder: a line of the table. `published`: its name there."""
+    """A method with its hyper-parameters on one encoder: a line of the table. `published`: its name there.
+
+    `grid`: what `--searched` chooses from, in the place of the method's own: values of hyper-parameters, of settings of
+    the encoder (which then runs once for each), or of both where both have the name.
+    """
 
     method: str
     encoder: str
@@ -93,6 +97,7 @@ class RowSpec(_Strict):
     preset: str | None = None
     settings: dict[str, Any] = {}
     quick: dict[str, Any] = {}
+    grid: dict[str, list[Any]] = {}
     published: str | None = None
 
     @property
@@ -305,6 +310,7 @@ def first_fault(error: ValueError) -> str:
 def _check_names(suite: Suite, path: Path) -> None:
     """Every method, encoder, hyper-parameter and data set that the suite names must exist."""
     import methods
+    from benchmark.planning.grids import choices
     from datasets import catalogue, openood
     from datasets.altered import ALTERATIONS
     from methods.encoders import registry
@@ -337,6 +343,13 @@ def _check_names(suite: Suite, path: Path) -> None:
                 methods.create(row.method, preset=row.preset, **settings)
             except (ValueError, TypeError) as error:
                 raise say(f"row {row.label}", error) from None
+        spec = suite.encoders[row.encoder]
+        try:
+            for choice in choices(row.grid, row.method, spec.kind) if row.grid else ():
+                methods.create(row.method, preset=row.preset, **{**row.settings, **choice.of_method})
+                registry.create(spec.kind, **{**spec.settings, **choice.of_encoder})
+        except (ValueError, TypeError) as error:
+            raise say(f"row {row.label}: grid", error) from None
     for ood in suite.ood:
         if ood.group == "control" and ood.set not in ALTERATIONS:
             raise UsageError(f"{path}: no control {ood.set!r}; {nearest(ood.set, ALTERATIONS)}")

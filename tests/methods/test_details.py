@@ -68,6 +68,7 @@ def test_nnguide_draws_its_bank_by_class() -> None:
 def test_nnguide_banks_are_never_too_small() -> None:
     for k, size in ((1, 20), (10, 20), (100, 100)):  # 500 images of 10 classes: 1 % is .5 a class
         assert len(methods.create("nnguide", k=k).fit(TRAIN).state()["bank"]) == size
+    assert "k" not in methods.get("nnguide").score_only  # another k in a search or a sweep has a bank of its own
 
 
 def test_nac_draws_its_images_by_class() -> None:
@@ -144,6 +145,16 @@ def test_small_directions_of_normalised_features_are_kept(name: str) -> None:
     settings = {"normalise": True} if name == "mahalanobis" else {}
     state = methods.create(name, **settings).fit(train).state()
     assert state["projection" if name == "pnml" else "whitening"].shape[1] == 4
+
+
+def test_half_an_entry_is_rounded_to_even() -> None:
+    # 10 entries at 25 % and 35 %: 2.5 and 3.5 are removed, so 8 and 6 kept
+    z = torch.arange(10.0, 0, -1)[None]
+    x = Features(embedding=z, logits=HEAD(torch.ones(1, WIDTH)), head=Head(torch.ones(2, 10), torch.zeros(2)))
+    for percentile, kept in ((25, 8), (35, 6)):
+        r = 55 / float(z[0, :kept].sum())
+        same(score("scale", x, percentile=percentile), [-55 * np.exp(r) - np.log(2)], rtol=1e-6)
+        same(score("lts", x, percentile=percentile), score("ebo", Features(logits=x.logits * r**2)), rtol=1e-6)
 
 
 def test_scale_and_lts_without_a_positive_entry() -> None:

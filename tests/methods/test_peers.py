@@ -11,8 +11,9 @@ from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
 
 import methods
-from methods import openmax
+from methods import nac, openmax
 from methods.base import Features, Head
+from methods.encoders.inside import gram
 from tests.methods.test_posthoc import HEAD, LABELS, LINEAR, TEST, TEST_Z, TRAIN, TRAIN_Z, maps, on_maps, same, score
 
 UNIT_TRAIN, UNIT_TEST = (torch.nn.functional.normalize(z, dim=1) for z in (TRAIN_Z, TEST_Z))
@@ -125,7 +126,51 @@ def test_openmax() -> None:
     same(score("openmax", ASKED, right).sigmoid(), theirs.predict_logits(ASKED.logits), rtol=1e-2, atol=1e-3)
 
 
-# NAC: pytorch-ood's bins are geometric from 1e-6, (left, right]; the authors' are not. So a count by hand:
+def test_mcm() -> None:
+    text = torch.randn(7, TEST_Z.shape[1], generator=torch.Generator().manual_seed(0))
+    cosines = torch.tensor(cosine_similarity(TEST_Z.double(), text.double()))
+    for tau in (1.0, 0.1):
+        theirs = oracle.MCM(None, text, temperature=tau).predict_features(TEST_Z)
+        same(score("mcm", Features(logits=cosines), tau=tau), theirs)
+
+
+def test_gram() -> None:
+    # Theirs does not divide by max p; a class with fewer than 10 images has no hold-out, and a layer's mean is 1.
+    torch.manual_seed(0)
+    layers, head = (
+        [torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()],
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)),
+    )
+    x, labels = torch.randn(40, 3, 6, 6), torch.arange(24) % 3
+    theirs = oracle.Gram(head, layers, num_classes=3, num_poles_list=[1, 2, 3]).to("cpu")
+    theirs.fit([(x[:24], labels)])
+
+    def ours(x: torch.Tensor, labels: Any = None, validation: Any = None) -> Features:
+        maps = [layers[0](x), layers[0](x).relu()]
+        found = torch.cat([gram(part.flatten(2), 3) for part in maps], dim=1)
+        extras = {"extras": {"gram": found.detach()}, "extra_sizes": {"gram": (12, 12)}}
+        return Features(logits=head(maps[1]).detach(), labels=labels, validation=validation, **extras)
+
+    known = ours(x[:24])  # within its own range
+    asked = ours(x[24:])
+    found = methods.create("gram", group="label").fit(ours(x[:24], labels, known)).score(asked)
+    same(found * asked.logits.double().softmax(dim=1).amax(dim=1), theirs.predict(x[24:]).detach(), rtol=1e-3)
+
+
+def test_nac_with_their_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Their bins are geometric from 1e-6, (left, right]; with the authors' in their place all else is the same.
+    edges = nac.bin_edges(50)
+    monkeypatch.setattr(
+        "pytorch_ood.detector.nac._bin_indices_geometric", lambda s, **_: torch.searchsorted(edges, s, right=True) - 1
+    )
+    last, linear = torch.nn.Identity(), torch.nn.Linear(TRAIN_Z.shape[1], 10).double()
+    linear.load_state_dict({"weight": HEAD.weight, "bias": HEAD.bias})
+    theirs = oracle.NACUE(torch.nn.Sequential(last, linear), [last], m_bins=49, alpha=100, o_star=25)
+    theirs.fit([TRAIN_Z.double().requires_grad_()])
+    same(score("nac"), theirs.predict(TEST_Z.double().requires_grad_()))
+
+
+# NAC by hand as well:
 
 
 def test_nac() -> None:
