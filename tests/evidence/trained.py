@@ -13,9 +13,9 @@ from benchmark import metrics
 from benchmark.jobs.encoding import load_features
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.worker import Worker
-from benchmark.planning import plan as plans
-from benchmark.planning import suite
+from benchmark.planning import planner, suite
 from benchmark.planning.options import Options
+from benchmark.planning.plan import Plan
 from benchmark.running.runner import Runner
 from benchmark.store.entries import Store
 from methods.base import Features
@@ -42,7 +42,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return parse
 
 
-def planned(given: argparse.Namespace, row: str, seeds: tuple[int, ...] = (), resolution: str = "native") -> plans.Plan:
+def planned(given: argparse.Namespace, row: str, seeds: tuple[int, ...] = (), resolution: str = "native") -> Plan:
     """The suite's plan for one row."""
     options = Options(
         data=given.data,
@@ -54,10 +54,10 @@ def planned(given: argparse.Namespace, row: str, seeds: tuple[int, ...] = (), re
         seeds=seeds,
         speed=False,
     )
-    return plans.make(suite.read(SUITE), options, download=False)
+    return planner.make(suite.read(SUITE), options, download=False)
 
 
-def cells(plan: plans.Plan) -> list[Measure]:
+def cells(plan: Plan) -> list[Measure]:
     return [target for _, target in plan.targets() if isinstance(target, Measure)]
 
 
