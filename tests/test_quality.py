@@ -26,7 +26,7 @@ FLOORS = (
     ("benchmark.planning",),
     ("benchmark.running", "benchmark.reporting", "benchmark.detectors"),
     ("benchmark.papers",),
-    ("benchmark.detecting", "benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
+    ("benchmark.detecting", "benchmark.listing", "benchmark.publishing", "benchmark.quoted", "benchmark.shipping"),
     ("benchmark.evaluating",),
     ("run_all",),
 )

@@ -13,7 +13,7 @@ from PIL import Image
 
 import methods
 import run_all
-from benchmark import arguments, publishing
+from benchmark import arguments, quoted
 from methods import base
 
 ROOT = Path(__file__).parents[1]
@@ -183,17 +183,17 @@ def test_every_file_that_the_readme_names_is_there():
                 assert (ROOT / folder / name).exists(), name
 
 
-@pytest.mark.parametrize("page", publishing.PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", quoted.PAGES, ids=lambda page: page.name)
 def test_the_tables_are_those_of_the_committed_records(page):
     """If this fails: `python -m benchmark.publishing`."""
     text = page.read_text(encoding="utf-8")
     assert "<!-- table: " in text
-    assert publishing.filled(text) == text
+    assert quoted.filled(text) == text
 
 
 def test_a_figure_of_a_table_is_rounded_once():
-    (row,) = (line for line in publishing.dlsr().splitlines() if line.startswith("| DLSR (MFsim) "))
-    cells = publishing._cells(publishing.SHORT)
+    (row,) = (line for line in quoted.dlsr().splitlines() if line.startswith("| DLSR (MFsim) "))
+    cells = quoted._cells(quoted.SHORT)
     auroc, fpr95 = cells["dlsr-mfsim@imagenet", "cifar100"]
     assert row.split(" | ")[1] == f"{auroc:.1f} / {fpr95:.1f}"
     counted = [name for (name, _) in cells if name == "dlsr-mfsim@imagenet"]
