@@ -25,8 +25,8 @@ FLOORS = (
     ("benchmark.jobs",),
     ("benchmark.planning",),
     ("benchmark.running", "benchmark.reporting", "benchmark.detectors"),
-    ("benchmark.papers",),
-    ("benchmark.detecting", "benchmark.listing", "benchmark.publishing", "benchmark.quoted", "benchmark.shipping"),
+    ("benchmark.papers", "benchmark.quoted"),
+    ("benchmark.detecting", "benchmark.listing", "benchmark.publishing", "benchmark.shipping"),
     ("benchmark.evaluating",),
     ("run_all",),
 )

@@ -52,6 +52,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False, images: bool =
     from benchmark.reporting import index, tables
     from benchmark.reporting.findings import findings
     from benchmark.reporting.page import report as page
+    from benchmark.reporting.page import thresholds as page_of_thresholds
 
     found, notes = _current(plan)
     shown = view(plan, found, selected=False, notes=notes)
@@ -59,6 +60,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False, images: bool =
         if calibrated := thresholds.of(found):
             write_atomically(plan.folder / "table.md", thresholds.markdown(calibrated, shown))
             write_atomically(plan.folder / "table.csv", thresholds.csv(calibrated))
+            page_of_thresholds.write(plan.folder, calibrated, shown)
             index.write(plan.folder.parent)
         return
     compared = significance.of_folder(plan.folder, found, shown)
