@@ -56,7 +56,9 @@ def session(where: Place, *, gpus: bool) -> Iterator[Any]:
                     _temp_dir=str(folder),
                     **how,
                 )
-        except (OSError, RuntimeError, ValueError) as error:
+        except ClusterError:
+            raise
+        except Exception as error:  # Ray raises anything, such as Exception where a node is slow to start
             raise ClusterError(f"--cluster: Ray does not start: {line(error)}") from None
         yield ray
     finally:

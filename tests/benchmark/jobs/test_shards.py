@@ -206,12 +206,11 @@ def test_a_run_in_shards_measures_the_same(trial, counted):
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_fit_that_is_sums_is_the_same_to_the_bit_in_one_job_and_in_one_a_shard(tmp_path, monkeypatch, apart):
     train, store = encodes(PIXELS, Selection(DIGITS)), Store(tmp_path)
-    worker = Worker(store, device="cpu")
-    assert carry(train[0], worker).status == "done"
     monkeypatch.setattr(sums, "SHARD", 400)
     whole = FitMethod("lowlevel", {}, 0, train, apart=apart)
     assert whole.shards == ()  # 20,480 images in one
-    assert carry(whole, worker).status == "done"
+    for job in (*train, *whole.validation, whole):
+        assert carry(job, Worker(store, device="cpu")).status == "done"
     expected = store.tensors("fit", whole.key)
     monkeypatch.setattr(fitting, "SHARD", 400)
     cut, parallel = FitMethod("lowlevel", {}, 0, train, apart=apart), Store(tmp_path / "parallel")

@@ -124,3 +124,17 @@ def test_of_rays_traceback_the_last_line_is_said():
     assert session.line(RuntimeError(f"{text}No module named 'torch'\n")) == "No module named 'torch'"
     assert session.line(RuntimeError("two\nlines")) == "two lines"
     assert session.line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def init(**how):
+        raise Exception("The current node\ntimed out")
+
+    monkeypatch.setattr(ray, "init", init)
+    before = {*Path("/tmp").glob("ood-ray-*")}
+    with pytest.raises(session.ClusterError, match="Ray does not start: The current node timed out"):
+        with session.session(Place(1, 1), gpus=False):
+            pass
+    assert {*Path("/tmp").glob("ood-ray-*")} <= before
