@@ -57,7 +57,7 @@ def needs(job: Job, store: Store, *, cpus: int, whole: int, gpus: float, share: 
         return Needs(cpus, gpus / share, BASE_BYTES)
     if isinstance(job, TrainEncoder) and job.use.train is not None and job.use.base is None:
         return Needs(cpus, gpus, BASE_BYTES + len(job.use.train.rows) * job.use.resolution**2 * 3)
-    learned_from = _training_bytes(job, store) if isinstance(job, FitMethod) else 0
+    learned_from = _training_bytes(job, store) if isinstance(job, FitMethod) and not job.shards else 0
     return Needs(cpus, gpus, BASE_BYTES + FIT_COPIES * learned_from)
 
 

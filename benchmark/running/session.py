@@ -4,13 +4,12 @@ import contextlib
 import os
 import shutil
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmark.records import provenance
-from benchmark.running import remote
+from benchmark.running import capacity, remote
 from benchmark.running.where import Place
 
 STORE_BYTES = 256 << 20  # of Ray's object store: it holds the plan and nothing else
@@ -45,8 +44,7 @@ def session(where: Place, *, gpus: bool) -> Iterator[Any]:
         try:
             if where.workers is None:
                 os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # the code that runs here, not what was submitted
-                with _code() as code:
-                    ray.init(address=_running(), runtime_env=environment(where, code), **how)
+                _join(ray, where, how)
             else:
                 ray.init(
                     address="local",
@@ -58,7 +56,9 @@ def session(where: Place, *, gpus: bool) -> Iterator[Any]:
                     _temp_dir=str(folder),
                     **how,
                 )
-        except (OSError, RuntimeError, ValueError) as error:
+        except ClusterError:
+            raise
+        except Exception as error:  # Ray raises anything, such as Exception where a node is slow to start
             raise ClusterError(f"--cluster: Ray does not start: {line(error)}") from None
         yield ray
     finally:
@@ -85,16 +85,27 @@ def environment(where: Place, code: Path | None = None) -> dict[str, Any]:
     return {"env_vars": {**variables, "PYTHONPATH": os.pathsep.join(paths)}}
 
 
+def _join(ray: Any, where: Place, how: dict[str, Any]) -> None:
+    """Join the cluster of this node.
+
+    The code travels, but not where several nodes are one machine: there each would unpack it anew into one folder,
+    which workers of the others are reading.
+    """
+    address = _running()
+    with _code() as code:
+        ray.init(address=address, runtime_env=environment(where, code), **how)
+    nodes = capacity.alive(ray)
+    if len({node.host for node in nodes}) == 1 < len(nodes):
+        ray.shutdown()
+        ray.init(address=address, runtime_env=environment(where), **how)
+
+
 @contextlib.contextmanager
 def _code() -> Iterator[Path]:
-    """A folder with the project's code and nothing else, which Ray packs.
-
-    No other run's is the same: half of it, unpacked where a node died meanwhile, Ray would take for the whole.
-    """
+    """A folder with the project's code and nothing else, for Ray to pack."""
     with tempfile.TemporaryDirectory(prefix="ood-code-") as folder:
         for room in remote.ROOMS:
             Path(folder, room).symlink_to(remote.ROOT / room)
-        Path(folder, uuid.uuid4().hex).touch()
         yield Path(folder)
 
 

@@ -1,6 +1,7 @@
 """What `--cluster` and `--share-gpu` mean, and what they cannot be."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -83,17 +84,39 @@ def test_the_code_reaches_workers(monkeypatch, tmp_path):
     assert "PYTHONPATH" not in there["env_vars"]
 
 
-def test_the_code_alone_travels_and_never_what_another_run_left_half_unpacked():
-    packaging = pytest.importorskip("ray._private.runtime_env.packaging")
-    uris = []
-    for _ in range(2):
-        with session._code() as code:
-            uris.append(packaging.get_uri_for_directory(str(code), include_gitignore=True))
-            there = {path.name for path in code.iterdir()}
-            assert {"benchmark", "datasets", "methods"} < there
-            assert len(there) == 4
-            assert (code / "benchmark" / "suites" / "digits.yaml").is_file()
-    assert uris[0] != uris[1]
+class Nodes:
+    """A Ray of several nodes, on so many machines."""
+
+    def __init__(self, *hosts):
+        self.hosts, self.environments = hosts, []
+
+    def nodes(self):
+        return [
+            {"Alive": True, "NodeID": str(at), "NodeManagerHostname": host, "Resources": {}}
+            for at, host in enumerate(self.hosts)
+        ]
+
+    def init(self, address, runtime_env):
+        code = runtime_env.get("working_dir")
+        self.environments.append(code and sorted(path.name for path in Path(code).iterdir()))
+
+    def shutdown(self):
+        self.environments.pop()
+
+
+@pytest.mark.parametrize("hosts", [["alpha"], ["alpha", "beta"], ["alpha", "alpha", "beta"]])
+def test_the_code_alone_travels_to_a_cluster(monkeypatch, hosts):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    ray = Nodes(*hosts)
+    session._join(ray, Place(None, 1), {})
+    assert ray.environments == [["benchmark", "datasets", "methods"]]
+
+
+def test_nodes_of_one_machine_read_the_code_where_it_is(monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    ray = Nodes("alpha", "alpha")
+    session._join(ray, Place(None, 1), {})
+    assert ray.environments == [None]
 
 
 def test_of_rays_traceback_the_last_line_is_said():
@@ -101,3 +124,19 @@ def test_of_rays_traceback_the_last_line_is_said():
     assert session.line(RuntimeError(f"{text}No module named 'torch'\n")) == "No module named 'torch'"
     assert session.line(RuntimeError("two\nlines")) == "two lines"
     assert session.line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def init(**how):
+        raise Exception("The current node\ntimed out")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(session.ClusterError, match="Ray does not start: The current node timed out"), _local():
+        pass
+    assert not [*Path("/tmp").glob(f"ood-ray-{os.getpid()}-*")]
+
+
+def _local():
+    return session.session(Place(1, 1), gpus=False)
