@@ -37,7 +37,7 @@ def choices(grid: Mapping[str, Iterable[Any]], method: str, kind: str) -> list[C
         if not any(name in known for known in takes):
             raise ValueError(f"neither {method} nor {kind} has {name!r}; {nearest(name, set.union(*takes))}")
     return [
-        Choice(values, *({name: values[name] for name in values.keys() & known} for known in takes))
+        Choice(values, *({name: value for name, value in values.items() if name in known} for known in takes))
         for values in combinations(**grid)
     ]
 

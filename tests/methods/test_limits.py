@@ -90,6 +90,9 @@ def test_optfs_has_no_weight_outside_its_bins() -> None:
     low, high = np.quantile(TRAIN_Z.numpy(), (0.001, 0.999))
     assert (float(method.edges[0]), float(method.edges[-1])) == pytest.approx((low, high))
     same(method.edges.diff(), np.full(100, (high - low) / 100))
+    spread = torch.randn(200, WIDTH, generator=torch.Generator().manual_seed(5))
+    ends = methods.create("optfs").fit(features(spread)).state()["edges"][[0, -1]]
+    same(ends, np.quantile(spread.numpy(), (0.001, 0.999)))
     beyond = features(torch.full((1, WIDTH), 1.01 * float(high)))
     same(method.score(beyond), -HEAD.bias.double().logsumexp(dim=0, keepdim=True))
 

@@ -155,10 +155,10 @@ def test_a_grid_of_the_suite_reaches_the_encoder_too(trial, noise):
     found = {record["row"]: record for record in trial.records().values()}
     (chosen,) = (record for label, record in found.items() if "searched" in label)
     how = chosen["searched"]
-    assert set(how["values"]) == {f"temperature {t}, epsilon {e}" for t in (1, 1000) for e in (0.0, 0.2)}
+    assert set(how["values"]) == {f"epsilon {e}, temperature {t}" for t in (1, 1000) for e in (0.0, 0.2)}
     choice = how["choice"]
     assert chosen["hyperparameters"] == {"temperature": choice["temperature"]}
-    assert chosen["row"] == f"odin:searched@odin:temperature {choice['temperature']}, epsilon {choice['epsilon']}"
+    assert chosen["row"] == f"odin:searched@odin:epsilon {choice['epsilon']}, temperature {choice['temperature']}"
     assert chosen["title"] == found["odin@odin"]["title"] + searching.MARK
     assert found["odin@odin"]["hyperparameters"] == {"temperature": 1000}
     # a fresh suite with what was chosen has the same scores
