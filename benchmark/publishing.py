@@ -12,9 +12,10 @@ from benchmark.papers import views
 from benchmark.planning.options import Options
 from benchmark.quoted import PAGES, PUBLISHED, ROOT, filled, view
 from benchmark.records import records, resolutions, significance
-from benchmark.records.frames import Record, View
+from benchmark.records.frames import View
 from benchmark.records.names import folder_parts
 from benchmark.records.ranking import Ranking
+from benchmark.records.records import Record
 from benchmark.reporting import drawing, index, tables
 from benchmark.reporting.findings import findings
 from benchmark.reporting.page import report as html

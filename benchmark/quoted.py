@@ -140,7 +140,7 @@ def signs() -> str:
 
 
 _OPENOOD = ("openood-cifar10", "openood-cifar10+limit-train=5000")
-_WHY = {}  # row -> the letters of results/OPENOOD.md that explain its difference
+_WHY: dict[str, str] = {}  # row -> the letters of results/OPENOOD.md that explain its difference
 
 
 def openood() -> str:

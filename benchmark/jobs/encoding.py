@@ -135,7 +135,7 @@ class Encode(Job):
         started = time.perf_counter()
         rows = self.images.rows
         writer = ChunkWriter(worker.store, "encode", self.key, len(rows))
-        begun = writer.position > 0
+        goes_on = writer.position > 0
         encoder = worker.open(self.use)
         if (begun := writer.about.get("memory_format")) is not None:
             encoder.arrange(begun)
@@ -156,7 +156,7 @@ class Encode(Job):
             tensors={} if head is None else {"head.weight": head.weight.cpu(), "head.bias": head.bias.cpu()},
             meta={
                 "title": self.title,
-                "seconds": None if begun else time.perf_counter() - started,
+                "seconds": None if goes_on else time.perf_counter() - started,
                 "images": len(rows),
                 "layer_sizes": list(encoder.layer_sizes),
                 "extra_sizes": {name: list(sizes) for name, sizes in encoder.extra_sizes.items()},

@@ -62,7 +62,7 @@ def test_a_pass_that_went_on_has_no_seconds(trial, undisturbed, tmp_path):
     """Those of its last part would be too few, and nobody measured the others."""
     assert start(trial, tmp_path / "apart", ChunkWriter, "append", 8).wait()[0] == -signal.SIGKILL  # in the ID test set
     assert trial.run("--batch-size", "10") == 0
-    (folder,) = (path for path in trial.results.iterdir() if path.is_dir())
+    folder = trial.results / "mini+limit=30+limit-train=60"
     found = [(record["encoder"]["name"], record["provenance"]["seconds"]) for record in records.read_all(folder)]
     assert {name for name, seconds in found if "encode_id" not in seconds} == {"net"}
     assert {name for name, seconds in found if "encode_id" in seconds} == {"pixels"}
