@@ -32,3 +32,8 @@ def test_rank_correlation_is_spearmans():
     a = torch.randn(300)
     b = a + torch.randn(300)
     np.testing.assert_allclose(spearman(a, b), spearmanr(a, b).statistic)
+
+
+def test_a_small_variance_is_a_variance():
+    torch.manual_seed(0)
+    assert len(Gaussian(torch.randn(50_000, 10) * torch.logspace(0, -2, 10)).variances) == 10

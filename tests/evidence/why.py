@@ -39,7 +39,7 @@ class Gaussian:
     def __init__(self, z: Tensor) -> None:
         self.mean = z.double().mean(dim=0)
         values, vectors = torch.linalg.eigh(torch.cov(z.double().T))
-        kept = values > values.max() * len(z) * torch.finfo(torch.float32).eps
+        kept = values > values.max() * z.shape[1] * torch.finfo(torch.float32).eps
         self.variances, self.directions = values[kept].flip(0), vectors[:, kept].flip(1)
         rank = len(self.variances)
         self.bands = [range(rank * band // BANDS, rank * (band + 1) // BANDS) for band in range(BANDS)]
