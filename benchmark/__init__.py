@@ -15,10 +15,11 @@ _OURS = Path(__file__).resolve().parents[1] / "datasets"
 
 def _check_datasets() -> None:
     """One process holds one package called `datasets`: ImportError where that is another's, before anything of ours."""
-    there = getattr(sys.modules.get("datasets"), "__file__", None)
-    if there is not None and Path(there).resolve().parent != _OURS:
+    there = sys.modules.get("datasets")
+    where = next(iter(getattr(there, "__path__", ())), getattr(there, "__file__", None))
+    if there is not None and (where is None or Path(where).resolve() != _OURS):
         raise ImportError(
-            f"the package `datasets` of {Path(there).parent} is imported already, and one process holds one of that "
+            f"the package `datasets` of {where or 'another'} is imported already, and one process holds one of that "
             "name: write features or images to files and run `run_all.py --id FOLDER`, or import benchmark in a "
             "process of its own"
         )

@@ -106,7 +106,7 @@ class ColumnLookup:
             assert len(images.digests) == len(images)  # every file is read here, once
         except (ValueError, OSError) as error:
             if wanted:
-                self.broken.append((printable(name), str(error)))
+                self.broken.append((printable(name), str(error).removeprefix(name).lstrip(": ")))
             return None
         return images
 

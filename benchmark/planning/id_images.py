@@ -47,7 +47,8 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
     try:
         train, test = (_split(suite, name, options, download) for name in ("train", "test"))
         if (suite.given or is_path(suite.id.set)) and train.content() == test.content():
-            raise ValueError(f"{suite.id.name or suite.id.set} has no test split of its own: it is the training split")
+            of = suite.id.name or suite.id.set
+            raise ValueError(f"{of} has no test split of its own (a folder's is id/test): it is the training split")
         shard = options.shard
         fitted = Selection(train, limit_train, balanced=True, shard=shard)
         tested = Selection(test, options.limit, shard=shard)

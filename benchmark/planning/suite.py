@@ -257,7 +257,7 @@ def read(name: str) -> Suite:
         raise UsageError(f"--id {name}: a suite is a name, a file that ends in .yaml, or a folder that is there")
     path = Path(name) if name.endswith((".yaml", ".yml")) else SUITES / f"{name}.yaml"
     if path.parent == SUITES and path.stem not in names():
-        raise UsageError(f"no suite {name!r}; {nearest(name, names())}")
+        raise UsageError(f"no suite {name!r}, and no folder of that name here; {nearest(name, names())}")
     try:
         content = yaml_reader.read(path)
     except FileNotFoundError:

@@ -42,6 +42,27 @@ for line in ("from benchmark import evaluate", "from benchmark import metrics", 
         assert state.startswith("[] <function")
 
 
+@pytest.mark.parametrize("form", ["a folder without code", "a file", "a module made in memory"])
+def test_whatever_is_called_so_is_told(theirs, form):
+    (theirs / "datasets" / "__init__.py").unlink()
+    where = "another"
+    if form == "a file":
+        (theirs / "datasets").rmdir()
+        (where := theirs / "datasets.py").touch()
+    elif form == "a folder without code":
+        where = theirs / "datasets"
+    made = "sys.modules['datasets'] = type(sys)('datasets')" if where == "another" else "import datasets"
+    code = f"""
+{made}
+sys.path.insert(0, {str(ROOT)!r})
+try:
+    from benchmark import evaluate
+except ImportError as error:
+    print(error)
+"""
+    assert said(code, theirs).startswith(f"the package `datasets` of {where} is imported already")
+
+
 def test_it_may_come_between(theirs):
     code = f"""
 import benchmark

@@ -283,7 +283,8 @@ def _no_head(title: str, head: str | None, there: Mapping[str, Head], logits: Te
     tried = f"its layer {head}" if head is not None else "a linear layer of it"
     return (
         f"the logits of {title} are not what {tried} makes of one vector an image; candidates: "
-        f"{_candidates(there, logits.shape[1])}; name one (head=...), or return (embedding, logits)"
+        f"{_candidates(there, logits.shape[1])}; name one (head=...), or return (embedding, logits), or a dict of "
+        "`embedding` alone"
     )
 
 

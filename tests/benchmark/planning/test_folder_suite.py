@@ -218,7 +218,9 @@ def test_a_broken_ood_set_stops_alone(arrays, said, tmp_path, run, capsys):
     assert status == (said is not None)
     assert {ood for _, ood in found} == ({"a", "b"} if said is None else {"b"})
     if said:
-        assert re.search(rf"failed: .*a\.npz: .*({said})", capsys.readouterr().err)
+        told = capsys.readouterr().err
+        assert re.search(rf"failed: .*a\.npz: .*({said})", told)
+        assert told.count("a.npz") == 1  # it is named once
 
 
 def test_rows_that_are_also_in_the_id_set_are_told(tmp_path):

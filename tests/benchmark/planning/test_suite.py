@@ -140,7 +140,7 @@ def test_the_metrics_of_a_table_are_the_suites(tmp_path):
 
 
 def test_an_unknown_suite_names_the_nearest():
-    with pytest.raises(UsageError, match="no suite 'cifar1O'; did you mean 'cifar10'"):
+    with pytest.raises(UsageError, match=r"no suite 'cifar1O', and no folder .*; did you mean 'cifar10'"):
         suite.read("cifar1O")
     with pytest.raises(UsageError, match="there is no file"):
         suite.read("nowhere/mine.yaml")
