@@ -13,6 +13,7 @@ from benchmark.running import capacity, remote
 from benchmark.running.where import Place
 
 STORE_BYTES = 256 << 20  # of Ray's object store: it holds the plan and nothing else
+_NOT_JOINED = "it is not joined: {}; a cluster that asks for a token needs RAY_AUTH_MODE=token"
 
 
 class ClusterError(Exception):
@@ -59,7 +60,8 @@ def session(where: Place, *, gpus: bool) -> Iterator[Any]:
         except ClusterError:
             raise
         except Exception as error:  # Ray raises anything, such as Exception where a node is slow to start
-            raise ClusterError(f"--cluster: Ray does not start: {line(error)}") from None
+            said = "Ray does not start: {}" if where.workers is not None else _NOT_JOINED
+            raise ClusterError("--cluster: " + said.format(line(error))) from None
         yield ray
     finally:
         with contextlib.suppress(Exception):
