@@ -133,11 +133,11 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
         raise Exception("The current node\ntimed out")
 
     monkeypatch.setattr(ray, "init", init)
-    for place, said in ((Place(1, 1), "Ray does not start"), (Place(None, 1), "it is not joined")):
+    for to, said in ((Place(1, 1), "Ray does not start"), (Place(None, 1), "it is not joined")):
         monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
         with (
             pytest.raises(session.ClusterError, match=f"{said}: The current node timed out"),
-            session.session(place, gpus=False),
+            session.session(to, gpus=False),
         ):
             pass
     assert not [*Path("/tmp").glob(f"ood-ray-{os.getpid()}-*")]
