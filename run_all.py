@@ -26,15 +26,21 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmark.arguments import parsed
     from benchmark.shown import printed
 
-    with printed():
-        given = parsed(arguments)
-        try:
-            status = _status(given)
-            sys.stdout.flush()
-        except OSError as error:  # what is shown cannot be written
-            print(f"error: {error}", file=sys.stderr)
-            status = 1
-        return status
+    command = sys.argv
+    if arguments is not None:  # called from a notebook: records say with what
+        sys.argv = ["run_all.py", *arguments]
+    try:
+        with printed():
+            given = parsed(arguments)
+            try:
+                status = _status(given)
+                sys.stdout.flush()
+            except OSError as error:  # what is shown cannot be written
+                print(f"error: {error}", file=sys.stderr)
+                status = 1
+            return status
+    finally:
+        sys.argv = command
 
 
 def _status(given: argparse.Namespace) -> int:

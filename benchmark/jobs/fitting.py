@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-import torch
+import numpy as np
 
 import methods
 from benchmark.jobs import engines
@@ -18,6 +18,7 @@ from benchmark.records.provenance import training
 from benchmark.store import keys
 from methods.base import Method, hyperparameters
 from methods.device.precision import switches
+from methods.vectors.sums import SHARD, Summed, added
 
 
 def _fit_settings(method: Method) -> dict[str, Any]:
@@ -70,22 +71,80 @@ class FitMethod(Job):
     def title(self) -> str:
         return f"fit {self.method} on {self.train[-1].use.name}"
 
+    @cached_property
+    def rows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The places, among the rows of `train`, of what is learned from."""
+        images = self.train[-1].images
+        return np.flatnonzero(~images.held_out) if self.apart else np.arange(len(images.rows))
+
+    @cached_property
+    def shards(self) -> tuple["SumShard", ...]:
+        """Of a fit that is sums over more than one shard: what takes the sums of each."""
+        n = len(self.rows)
+        if n <= SHARD or not isinstance(self._method, Summed):
+            return ()
+        return tuple(SumShard(self, (at, min(at + SHARD, n))) for at in range(0, n, SHARD))
+
     @property
     def needs(self) -> tuple[Job, ...]:
-        return (*self.train, *self.validation)
+        return (*self.train, *self.validation, *self.shards)
 
     def run(self, worker: Worker) -> None:
         started = time.perf_counter()
-        method = methods.create(self.method, **self.settings)
+        method, store = methods.create(self.method, **self.settings), worker.store
+        seconds = 0.0
+        with switches("32", worker.device):  # a training has its own inside
+            if self.shards:
+                assert isinstance(method, Summed)
+                keys_of = [shard.key for shard in self.shards]
+                sums = added(store.tensors("fit", key) for key in keys_of)
+                method.fit_sums({name: values.to(worker.device) for name, values in sums.items()})
+                seconds = sum(store.meta("fit", key)["seconds"] for key in keys_of)
+            else:
+                self._fit(method, worker)
+        seconds += time.perf_counter() - started
+        meta = {"title": self.title, "seconds": seconds, "training": training(worker.device)}
+        meta["engine"] = engines.behind(worker.store, self.train[-1].use, self.train[-1].images)
+        store.put("fit", self.key, tensors=method.state(), meta=meta)
+
+    def _fit(self, method: Method, worker: Worker) -> None:
         names = (*method.reads, "labels")
         train = load_features(self.train, worker.store, names)
         if self.apart:
-            train = train[torch.from_numpy(~self.train[-1].images.held_out)]
+            train = train[self.rows]
         if self.validation:
             train = replace(train, validation=load_features(self.validation, worker.store, names))
         how = {"precision": self.precision} if method.trains else {}
-        with switches("32", worker.device):  # a training has its own inside
-            method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key), **how)
-        meta = {"title": self.title, "seconds": time.perf_counter() - started, "training": training(worker.device)}
-        meta["engine"] = engines.behind(worker.store, self.train[-1].use, self.train[-1].images)
-        worker.store.put("fit", self.key, tensors=method.state(), meta=meta)
+        method.fit(train, seed=self.seed, device=worker.device, workdir=worker.store.workdir(self.key), **how)
+
+
+@dataclass(frozen=True, eq=False)
+class SumShard(Job):
+    """What one shard of the training images adds to a fit that is sums. `span`: of the rows that it learns from."""
+
+    kind: ClassVar[str] = "fit"
+    fit: FitMethod
+    span: tuple[int, int]
+
+    @cached_property
+    def key(self) -> str:
+        return keys.digest(what="sums of a shard", fit=self.fit.key, span=list(self.span))
+
+    @property
+    def title(self) -> str:
+        return f"{self.fit.title}, sums of images {self.span[0] + 1:,} to {self.span[1]:,}"
+
+    @property
+    def needs(self) -> tuple[Job, ...]:
+        return self.fit.train
+
+    def run(self, worker: Worker) -> None:
+        started = time.perf_counter()
+        method = methods.create(self.fit.method, **self.fit.settings)
+        assert isinstance(method, Summed)
+        rows = slice(*self.span)
+        train = load_features(self.fit.train, worker.store, (*method.reads, "labels"))
+        with switches("32", worker.device):
+            sums = method.over(train[self.fit.rows[rows] if self.fit.apart else rows], worker.device)
+        meta = {"title": self.title, "seconds": time.perf_counter() - started}
+        worker.store.put("fit", self.key, tensors={name: values.cpu() for name, values in sums.items()}, meta=meta)

@@ -67,8 +67,7 @@ class Cluster:
         with contextlib.ExitStack() as stack:
             stack.enter_context(sharing.tokens(self._run.tokens, self._worker.say))
             gpus = self._worker.device == "cuda"
-            apart = (self._run.store, self._run.tokens[1].parent.parent, *self._run.folders)
-            self._ray = stack.enter_context(session(self._where, gpus=gpus, apart=apart))
+            self._ray = stack.enter_context(session(self._where, gpus=gpus))
             stack.callback(self._cancel)
             # in a list, so that a worker fetches it once and not with every job
             self._boxed = [self._ray.put(packing.packed(self._run)), *self._run.plugins]

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmark.jobs import depending
 from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import Encode, along
-from benchmark.jobs.fitting import FitMethod
+from benchmark.jobs.fitting import FitMethod, SumShard
 from benchmark.jobs.inputs import EncoderUse, Selection
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.scoring import Score
@@ -114,7 +114,9 @@ class _Clock:
             each = self._known.encode.get(costs.network(depending.of_encoder(job.use)))
             return _times(len(job.images.rows), each if each is not None else self._time(job)[0])
         if isinstance(job, FitMethod):
-            return _times(len(job.train[-1].images.rows), self._known.fit.get(self._row(job)))
+            return 0.0 if job.shards else _times(len(job.rows), self._known.fit.get(self._row(job)))
+        if isinstance(job, SumShard):
+            return _times(job.span[1] - job.span[0], self._known.fit.get(self._row(job.fit)))
         if isinstance(job, Score):
             return _times(len(job.images[-1].images.rows), self._known.score.get(self._row(job)))
         if isinstance(job, Measure):

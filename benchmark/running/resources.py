@@ -9,12 +9,14 @@ from benchmark.jobs.calibrating import Calibrate
 from benchmark.jobs.encoding import Encode, TrainEncoder
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.measuring import Measure
+from benchmark.jobs.mistaking import ShowMistakes
+from benchmark.jobs.searching import Search
 from benchmark.jobs.timing import MeasureSpeed
 from benchmark.store.entries import Store
 
 BASE_BYTES = 512 << 20  # a worker with what it has imported, a network, and a block
 FIT_COPIES = 2  # of the training features: as they are read, and what a fit makes of them
-_SMALL = Measure, Calibrate  # they compute on scores, on the CPU
+_SMALL = Measure, Calibrate, Search, ShowMistakes  # they compute on scores, and pictures, on the CPU
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def needs(job: Job, store: Store, *, cpus: int, whole: int, gpus: float, share: 
     cpus: threads a job. whole: the cores of a machine, all of which a measured speed needs. gpus: of a job that
     computes on one. share: how many passes of encoders run on one GPU at once.
     """
-    if isinstance(job, _SMALL) or _joins(job):
+    if isinstance(job, _SMALL) or (isinstance(job, Encode) and job.shards):  # the latter only puts these together
         return Needs(cpus, 0, BASE_BYTES)
     if isinstance(job, MeasureSpeed):
         return Needs(whole, float(gpus > 0), BASE_BYTES)
@@ -55,13 +57,8 @@ def needs(job: Job, store: Store, *, cpus: int, whole: int, gpus: float, share: 
         return Needs(cpus, gpus / share, BASE_BYTES)
     if isinstance(job, TrainEncoder) and job.use.train is not None and job.use.base is None:
         return Needs(cpus, gpus, BASE_BYTES + len(job.use.train.rows) * job.use.resolution**2 * 3)
-    learned_from = _training_bytes(job, store) if isinstance(job, FitMethod) else 0
+    learned_from = _training_bytes(job, store) if isinstance(job, FitMethod) and not job.shards else 0
     return Needs(cpus, gpus, BASE_BYTES + FIT_COPIES * learned_from)
-
-
-def _joins(job: Job) -> bool:
-    """Whether it only says of what passes an entry is made."""
-    return isinstance(job, Encode) and any(isinstance(need, Encode) and need.use is job.use for need in job.needs)
 
 
 def _training_bytes(fit: FitMethod, store: Store) -> int:

@@ -3,17 +3,19 @@
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmark.records import provenance
-from benchmark.running import remote
+from benchmark.running import capacity, remote
 from benchmark.running.where import Place
 
 STORE_BYTES = 256 << 20  # of Ray's object store: it holds the plan and nothing else
-EXCLUDED = ("results", "data", "weights", ".git", ".cache", "**/__pycache__", "tests", "*.tmp")
+ANSWER_SECONDS = 10.0  # of a running cluster, once it is called
+_NOT_JOINED = "it is not joined: {}; a cluster that asks for a token needs RAY_AUTH_MODE=token"
 
 
 class ClusterError(Exception):
@@ -21,16 +23,15 @@ class ClusterError(Exception):
 
 
 def line(error: BaseException) -> str:
-    """What Ray has to say, in one line without its traceback."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """What Ray has to say, in one line: of a traceback, the error that it ends with."""
+    text = str(error).strip()
+    said = text.splitlines()[-1] if "Traceback (most recent call last)" in text else text
+    return " ".join(said.split())[:300] or type(error).__name__
 
 
 @contextlib.contextmanager
-def session(where: Place, *, gpus: bool, apart: Sequence[Path]) -> Iterator[Any]:
-    """Ray for the time of a run: a cluster of its own, or the one of this node. ClusterError where there is none.
-
-    apart: folders of results, caches and data, which do not travel with the code.
-    """
+def session(where: Place, *, gpus: bool) -> Iterator[Any]:
+    """Ray for the time of a run: a cluster of its own, or the one of this node. ClusterError where there is none."""
     import ray
     from ray._private import ray_constants, worker
 
@@ -41,15 +42,16 @@ def session(where: Place, *, gpus: bool, apart: Sequence[Path]) -> Iterator[Any]
     # False: it listens on the loopback alone
     ray_constants.ENABLE_RAY_CLUSTER = where.workers is None and before[1]
     folder = None if where.workers is None else _own_folder()
-    how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": environment(where, apart)}
+    how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     try:
         try:
             if where.workers is None:
                 os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # the code that runs here, not what was submitted
-                ray.init(address=_running(), **how)
+                _join(ray, where, how)
             else:
                 ray.init(
                     address="local",
+                    runtime_env=environment(where),
                     num_cpus=where.workers * where.threads * (where.share if gpus else 1),
                     num_gpus=where.workers if gpus else 0,
                     include_dashboard=False,
@@ -57,8 +59,11 @@ def session(where: Place, *, gpus: bool, apart: Sequence[Path]) -> Iterator[Any]
                     _temp_dir=str(folder),
                     **how,
                 )
-        except (OSError, RuntimeError, ValueError) as error:
-            raise ClusterError(f"--cluster: Ray does not start: {line(error)}") from None
+        except ClusterError:
+            raise
+        except Exception as error:  # Ray raises anything, such as Exception where a node is slow to start
+            said = "Ray does not start: {}" if where.workers is not None else _NOT_JOINED
+            raise ClusterError("--cluster: " + said.format(line(error))) from None
         yield ray
     finally:
         with contextlib.suppress(Exception):
@@ -68,19 +73,44 @@ def session(where: Place, *, gpus: bool, apart: Sequence[Path]) -> Iterator[Any]
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def environment(where: Place, apart: Sequence[Path]) -> dict[str, Any]:
-    """Ray's runtime_env: a worker otherwise sees only the folder of the script that was started."""
+def environment(where: Place, code: Path | None = None) -> dict[str, Any]:
+    """Ray's runtime_env: a worker otherwise sees only the folder of the script that was started.
+
+    code: the folder that travels to the nodes of a cluster.
+    """
     variables = {"OMP_NUM_THREADS": str(where.threads), "TQDM_MININTERVAL": "10"}
     # a worker that has touched one GPU cannot be shown another by this variable: it is told which one to use
     variables["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"] = "1"
     variables |= {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "HF_HUB_OFFLINE") if name in os.environ}
-    if where.workers is None:
+    if code is not None:
         variables[provenance.COMMIT] = provenance.commit() or ""
-        inside = [path.relative_to(remote.ROOT) for path in apart if path.is_relative_to(remote.ROOT)]
-        excluded = [*EXCLUDED, *(f"/{path}" for path in inside if path.parts)]
-        return {"env_vars": variables, "working_dir": str(remote.ROOT), "excludes": excluded}
+        return {"env_vars": variables, "working_dir": str(code), "excludes": ["**/__pycache__"]}
     paths = [str(remote.ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"env_vars": {**variables, "PYTHONPATH": os.pathsep.join(paths)}}
+
+
+def _join(ray: Any, where: Place, how: dict[str, Any]) -> None:
+    """Join the cluster of this node.
+
+    The code travels, but not where several nodes are one machine: there each would unpack it anew into one folder,
+    which workers of the others are reading.
+    """
+    address = _running()
+    with _code() as code:
+        ray.init(address=address, runtime_env=environment(where, code), **how)
+    nodes = capacity.alive(ray)
+    if len({node.host for node in nodes}) == 1 < len(nodes):
+        ray.shutdown()
+        ray.init(address=address, runtime_env=environment(where), **how)
+
+
+@contextlib.contextmanager
+def _code() -> Iterator[Path]:
+    """A folder with the project's code and nothing else, for Ray to pack."""
+    with tempfile.TemporaryDirectory(prefix="ood-code-") as folder:
+        for room in remote.ROOMS:
+            Path(folder, room).symlink_to(remote.ROOT / room)
+        yield Path(folder)
 
 
 def _running() -> str:
@@ -92,6 +122,12 @@ def _running() -> str:
     from ray._private import services
 
     if address := os.environ.get("RAY_ADDRESS"):
+        host, _, port = address.rpartition(":")
+        try:  # Ray itself tries for many minutes
+            if port.isdecimal():
+                socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        except OSError as error:
+            raise ClusterError(f"--cluster auto: nothing answers at RAY_ADDRESS={address[:60]}: {error}") from None
         return address
     running: Any = services.find_gcs_addresses
     if services.find_bootstrap_address(None) not in running():

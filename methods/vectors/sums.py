@@ -11,15 +11,17 @@ from torch import Tensor
 
 from methods.base import Features, Method
 
-BLOCK = 1024  # images; shards are whole ones, so that no block lies in two
+BLOCK = 1024  # images
+SHARD = 20 * BLOCK  # images whose sums may be taken apart from all others: a number that no flag changes
 Sums = Mapping[str, Tensor]
 
 
 class Summed(Method):
-    """A method whose fit is sums in float64: `sums` of each block of BLOCK images, added in order, then `fit_sums`.
+    """A method whose fit is sums in float64: `sums` of blocks, added in order, those of each shard apart (`over`), then
+    all of these, then `fit_sums`.
 
-    So it is the same to the bit for features in one piece and in shards, and nothing is gathered. Not for covariances
-    about a mean that may be large: they cancel (see `statistics.covariance`).
+    So it is the same to the bit wherever the sums of a shard are taken, and no features are gathered. Not for
+    covariances about a mean that may be large: they cancel (see `statistics.covariance`).
     """
 
     @abstractmethod
@@ -30,15 +32,17 @@ class Summed(Method):
     def fit_sums(self, sums: Sums) -> Self:
         """Learn from the sums over all training images."""
 
+    def over(self, shard: Features, device: str) -> dict[str, Tensor]:
+        """What a shard adds: rows k SHARD to (k + 1) SHARD of the training images, for some k."""
+        return added(self.sums(block.to(device)) for block in replace(shard, validation=None).blocks(BLOCK))
+
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
-        return self.fit_sums(
-            added(self.sums(block.to(device)) for block in replace(train, validation=None).blocks(BLOCK))
-        )
+        return self.fit_sums(added(self.over(shard, device) for shard in train.blocks(SHARD)))
 
 
-def added(sums: Iterable[Sums], start: Sums | None = None) -> dict[str, Tensor]:
-    """`start` and all `sums`, added in order: as of one shard after the other, each going on where the last ended."""
-    total = dict(start or {})
+def added(sums: Iterable[Sums]) -> dict[str, Tensor]:
+    """All `sums`, added in order."""
+    total: dict[str, Tensor] = {}
     for more in sums:
         total = {name: total[name] + values if total else values for name, values in more.items()}
     return total

@@ -88,10 +88,16 @@ def locks_that_stay(trial):
     return [*held, *folder.glob("*.json"), *trial.results.rglob("*.tmp")]
 
 
-def disturbed(trial, nodes, chance, seconds, counts, log):
-    """One run with its three kills, each at a random moment of its length; its faults."""
+def disturbed(trial, nodes, chance, lengths, counts, log):
+    """One run with its three kills, each at a random moment: of all of it, or of the time that its workers work.
+
+    lengths: of an undisturbed run, in seconds: all of it, and from its first worker on. Its faults.
+    """
     driver, faults = start(trial, log), []
-    moments = sorted(chance.uniform(0, seconds) for _ in range(3))
+    whole = chance.random() < 0.5
+    moments = sorted(chance.uniform(0, lengths[0 if whole else 1]) for _ in range(3))
+    if not whole:
+        first_worker(trial, driver)
     began = time.monotonic()
 
     def until(moment):
@@ -118,6 +124,13 @@ def disturbed(trial, nodes, chance, seconds, counts, log):
         counts["ended before all kills"] += 1
     driver.wait()
     return faults
+
+
+def first_worker(trial, driver):
+    """Wait for it, or for the end; the moment."""
+    while driver.poll() is None and not workers(trial):
+        time.sleep(0.02)
+    return time.monotonic()
 
 
 def ends(trial, nodes, alone, counts, log):
@@ -152,12 +165,15 @@ def main():
         nodes = Nodes()
         try:
             began = time.monotonic()
-            faults += ends(Trial(Path(folder, "whole")), nodes, alone, Counter(), log)
-            seconds = time.monotonic() - began
-            print(f"undisturbed: {seconds:.0f} s, {len(alone)} records")
+            trial = Trial(Path(folder, "whole"))
+            first = first_worker(trial, driver := start(trial, log))
+            driver.wait()
+            lengths = time.monotonic() - began, time.monotonic() - first
+            faults += ends(trial, nodes, alone, Counter(), log)
+            print(f"undisturbed: {lengths[0]:.0f} s, {lengths[1]:.0f} s with workers, {len(alone)} records", flush=True)
             for number in range(given.times):
                 trial = Trial(Path(folder, str(number)))
-                found = disturbed(trial, nodes, chance, seconds, counts, log) + ends(trial, nodes, alone, counts, log)
+                found = disturbed(trial, nodes, chance, lengths, counts, log) + ends(trial, nodes, alone, counts, log)
                 faults += [f"run {number}: {fault}" for fault in found]
                 print(f"run {number}: {'; '.join(found) or 'ended, with identical records'}", flush=True)
         finally:

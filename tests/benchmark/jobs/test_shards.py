@@ -3,13 +3,15 @@
 And what is not cut is what it was.
 """
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from benchmark.jobs import writing
+from benchmark.jobs import fitting, writing
 from benchmark.jobs.encoding import Encode, encodes, load_features
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.inputs import SHARD, EncoderUse, Selection, calibrated, encode_key
@@ -20,6 +22,7 @@ from benchmark.running.schedule import Schedule
 from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Store
 from datasets.sources import find
+from methods.vectors import sums
 
 DIGITS = find("digits", "train", None)  # 1,000 images
 PIXELS = EncoderUse("pixels", "pixels", {"resolution": 8}, title="Pixels")
@@ -198,3 +201,27 @@ def test_a_run_in_shards_measures_the_same(trial, counted):
     assert trial.run(*SHARDED) == 0
     assert trial.records() == whole
     assert (counted["images Classifier"], counted["images Pixels"]) == (2 * before[0], 2 * before[1])
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_fit_that_is_sums_is_the_same_to_the_bit_in_one_job_and_in_one_a_shard(tmp_path, monkeypatch, apart):
+    train, store = encodes(PIXELS, Selection(DIGITS)), Store(tmp_path)
+    monkeypatch.setattr(sums, "SHARD", 400)
+    whole = FitMethod("lowlevel", {}, 0, train, apart=apart)
+    assert whole.shards == ()  # 20,480 images in one
+    for job in (*train, *whole.validation, whole):
+        assert carry(job, Worker(store, device="cpu")).status == "done"
+    expected = store.tensors("fit", whole.key)
+    monkeypatch.setattr(fitting, "SHARD", 400)
+    cut, parallel = FitMethod("lowlevel", {}, 0, train, apart=apart), Store(tmp_path / "parallel")
+    shutil.copytree(tmp_path / "encode", tmp_path / "parallel" / "encode")
+    n = 950 if apart else 1000  # without 5 % to calibrate on
+    assert [shard.span for shard in cut.shards] == [(0, 400), (400, 800), (800, n)]
+    assert cut.key == whole.key
+    for job in (*reversed(cut.shards), cut):
+        assert carry(job, Worker(parallel, device="cpu")).status == "done"
+    found = parallel.tensors("fit", cut.key)
+    assert found.keys() == expected.keys()
+    for name, values in found.items():
+        assert torch.equal(values, expected[name])
+    assert FitMethod("mahalanobis", {}, 0, train).shards == ()  # no sums: one job

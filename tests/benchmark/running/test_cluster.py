@@ -3,11 +3,14 @@
 A Ray that starts costs seconds, so that each test asks as much of one as it can.
 """
 
+import json
 import os
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,111 +22,21 @@ import yaml
 import methods
 import run_all
 from benchmark import arguments
+from benchmark.records.provenance import portable
 from methods import base
 from tests.benchmark.conftest import SUITE, Trial
 
 ROOT = Path(__file__).parents[3]
-UNRULY = """
-    import os, signal, time
-    from dataclasses import dataclass
-    from pathlib import Path
-    from methods.base import Method, register
-
-    def die():
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    class Unruly(Method):
-        title, paper, reads = "Unruly", "none", ("embedding",)
-
-        def fit(self, train, *, seed=0, device="cpu", workdir=None):
-            self.misbehave()
-            return self
-
-        def score(self, x):
-            return x.embedding.sum(dim=1)
-
-        def state(self):
-            return {}
-
-        def load_state(self, state, device="cpu"):
-            pass
-
-    @register("exits")
-    @dataclass
-    class Exits(Unruly):
-        def misbehave(self):
-            raise SystemExit("enough")
-
-    @register("raises")
-    @dataclass
-    class Raises(Unruly):
-        def misbehave(self):
-            raise ValueError("no good")
-
-    @register("swells")
-    @dataclass
-    class Swells(Unruly):
-        def misbehave(self):
-            raise MemoryError("cannot have it")
-
-    @register("fills")
-    @dataclass
-    class Fills(Unruly):
-        def misbehave(self):
-            import errno
-            raise OSError(errno.EFBIG, "File too large")
-
-    @register("dies")
-    @dataclass
-    class Dies(Unruly):
-        def misbehave(self):
-            die()
-
-    def first(name, text=""):
-        # whether this is the first time that a method of that name is fitted; it leaves a file that says so
-        marker = Path(__file__).with_name(name)
-        if marker.exists():
-            return False
-        marker.with_suffix(".new").write_text(text)
-        marker.with_suffix(".new").rename(marker)
-        return True
-
-    def node():
-        import ray
-        return ray.get_runtime_context().get_node_id()
-
-    @register("dies_once")
-    @dataclass
-    class DiesOnce(Unruly):
-        def misbehave(self):
-            if first("died"):
-                die()
-
-    @register("unplugs")
-    @dataclass
-    class Unplugs(Unruly):
-        def misbehave(self):
-            if first("unplug", node()):
-                time.sleep(600)
-
-    @register("overflows")
-    @dataclass
-    class Overflows(Unruly):
-        def misbehave(self):
-            import errno
-            first("full", node())
-            if Path(__file__).with_name("full").read_text() == node():
-                raise OSError(errno.ENOSPC, "No space left on device")
-"""
+UNRULY = ROOT / "tests" / "cluster" / "unruly.py"
 
 
 @pytest.fixture
 def unruly(tmp_path, monkeypatch):
-    """A file of methods that misbehave while they are fitted."""
+    """A file of methods that misbehave while they are fitted, of this test alone: they leave marks beside it."""
     methods.names()
     monkeypatch.setattr(base, "_METHODS", dict(base._METHODS))
     path = tmp_path / "unruly.py"
-    path.write_text(textwrap.dedent(UNRULY))
+    shutil.copy(UNRULY, path)
     before = set(sys.modules)
     yield str(path)
     for module in set(sys.modules) - before:
@@ -148,7 +61,7 @@ def check_that_what_fails_fails_alone(trial, alone, printed):
     reasons = {record["row"]: record["reason"] for path, record in records.items() if path not in alone}
     assert "enough" in reasons["exits@net"]
     assert reasons["raises@net"] == "fit raises on net: no good"
-    assert "cannot have it" in reasons["swells@net"]
+    assert "can't allocate memory" in reasons["swells@net"]
     assert "File too large" in reasons["fills@net"]
     assert not any("\n" in reason for reason in reasons.values())
     assert "Traceback" not in printed.err + printed.out
@@ -158,25 +71,41 @@ def check_that_what_fails_fails_alone(trial, alone, printed):
     return reasons
 
 
+def commands(trial):
+    """What the records of a trial say of how they were made."""
+    found = (json.loads(path.read_text()) for path in trial.results.rglob("records/*/*.json"))
+    return {record["provenance"]["command"] for record in found if record["status"] == "done"}
+
+
+def test_a_record_says_with_what_it_was_made_also_where_main_is_called(measured):
+    assert commands(measured) == {portable(["run_all.py", *measured.arguments()])}
+
+
 def test_what_fails_fails_alone_in_one_process(trial, alone, unruly, capfd):
     assert trial.run("--plugin", unruly, "--methods", *ORDERLY, *FAILING) == 1
     check_that_what_fails_fails_alone(trial, alone, capfd.readouterr())
 
 
-@pytest.fixture
-def nodes(monkeypatch):
-    """A running cluster: a head that takes no jobs, and two nodes with a core each."""
+SMALL = {"object_store_memory": 80 << 20, "include_log_monitor": False}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A running cluster: a head that takes no jobs."""
     from ray.cluster_utils import Cluster
 
-    small = {"object_store_memory": 80 << 20, "include_log_monitor": False}
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
-    try:
-        for _ in range(2):
-            found.add_node(num_cpus=1, **small)
-        monkeypatch.setenv("RAY_ADDRESS", found.address)
-        yield found
-    finally:
-        found.shutdown()
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **SMALL})
+    yield found
+    found.shutdown()
+
+
+@pytest.fixture
+def nodes(cluster, monkeypatch):
+    """The same with two nodes of a core each."""
+    while len(cluster.worker_nodes) < 2:
+        cluster.add_node(num_cpus=1, **SMALL)
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    return cluster
 
 
 def unplug(nodes, marker, seconds=120):
@@ -204,6 +133,7 @@ def test_a_cluster_that_runs_here_gives_the_same_records_though_workers_die_and_
     assert "fit dies_once on net: its worker died; it is submitted again" in printed.err
     assert "fit unplugs on net: its node is gone; it is submitted again" in printed.err
     assert "logs/" in printed.err  # where a failed row's worker says more
+    assert all(command.endswith("--cluster auto") for command in commands(trial))  # not Ray's own for its workers
     cache = trial.results / ".cache"
     assert not [*(cache / "locks").glob("*.json"), *trial.results.rglob("*.tmp")]
 
@@ -217,6 +147,57 @@ def test_a_disk_that_is_full_on_one_node_takes_no_row_with_it(trial, alone, unru
     assert reasons["overflows@net"] == ""
     assert reasons["dies@net"] == "fit dies on net: its worker died twice"
     assert "it takes no more jobs; fit overflows on net again" in printed.err
+
+
+@pytest.mark.long
+def test_on_a_node_whose_files_are_limited_rows_fail_with_the_true_reason_and_elsewhere_do_not(trial, alone, nodes):
+    limited = nodes.add_node(num_cpus=1, **SMALL)
+    (raylet,) = (of.process.pid for of in limited.all_processes["raylet"])
+    resource.prlimit(
+        raylet, resource.RLIMIT_FSIZE, (200_000, 200_000)
+    )  # its workers have it of it; networks are larger
+    for other in list(nodes.worker_nodes):
+        if other is not limited:
+            nodes.remove_node(other, allow_graceful=False)
+    assert trial.run("--cluster", "auto") == 1
+    for path, record in trial.records().items():
+        if record["row"] == "lowlevel@pixels":
+            assert record == alone[path]
+        else:
+            assert record["status"] == "failed"
+            assert record["reason"].startswith("train net: ")
+            assert "File too large" in record["reason"]
+    nodes.add_node(num_cpus=1, **SMALL)
+    nodes.remove_node(limited, allow_graceful=False)
+    assert trial.run("--cluster", "auto") == 0
+    assert trial.records() == alone
+
+
+@pytest.mark.long
+def test_what_ray_kills_for_memory_is_tried_with_more_and_then_fails_alone(trial, alone, unruly, monkeypatch, capfd):
+    from ray.cluster_utils import Cluster
+
+    free, whole = memory()
+    most = 1 - (free - (3 << 30)) / whole  # what all that runs here now takes, and 3 GiB
+    config = {"memory_usage_threshold": most, "memory_monitor_refresh_ms": 50}
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": config, **SMALL})
+    try:
+        monkeypatch.setenv("RAY_ADDRESS", found.address)
+        rows = [*ORDERLY, *FAILING, "hogs_once@net", "hogs@net"]
+        assert trial.run("--plugin", unruly, "--methods", *rows, "--cluster", "auto") == 1
+    finally:
+        found.shutdown()
+    printed = capfd.readouterr()
+    reasons = check_that_what_fails_fails_alone(trial, alone, printed)
+    assert reasons["hogs_once@net"] == ""
+    assert "fit hogs_once on net: its worker ran out of memory; it is submitted again" in printed.err
+    assert re.fullmatch(r"fit hogs on net: out of memory, with .* GiB declared, .*", reasons["hogs@net"])
+
+
+def memory():
+    """Bytes of this machine that are free, and all."""
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return tuple(int(lines[name].split()[0]) << 10 for name in ("MemAvailable", "MemTotal"))
 
 
 @pytest.mark.long

@@ -1,5 +1,6 @@
 """What each kind of job takes of a machine."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -59,14 +60,14 @@ def test_a_fit_takes_what_it_learns_from_twice(jobs):
     assert needs(knn, elsewhere, cpus=1, whole=2, gpus=0) == Needs(1, 0, BASE_BYTES)
 
 
-def test_what_only_joins_takes_no_gpu(jobs):
+def test_what_only_joins_shards_takes_no_gpu_but_each_shard_does(jobs):
     found, store = jobs
-
-    class Join(Encode):
-        needs = found[Encode][:1]
-
-    join = Join(found[Encode][0].use, found[Encode][0].images)
-    assert needs(join, store, **ON_GPUS) == Needs(4, 0, BASE_BYTES)
+    whole = found[Encode][0]
+    joining = Encode(whole.use, replace(whole.images, shard=len(whole.images.rows) // 2))
+    assert joining.needs
+    assert needs(joining, store, **ON_GPUS) == Needs(4, 0, BASE_BYTES)
+    for shard in joining.needs:
+        assert needs(shard, store, **ON_GPUS) == Needs(4, 1.0, BASE_BYTES)
 
 
 def test_what_no_node_has_the_memory_for_is_foreseen(jobs):

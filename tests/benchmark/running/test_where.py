@@ -1,6 +1,8 @@
 """What `--cluster` and `--share-gpu` mean, and what they cannot be."""
 
 import os
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -73,12 +75,79 @@ def test_where_no_cluster_runs_it_is_one_line(trial, capsys, monkeypatch, tmp_pa
     assert not list(trial.results.rglob("*.tmp"))
 
 
+def test_an_address_at_which_nothing_answers_is_one_line_and_not_a_wait(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert session._running() == address
+    with pytest.raises(session.ClusterError, match=f"nothing answers at RAY_ADDRESS={address}: .*refused"):
+        session._running()
+
+
 def test_the_code_reaches_workers(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", "/else")
-    here = session.environment(Place(2, 3), ())
+    here = session.environment(Place(2, 3))
     assert here["env_vars"]["PYTHONPATH"] == f"{session.remote.ROOT}{os.pathsep}/else"
     assert here["env_vars"]["OMP_NUM_THREADS"] == "3"
-    there = session.environment(Place(None, 1), (session.remote.ROOT / "my/results", tmp_path))
-    assert there["working_dir"] == str(session.remote.ROOT)
-    assert {"results", "data", "weights", ".git", "/my/results"} <= set(there["excludes"])
+    there = session.environment(Place(None, 1), tmp_path)
+    assert there["working_dir"] == str(tmp_path)
     assert "PYTHONPATH" not in there["env_vars"]
+
+
+class Nodes:
+    """A Ray of several nodes, on so many machines."""
+
+    def __init__(self, *hosts):
+        self.hosts, self.environments = hosts, []
+
+    def nodes(self):
+        return [
+            {"Alive": True, "NodeID": str(at), "NodeManagerHostname": host, "Resources": {}}
+            for at, host in enumerate(self.hosts)
+        ]
+
+    def init(self, address, runtime_env):
+        code = runtime_env.get("working_dir")
+        self.environments.append(code and sorted(path.name for path in Path(code).iterdir()))
+
+    def shutdown(self):
+        self.environments.pop()
+
+
+@pytest.mark.parametrize("hosts", [["alpha"], ["alpha", "beta"], ["alpha", "alpha", "beta"]])
+def test_the_code_alone_travels_to_a_cluster(monkeypatch, hosts):
+    monkeypatch.setattr(session, "_running", lambda: "127.0.0.1:1")
+    ray = Nodes(*hosts)
+    session._join(ray, Place(None, 1), {})
+    assert ray.environments == [["benchmark", "datasets", "methods"]]
+
+
+def test_nodes_of_one_machine_read_the_code_where_it_is(monkeypatch):
+    monkeypatch.setattr(session, "_running", lambda: "127.0.0.1:1")
+    ray = Nodes("alpha", "alpha")
+    session._join(ray, Place(None, 1), {})
+    assert ray.environments == [None]
+
+
+def test_of_rays_traceback_the_last_line_is_said():
+    text = "\x1b[36mray::proof()\x1b[39m RuntimeError: failed\n\nTraceback (most recent call last):\n  File a\n"
+    assert session.line(RuntimeError(f"{text}No module named 'torch'\n")) == "No module named 'torch'"
+    assert session.line(RuntimeError("two\nlines")) == "two lines"
+    assert session.line(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def init(**how):
+        raise Exception("The current node\ntimed out")
+
+    monkeypatch.setattr(ray, "init", init)
+    for to, said in ((Place(1, 1), "Ray does not start"), (Place(None, 1), "it is not joined")):
+        monkeypatch.setattr(session, "_running", lambda: "127.0.0.1:1")
+        with (
+            pytest.raises(session.ClusterError, match=f"{said}: The current node timed out"),
+            session.session(to, gpus=False),
+        ):
+            pass
+    assert not [*Path("/tmp").glob(f"ood-ray-{os.getpid()}-*")]
