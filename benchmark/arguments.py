@@ -102,7 +102,8 @@ def parser() -> argparse.ArgumentParser:
         type=_name,
         metavar="NAME|FILE.yaml|DIR",
         help="the suite: one ID set with its OOD sets, encoders and rows (default: digits); or a folder with id/train, "
-        "id/test, near/<set>, far/<set>, each of images, or of features (.npz, .safetensors, a folder of .npy)",
+        "id/test, near/<set>, far/<set>, covariate/<set> (shifted ID), each of images, or of features (.npz, "
+        ".safetensors, a folder of .npy)",
     )
     what.add_argument(
         "--methods",

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from benchmark.jobs.base import Job
 from benchmark.jobs.worker import Worker
 from benchmark.planning import planner
+from benchmark.planning.folder_suite import Group
 from benchmark.planning.given_suite import Head, given_suite
 from benchmark.planning.id_images import BadData
 from benchmark.planning.options import Options, device_of, resolved
@@ -43,12 +44,16 @@ def evaluate(
     far: Mapping[str, Any] | None = None,
     methods: Sequence[str] | None = None,
     *,
+    covariate: Mapping[str, Any] | None = None,
     head: Head = None,
     layers: Sequence[str] | None = None,
     device: str = "auto",
     batch_size: int | None = None,
 ) -> "Result":
     """Measure OOD detectors on a network of one's own: `id` = (train, test), OOD sets by name, near and far.
+
+    covariate: sets of covariate-shifted ID by name (other cameras, weather, ..): the OOD sets are held against ID test,
+    and against all of that as one ID set (full-spectrum).
 
     network: an nn.Module that returns logits (N, K), (embedding, logits), or a dict of `embedding`, `logits`, `layers`.
     Embedding and head are the input and the weights of the linear layer `head` (a module's name; None: its last one),
@@ -59,7 +64,8 @@ def evaluate(
     A set: a torch dataset or loader of (image, label), a tensor (N, ...) of images as the network reads them, or
     (images, labels); for features an array (N, D), (array, labels), or a dict of the keys that files have
     (`embedding`, `logits`, `layers`, `layer_sizes`, `labels`), with `head` = (weight, bias). Labels of OOD sets are not
-    read. Images of datasets and loaders are kept in a temporary folder for as long as the result lives.
+    read, those of covariate-shifted ID say how accurate the network is on it. Images of datasets and loaders are kept
+    in a temporary folder for as long as the result lives.
 
     methods: as `--methods` has them ("vim", "knn:k=5"); None: every row. Nothing is written but in that folder.
     ValueError, in one line, for what cannot be; an OOD set that cannot be read is told and left out, and so is a row
@@ -84,7 +90,7 @@ def evaluate(
         methods=(methods,) if isinstance(methods, str) else tuple(methods or ()),
     )
     with _as_before(), _plainly(place):
-        groups = {"near": near or {}, "far": far or {}}
+        groups: dict[Group, Mapping[str, Any]] = {"near": near or {}, "far": far or {}, "covariate": covariate or {}}
         ood = {(group, name): data for group, sets in groups.items() for name, data in sets.items()}
         suite = given_suite(network, (id[0], id[1]), ood, place, head=head, layers=layers)
         planned = planner.make(suite, options, download=False)

@@ -19,7 +19,7 @@ from benchmark.papers import views
 from benchmark.planning import suite as suites
 from benchmark.planning.options import Options
 from benchmark.records import records, reference, resolutions, significance
-from benchmark.records.frames import ALL, Record, View, frame, is_sanity, spectral
+from benchmark.records.frames import ALL, NEAR, Record, View, frame, is_sanity, spectral
 from benchmark.records.names import folder_parts
 from benchmark.records.ranking import Ranking
 from benchmark.records.shortcuts import separable
@@ -31,7 +31,7 @@ from datasets import catalogue
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results" / "published"
-PAGES = (ROOT / "README.md", ROOT / "results" / "README.md", ROOT / "results" / "DLSR.md")
+PAGES = (ROOT / "README.md", *(ROOT / "results" / name for name in ("README.md", "DLSR.md", "OPENOOD.md")))
 TRIAL = "pretrained=tf_efficientnet_lite0"
 SHORT = f"cifar10+{TRIAL}+limit=1000+limit-train=5000+quick"
 SHORT_AT_ID = f"cifar10+{TRIAL}+resolution=id+limit=1000+limit-train=5000+quick"
@@ -102,7 +102,7 @@ def view(found: Sequence[Record]) -> View:
         id_title=results[0]["id"]["title"],
         rows=sorted(rows.values(), key=lambda row: _place(row[0], named)),
         ood=sorted(sets.values(), key=lambda column: _place(column[0], places)),
-        published=report.published(suite),
+        published=report.published(suite, sets, rows),
         metrics=suite.metrics,
         remarks=reference.remarks(row.published for row in suite.rows if row.published and row.label in rows),
         absent=absent,
@@ -192,6 +192,39 @@ def signs() -> str:
     return _markdown([f"mean AUROC over {', '.join(titles)}", "the paper's sign", "the code's"], body)
 
 
+_OPENOOD = ("openood-cifar10", "openood-cifar10+limit-train=5000")
+_WHY = {}  # row -> the letters of results/OPENOOD.md that explain its difference
+
+
+def openood() -> str:
+    """The rows on the ResNet-18 of OpenOOD's recipe: near averages, the leaderboard's in brackets, and every set."""
+    body: list[list[str]] = []
+    for folder in _OPENOOD:
+        found = [r for r in records.read_all(PUBLISHED / "cpu" / folder) if r.get("encoder", "").startswith("resnet18")]
+        shown = view(found)
+        every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
+        lines = {(line["row"], line["ood"]): line for line in every}
+        columns = [(name, title) for name, title, _ in shown.near_first()]
+        for row, title, _ in shown.rows:
+            near = lines[row, NEAR]
+            apart = near["auroc"] - near["published_auroc"]
+            body.append(
+                [
+                    title,
+                    *(_beside(near, metric) for metric in ("auroc", "fpr95_ood")),
+                    "" if isnan(apart) else f"{apart:+.1f} {_WHY.get(row.partition('@')[0], '')}".strip(),
+                    *(f"{lines[row, name]['auroc']:.1f}" for name, _ in columns),
+                ]
+            )
+    head = ["row", "near AUROC", "near FPR95, OOD positive", "difference", *(title for _, title in columns)]
+    return _markdown(head, body)
+
+
+def _beside(line: Mapping[str, Any], metric: str) -> str:
+    theirs = line[f"published_{metric}"]
+    return f"{line[metric]:.1f}" + ("" if isnan(theirs) else f" ({theirs:.1f})")
+
+
 def _results(folder: str) -> list[Record]:
     return [r for r in records.read_all(PUBLISHED / "cpu" / folder) if r["kind"] == "result"]
 
@@ -243,6 +276,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits-trainings": partial(digits, "digits-trainings"),
     "dlsr": dlsr,
     "signs": signs,
+    "openood": openood,
 }
 
 

@@ -34,7 +34,6 @@ class NNGuide(Method):
         "https://arxiv.org/abs/2309.14888"
     )
     reads: ClassVar[tuple[str, ...]] = ("embedding", "head")
-    score_only: ClassVar[tuple[str, ...]] = ("k",)
     fitted: ClassVar[tuple[str, ...]] = ("bank",)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"openood": {"k": 100}}
     random_fit: ClassVar[bool] = True

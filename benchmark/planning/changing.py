@@ -87,7 +87,7 @@ def with_network(suite: Suite, given: Mapping[str, Any]) -> Suite:
         if kinds[row.encoder] != "pixels":
             if not set(methods.create(row.method, preset=row.preset, **row.settings).reads) <= offered:
                 continue
-            row = row.model_copy(update={"encoder": name, "published": None})
+            row = row.model_copy(update={"encoder": name, "published": None, "grid": {}})
         rows.setdefault(row.label, row)
     pixels = {encoder: spec for encoder, spec in suite.encoders.items() if spec.kind == "pixels"}
     encoders = {name: EncoderSpec(kind="network", settings=dict(given)), **pixels}

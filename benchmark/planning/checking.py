@@ -43,6 +43,8 @@ def _carries(spec: "EncoderSpec", other: "EncoderSpec") -> bool:
 
 def _check_rows(suite: "Suite") -> None:
     import methods
+    from benchmark.planning.grids import choices
+    from methods.encoders import registry
 
     for row in suite.rows:
         if row.encoder not in suite.encoders:
@@ -52,6 +54,13 @@ def _check_rows(suite: "Suite") -> None:
                 methods.create(row.method, preset=row.preset, **settings)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"row {row.label}: {error}") from None
+        spec = suite.encoders[row.encoder]
+        try:
+            for choice in choices(row.grid, row.method, spec.kind) if row.grid else ():
+                methods.create(row.method, preset=row.preset, **{**row.settings, **choice.of_method})
+                registry.create(spec.kind, **{**spec.settings, **choice.of_encoder})
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"row {row.label}: grid: {error}") from None
 
 
 def _check_sets(suite: "Suite") -> None:

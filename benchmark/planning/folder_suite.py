@@ -1,10 +1,10 @@
-"""A folder as a suite: `id/train`, `id/test`, `near/<set>`, `far/<set>`, each images, parquet shards or features."""
+"""A folder as a suite: `id/train`, `id/test`, and sets in `near`, `far`, `covariate`: images, parquet or features."""
 
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -22,7 +22,7 @@ from datasets.images import decode
 from datasets.walking import printable
 from methods.encoders.networks.checkpoints import read_head
 
-GROUPS = ("near", "far")
+Group = Literal["near", "far", "covariate"]
 MODEL = "tf_efficientnet_b4.aa_in1k"  # of the catalogue's suites
 PIXELS = 64  # at most: the side at which statistics of an image's pixels are taken
 # Methods of which one row would hide what they can do: (name, title, settings) of each.
@@ -97,10 +97,10 @@ def _results_name(name: str) -> str:
 
 
 def _ood_sets(folder: Path) -> tuple[tuple[OODSet, ...], tuple[str, ...]]:
-    """The sets in `near` and `far`, and what was left out there, for people."""
-    found: list[tuple[str, str, Path]] = []
+    """The sets in each group's folder, and what was left out there, for people."""
+    found: list[tuple[Group, str, Path]] = []
     notes = []
-    for group in GROUPS:
+    for group in get_args(Group):
         left_out: Counter[str] = Counter()
         for entry in _entries(folder / group):
             if why := _no_set(entry, folder):
@@ -117,7 +117,7 @@ def _ood_sets(folder: Path) -> tuple[tuple[OODSet, ...], tuple[str, ...]]:
         path = Path(os.path.realpath(entry))
         name = f"{group}/{stem}" if stems[stem] > 1 else stem
         itself = name == (path.name if path.is_dir() else path.stem)
-        sets.append(OODSet(set=f"{path}", group="near" if group == "near" else "far", name=None if itself else name))
+        sets.append(OODSet(set=f"{path}", group=group, name=None if itself else name))
     return tuple(sets), tuple(notes)
 
 

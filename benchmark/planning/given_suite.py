@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.planning import folder_suite
 from benchmark.planning import suite as suites
+from benchmark.planning.folder_suite import Group
 from benchmark.planning.suite import EncoderSpec, IDSet, OODSet, Suite
 from benchmark.records.names import safe_name
 from datasets import given
@@ -26,7 +27,7 @@ ID = "ID"
 def given_suite(
     network: nn.Module | None,
     known: tuple[Any, Any],
-    ood: Mapping[tuple[str, str], Any],
+    ood: Mapping[tuple[Group, str], Any],
     place: Path,
     *,
     head: Head = None,
@@ -64,11 +65,12 @@ def given_suite(
         sets |= {(ID, "train"): train, (ID, "test"): test}
         notes = (f"{looked.title} read its images as they were given: {test.prepared}",)
     for (group, name), data in ood.items():
+        labelled = group == "covariate"
         try:
             if network is None:
-                found: ImageSet = _features(name, "test", data, place / group / safe_name(name), labelled=False)
+                found: ImageSet = _features(name, "test", data, place / group / safe_name(name), labelled=labelled)
             else:
-                found = given.given(name, "test", data, _folder(place), labelled=False)
+                found = given.given(name, "test", data, _folder(place), labelled=labelled)
                 _tell_apart(found, test)
             sets[f"{group}/{name}", "test"] = found
         except (ValueError, OSError) as error:
@@ -78,7 +80,7 @@ def given_suite(
             name="evaluate",
             title=f"{next(iter(encoders))} on {id_name}",
             id=IDSet(set=ID, name=id_name, size=None if network is None else int(batch.shape[-1])),
-            ood=tuple(OODSet(set=f"{g}/{n}", group="near" if g == "near" else "far", name=names[g, n]) for g, n in ood),
+            ood=tuple(OODSet(set=f"{g}/{n}", group=g, name=names[g, n]) for g, n in ood),
             encoders=encoders,
             rows=tuple(rows),
             calibrate=True,
@@ -89,11 +91,11 @@ def given_suite(
     return suite
 
 
-def _names(ood: Mapping[tuple[str, str], Any]) -> dict[tuple[str, str], str]:
-    """What each set is called: by its name alone where near and far do not both have it."""
+def _names(ood: Mapping[tuple[Group, str], Any]) -> dict[tuple[Group, str], str]:
+    """What each set is called: by its name alone where no two groups have it."""
     for _, name in ood:
         if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"near, far: {name!r:.60} names no set: give a dict of sets by their names")
+            raise ValueError(f"near, far, covariate: {name!r:.60} names no set: give a dict of sets by their names")
     alone = [name for _, name in ood]
     return {(group, name): name if alone.count(name) == 1 else f"{group}/{name}" for group, name in ood}
 

@@ -22,7 +22,7 @@ from benchmark.planning.columns import ColumnLookup, about_images
 from benchmark.planning.encoders import EncoderLookup
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.plan import Plan, Row
-from benchmark.planning.searched import Candidates
+from benchmark.planning.searched import Candidates, of_row, with_encoders
 from benchmark.planning.suite import RowSpec, Suite, UsageError
 from benchmark.records.frames import COVARIATE
 from benchmark.store.entries import Store
@@ -60,6 +60,10 @@ class Planner:
         self.sweeps = sweeping.sweeps(self.suite, options.sweeps)
         self.rows = tuple({row.label: row for row in (*self.rows, *self.sweeps.rows)}.values())
         self._chosen = {row.label for row in self.rows}
+        wanted = {row.encoder for row in self.rows}
+        if options.searched is not None and not self.sweeps.rows:
+            self.suite = with_encoders(self.suite, self.rows)
+            wanted |= {one.encoder for row in self.rows for _, one in of_row(row, self.suite)}
         self._offered = {name: choosing.offered(self.suite, name) for name in self.suite.encoders}
         sets = ColumnLookup(self.suite, options, self.id, download=download)
         self.columns = sets.columns
@@ -69,7 +73,6 @@ class Planner:
             look_up = partial(self.suite.images, data=options.data, download=download)
             name, split = sweeping.validation_set(self.suite, options.searched)
             self.validation = sweeping.validation(name, split, look_up, options, self.id, self.columns)
-        wanted = {row.encoder for row in self.rows}
         self.covariate = tuple(column for column in self.columns if column.spec.group == COVARIATE)
         shifts = {column.name: column.images.images for column in self.covariate}
         self.encoders = EncoderLookup(self.suite, options, self.id, wanted, download=download, covariate=shifts)
@@ -89,7 +92,7 @@ class Planner:
                 break
             todo, best = candidates.todo(store), candidates.best(store)
             if todo and not settle:
-                rows.append(Row(candidates.chosen({}), candidates.about, "", True, searches=todo))
+                rows.append(Row(candidates.chosen(candidates.row), candidates.about, "", True, searches=todo))
             elif best is not None:
                 rows += self._of_spec(*best)
         return Plan(
@@ -120,12 +123,13 @@ class Planner:
         for spec in self.rows if self.validation is not None and not self.sweeps.rows else ():
             method = methods.create(spec.method, preset=spec.preset, **spec.settings)
             rows = [self._row(spec, method, *seed) for seed in self._seeds(spec, method)]
-            if method.grid and not any(row.reason for row in rows):
+            combinations = of_row(spec, self.suite)
+            if combinations and not any(row.reason for row in rows):
                 searches = []
-                for choice in method.grid:
-                    one = methods.create(spec.method, preset=spec.preset, **{**spec.settings, **choice})
-                    of_seeds = [self._search(spec, one, seed) for seed, _ in self._seeds(spec, one)]
-                    searches.append((choice, [search for search in of_seeds if search is not None]))
+                for choice, row in combinations:
+                    one = methods.create(row.method, preset=row.preset, **row.settings)
+                    of_seeds = [self._search(row, one, seed) for seed, _ in self._seeds(row, one)]
+                    searches.append((choice, row, [search for search in of_seeds if search is not None]))
                 found.append(Candidates(spec, rows[0].about, searches))
         if self.validation is not None and not self.sweeps.rows and not found:
             raise UsageError("--searched: no row of this run has a grid to search; --sweep ROW.k=1,5,50 names values")

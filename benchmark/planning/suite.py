@@ -85,7 +85,11 @@ class EncoderSpec(_Strict):
 
 
 class RowSpec(_Strict):
-    """A method with its hyper-parameters on one encoder: a line of the table. `published`: its name there."""
+    """A method with its hyper-parameters on one encoder: a line of the table. `published`: its name there.
+
+    `grid`: what `--searched` chooses from, in the place of the method's own: values of hyper-parameters, of settings of
+    the encoder (which then runs once for each), or of both where both have the name.
+    """
 
     method: str
     encoder: str
@@ -94,6 +98,7 @@ class RowSpec(_Strict):
     preset: str | None = None
     settings: dict[str, Any] = {}
     quick: dict[str, Any] = {}
+    grid: dict[str, list[Any]] = {}
     published: str | None = None
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from benchmark.records import records
 
 MARK = ", searched"  # behind a chosen row's title, wherever that stands
+NAME = "searched"  # behind its name
 State = Literal["", "swept", "searched"]
 
 
@@ -17,6 +18,12 @@ def state(found: Iterable[Mapping[str, Any]]) -> State:
     if not swept:
         return ""
     return "searched" if any((record.get("searched") or {}).get("chosen") for record in swept) else "swept"
+
+
+def as_it_was(label: str) -> str:
+    """The label of the row whose settings, and those of its encoder, a chosen row has others of; others as they are."""
+    name, _, encoder = label.partition("@")
+    return f"{name.removesuffix(f':{NAME}')}@{encoder.partition(':')[0]}" if name.endswith(f":{NAME}") else label
 
 
 def choose(folder: Path, rows: Sequence[str]) -> None:

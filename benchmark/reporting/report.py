@@ -1,15 +1,15 @@
 """What a results folder shows: tables and figures from its records and scores, drawn again only where these changed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import comb
 
 from benchmark.planning.plan import Plan
 from benchmark.planning.suite import Suite
 from benchmark.records import fitting, records, reference, resolutions, score_files
-from benchmark.records.frames import ALL, FAR, NEAR, SPECTRAL, SPECTRUM, View, is_sanity, spectral
+from benchmark.records.frames import ALL, COVARIATE, FAR, NEAR, SPECTRUM, View, is_sanity, spectral
 from benchmark.records.records import Record
-from benchmark.records.searching import state
+from benchmark.records.searching import as_it_was, state
 from benchmark.reporting import drawing, terminal, thresholds
 from benchmark.reporting.terminal import WHOLE, Look
 from benchmark.shown import printable
@@ -141,7 +141,7 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
         id_title=results[0]["id"]["title"] if results else plan.suite.id.set,
         rows=tuple(rows.values()),
         ood=tuple(columns.values()),
-        published=_comparable(published(plan.suite), plan),
+        published=published(plan.suite, {c.spec.set for c in plan.columns if c.stands_in_for is None}, rows),
         metrics=plan.suite.metrics,
         absent=plan.absent,
         footnotes=tuple(notes),
@@ -150,30 +150,28 @@ def view(plan: Plan, found: list[Record], *, selected: bool, notes: list[str]) -
     )
 
 
-def _comparable(cells: dict[tuple[str, str, str], float], plan: Plan) -> dict[tuple[str, str, str], float]:
-    """Without a protocol's averages where one of the sets that they are over is not there, or is replaced."""
-    if plan.suite.protocol is None:
-        return cells
-    there = {column.spec.set for column in plan.columns if column.stands_in_for is None}
-    lacking = {spec.group for spec in plan.suite.ood if spec.set not in there}
-    left_out = {average for average, group in ((NEAR, "near"), (FAR, "far")) if group in lacking}
-    return {cell: value for cell, value in cells.items() if cell[1] not in left_out}
+def published(suite: Suite, there: Collection[str], rows: Iterable[str]) -> dict[tuple[str, str, str], float]:
+    """(row, OOD set, metric) -> the published number, for rows and sets that are the published ones.
 
-
-def published(suite: Suite) -> dict[tuple[str, str, str], float]:
-    """(row, OOD set, metric) -> the published number, for rows and sets that are the published ones."""
+    rows: their labels; a row that was searched has the number of the row that it was.
+    there: the sets that are measured, each as itself. An average stands beside ours where it is over the same sets: all
+    of them are there, and ours has no other; and a figure of the full spectrum where all shifted sets are.
+    """
     where = suite.published
     if where is None:
         return {}
     cells = reference.published(where.tables, where.id)
     sets = {spec.published: spec.set for spec in suite.ood if spec.published is not None}
-    wide = {f"fs-{name}": f"{SPECTRUM} {own}" for name, own in sets.items()}
-    wide |= {group: f"average {group}" for group in SPECTRAL}
-    sets |= {**wide, "": ALL, "near": NEAR, "far": FAR}  # "": images a second
-    names: dict[str, list[str]] = {}
-    for row in suite.rows:
-        if row.published is not None:
-            names.setdefault(row.published, []).append(row.label)
+    lacking = {spec.group for spec in suite.ood if spec.set not in there or (sets and spec.published is None)}
+    averages = {group: name for group, name in (("near", NEAR), ("far", FAR)) if group not in lacking}
+    if all(spec.set in there for spec in suite.ood if spec.group == COVARIATE):
+        sets |= {f"fs-{name}": f"{SPECTRUM} {own}" for name, own in sets.items()}
+        sets |= {f"fs-{group}": f"average fs-{group}" for group in averages}
+    sets |= {**averages, "": ALL}  # "": images a second
+    called = {row.label: row.published for row in suite.rows}
+    names: dict[str | None, list[str]] = {}
+    for label in rows:
+        names.setdefault(called.get(as_it_was(label)), []).append(label)
     return {
         (label, sets[ood], metric): value
         for (method, ood, metric), value in cells.items()

@@ -60,7 +60,8 @@ ENTRIES = (
         home="https://github.com/hendrycks/robustness", licence="CC BY 4.0; photographs belong to their owners",
         citation="Hendrycks, Dietterich: Benchmarking Neural Network Robustness to Common Corruptions, ICLR 2019, https://arxiv.org/abs/1903.12261",
         how_to_get="get imagenet_c and benchmark_imglist of OpenOOD (github.com/Jingkang50/OpenOOD) into DATA/",
-        mapping="test = OpenOOD's 10,000 of the release's 3,750,000 images, over its 75 corruptions and severities",
+        mapping="test = OpenOOD's sample of the release's 3,750,000 images, over its 75 corruptions and severities; "
+        "that these are 10,000 is from memory: its list was not at hand",
     ),
     Entry(
         "ssb_hard", "SSB-hard", {"test": 49_000},

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import run_all
 from benchmark import evaluate, metrics
-from benchmark.records import names
+from benchmark.records import names, records
 from datasets.sources import find
 from methods.encoders import registry
 from methods.encoders.images import preprocessing
@@ -247,6 +247,23 @@ def test_features_are_measured_as_a_folder_of_them(network, result, tmp_path):
     both = of.frame.merge(result.frame, on=["method", "set"])
     assert np.abs(both["auroc_x"] - both["auroc_y"]).max() < 2e-3
     assert of.frame["accuracy"].iloc[0] == result.frame["accuracy"].iloc[0]
+
+
+def test_covariate_shifted_id_is_held_beside_id(network, tmp_path):
+    x, labels = images(24, 7, 0.1)
+    of = evaluate(
+        network, id=(TRAIN, TEST), far={"far": FAR}, methods=["msp"], covariate={"dusk": (x, labels)}, device="cpu"
+    )
+    assert list(zip(of.frame["set"], of.frame["group"], strict=True)) == [("far", "far"), ("dusk", "covariate")]
+    found = {r["ood"]["name"]: r for r in records.load(of.plan.folder)[0] if r["kind"] == "result"}
+    with torch.no_grad():
+        net = copy.deepcopy(network).eval()
+        known, dusk, far = (-net(z).softmax(1).amax(1).double().numpy() for z in (TEST[0], x, FAR))
+        accuracy = float((net(x).argmax(1) == labels).double().mean())
+    wide = found["far"]["full_spectrum"]
+    assert wide["n_id"] == 40 + 24
+    assert wide["metrics"]["auroc"] == pytest.approx(metrics.auroc(np.r_[known, dusk], far))
+    assert found["dusk"]["ood_accuracy"] == pytest.approx(accuracy)
 
 
 def test_without_ood_sets_there_are_thresholds(network):

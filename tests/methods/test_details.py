@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import methods
-from methods import ddu, openmax
+from methods import ddu, nac, openmax
 from methods.ash import ASH
 from methods.base import CannotRun, Features, Head
 from methods.vectors.head import probabilities
@@ -68,11 +68,15 @@ def test_nnguide_draws_its_bank_by_class() -> None:
 def test_nnguide_banks_are_never_too_small() -> None:
     for k, size in ((1, 20), (10, 20), (100, 100)):  # 500 images of 10 classes: 1 % is .5 a class
         assert len(methods.create("nnguide", k=k).fit(TRAIN).state()["bank"]) == size
+    assert len(methods.create("nnguide", k=500).fit(TRAIN).state()["bank"]) == 500  # all that there are
+    assert "k" not in methods.get("nnguide").score_only  # another k in a search or a sweep has a bank of its own
 
 
 def test_nac_draws_its_images_by_class() -> None:
     method: Any = methods.create("nac", images=100, full=100.0).fit(TRAIN)
     assert float(method.coverage[0].sum()) == pytest.approx(WIDTH)  # 100 images, a bin each in every feature, O of 100
+    tenths = 100 * method.coverage[0]  # counts of 10 images of each of 10 classes
+    same(tenths, tenths.round(), rtol=1e-9)
     z = torch.ones(600, WIDTH)
     z[:590] = 0
     labels = torch.arange(600) % CLASSES
@@ -88,6 +92,34 @@ def test_relation_raises_the_product_and_compares_before() -> None:
     same(score("relation", x, train, power=2), [-0.0225])
     same(score("relation", x, train, power=2, threshold=0.1), [-0.0225])
     same(score("relation", x, train, power=2, threshold=0.16), [0.0])
+    same(score("relation", Features(embedding=z, logits=x.logits), x, threshold=0.25), [0.0])  # r is 1 / 4, not above
+
+
+def test_cadref_by_gen_takes_a_tenth_of_many_classes() -> None:
+    for count, m in ((20, 10), (120, 12)):
+        f = torch.randn(30, count, generator=torch.Generator().manual_seed(count))
+        method: Any = methods.create("cadref", confidence="gen")
+        same(method._confidence(f), 1 / score("gen", Features(logits=f), gamma=0.1, m=m), rtol=1e-12)
+
+
+def test_kernel_pca_draws_what_its_kernel_asks_for() -> None:
+    method: Any = methods.create("kpca", kernel="rff", gamma=3.0, features=4000)
+    w, u = method._draw(20, seed=1)
+    assert float(w.std()) == pytest.approx(6**0.5, rel=0.02)
+    assert abs(float(w.mean())) < 0.05
+    assert 0 <= float(u.min()) < 0.01
+    assert 2 * np.pi - 0.01 < float(u.max()) <= 2 * np.pi
+    assert float(u.mean()) == pytest.approx(np.pi, rel=0.03)
+
+
+def test_vra_keeps_what_is_on_an_end() -> None:
+    method = methods.create("vra").load_state({"low": torch.tensor(0.5), "high": torch.tensor(2.0)})
+    z = torch.zeros(1, WIDTH)
+    z[0, :3] = torch.tensor([0.5, 2.0, 0.25])
+    kept = z.clone()
+    kept[0, 2] = 0
+    x, wanted = (Features(embedding=v, logits=HEAD(v), head=HEAD) for v in (z, kept))
+    same(method.score(x), score("ebo", wanted), rtol=1e-6)
 
 
 def test_kernel_pca_needs_the_directions_of_its_classes() -> None:
@@ -108,6 +140,21 @@ def test_openmax_of_large_logits() -> None:
     assert float(train.logits.max()) > 710
     assert bool(scores.isfinite().all())
     assert len(scores.unique()) == len(scores)
+
+
+def test_a_share_that_is_reached_exactly_is_enough() -> None:
+    method: Any = methods.create("kpca", share=0.75, floor=False)
+    assert method._enough(torch.tensor([2.0, 1, 1]), None) == 2
+
+
+def test_ddu_needs_more_images_of_a_class_than_dimensions() -> None:
+    for size in (49, 50, 51):  # of 50 images a class
+        train = Features(embedding=torch.randn(500, size), labels=LABELS)
+        if size < 50:
+            assert methods.create("ddu").fit(train).state()["factors"].shape == (10, size, size)
+        else:
+            with pytest.raises(CannotRun, match=f"needs more than {size} images of each class; class 0 has 50"):
+                methods.create("ddu").fit(train)
 
 
 def test_smallest_jitter() -> None:
@@ -132,8 +179,19 @@ def test_a_dead_feature_that_lives_is_far_away_and_finite() -> None:
 
 def test_constants_of_the_sources() -> None:
     assert openmax.SHIFT == 10_000  # libmr's translate_amount
+    assert (ddu.JITTERS[0], ddu.JITTERS[1], ddu.JITTERS[-1]) == (0, 1e-308, 0.1)
+    assert ddu.LARGEST == 3 * 2**30
+    # the authors' edges, full bins and slopes of layer 3, 2 and 1
+    layers = {
+        "cifar10": [(500, 100, 1000), (50, 5, 0.001), (500, 100, 0.001)],
+        "cifar100": [(1000, 500, 10), (50, 500, 1), (50, 5, 0.005)],
+        "imagenet": [(50, 500, 300), (500, 50, 0.01), (1000, 5000, 1)],
+    }
+    assert {name: [tuple(layer) for layer in of][::-1] for name, of in nac._INNER.items()} == layers
     wrong = Features(logits=torch.tensor([[1.0, 0], [0, 1]]), labels=[1, 0])  # the flatter, the better
     assert float(methods.create("tempscale").fit(wrong).state()["temperature"]) == pytest.approx(10, abs=1e-3)
+    sharp = Features(logits=torch.tensor([[0.01, 0]]).expand(99, 2), labels=[1, *[0] * 98])  # 98 to 1, by .01
+    assert float(methods.create("tempscale").fit(sharp).state()["temperature"]) == pytest.approx(0.1, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["pnml", "mahalanobis"])
@@ -144,6 +202,16 @@ def test_small_directions_of_normalised_features_are_kept(name: str) -> None:
     settings = {"normalise": True} if name == "mahalanobis" else {}
     state = methods.create(name, **settings).fit(train).state()
     assert state["projection" if name == "pnml" else "whitening"].shape[1] == 4
+
+
+def test_half_an_entry_is_rounded_to_even() -> None:
+    # 10 entries at 25 % and 35 %: 2.5 and 3.5 are removed, so 8 and 6 kept
+    z = torch.arange(10.0, 0, -1)[None]
+    x = Features(embedding=z, logits=HEAD(torch.ones(1, WIDTH)), head=Head(torch.ones(2, 10), torch.zeros(2)))
+    for percentile, kept in ((25, 8), (35, 6)):
+        r = 55 / float(z[0, :kept].sum())
+        same(score("scale", x, percentile=percentile), [-55 * np.exp(r) - np.log(2)], rtol=1e-6)
+        same(score("lts", x, percentile=percentile), score("ebo", Features(logits=x.logits * r**2)), rtol=1e-6)
 
 
 def test_scale_and_lts_without_a_positive_entry() -> None:

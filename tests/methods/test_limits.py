@@ -1,5 +1,6 @@
 """Invariances of detectors, and limits in which one is another."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,17 @@ def test_without_pruning_scale_and_lts_are_energies() -> None:
     same(score("lts", percentile=0), score("ebo"))
 
 
+@pytest.mark.parametrize("percentile", [60, 77.3, 85, 95])
+def test_adascale_of_one_percentile_is_scale_and_lts(percentile: float) -> None:
+    held = features(TRAIN_Z[:50])
+    train, x = (replace(of, extras={"perturbed": of.embedding}) for of in (held, TEST))
+    for variant, name in (("a", "scale"), ("l", "lts")):
+        found = score("adascale", x, train, variant=variant, p_min=percentile, p_max=percentile)
+        same(found, score(name, percentile=percentile), rtol=1e-5)
+    none = replace(features(-TEST_Z), extras={"perturbed": TEST_Z})  # no entry above 0: a factor of 1
+    same(score("adascale", none, train, variant="l"), score("ebo", none), rtol=1e-5)
+
+
 def test_without_ends_vra_is_the_energy() -> None:
     for below in ("zero", "clip"):
         method = methods.create("vra", below=below)
@@ -90,6 +102,9 @@ def test_optfs_has_no_weight_outside_its_bins() -> None:
     low, high = np.quantile(TRAIN_Z.numpy(), (0.001, 0.999))
     assert (float(method.edges[0]), float(method.edges[-1])) == pytest.approx((low, high))
     same(method.edges.diff(), np.full(100, (high - low) / 100))
+    spread = torch.randn(200, WIDTH, generator=torch.Generator().manual_seed(5))
+    ends = methods.create("optfs").fit(features(spread)).state()["edges"][[0, -1]]
+    same(ends, np.quantile(spread.numpy(), (0.001, 0.999)))
     beyond = features(torch.full((1, WIDTH), 1.01 * float(high)))
     same(method.score(beyond), -HEAD.bias.double().logsumexp(dim=0, keepdim=True))
 

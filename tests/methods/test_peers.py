@@ -1,5 +1,6 @@
 """The detectors of methods.md against pytorch-ood 0.4.0, and what it has not against scikit-learn, scipy and numpy."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ from pytorch_ood import detector as oracle
 from scipy.stats import multivariate_normal, weibull_min
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import PowerTransformer
 
 import methods
-from methods import openmax
+from methods import nac, openmax
 from methods.base import Features, Head
+from methods.encoders.inside import gram
 from tests.methods.test_posthoc import HEAD, LABELS, LINEAR, TEST, TEST_Z, TRAIN, TRAIN_Z, maps, on_maps, same, score
 
 UNIT_TRAIN, UNIT_TEST = (torch.nn.functional.normalize(z, dim=1) for z in (TRAIN_Z, TEST_Z))
@@ -125,7 +129,51 @@ def test_openmax() -> None:
     same(score("openmax", ASKED, right).sigmoid(), theirs.predict_logits(ASKED.logits), rtol=1e-2, atol=1e-3)
 
 
-# NAC: pytorch-ood's bins are geometric from 1e-6, (left, right]; the authors' are not. So a count by hand:
+def test_mcm() -> None:
+    text = torch.randn(7, TEST_Z.shape[1], generator=torch.Generator().manual_seed(0))
+    cosines = torch.tensor(cosine_similarity(TEST_Z.double(), text.double()))
+    for tau in (1.0, 0.1):
+        theirs = oracle.MCM(None, text, temperature=tau).predict_features(TEST_Z)
+        same(score("mcm", Features(logits=cosines), tau=tau), theirs)
+
+
+def test_gram() -> None:
+    # Theirs does not divide by max p; a class with fewer than 10 images has no hold-out, and a layer's mean is 1.
+    torch.manual_seed(0)
+    layers, head = (
+        [torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU()],
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)),
+    )
+    x, labels = torch.randn(40, 3, 6, 6), torch.arange(24) % 3
+    theirs = oracle.Gram(head, layers, num_classes=3, num_poles_list=[1, 2, 3]).to("cpu")
+    theirs.fit([(x[:24], labels)])
+
+    def ours(x: torch.Tensor, labels: Any = None) -> Features:
+        maps = [layers[0](x), layers[0](x).relu()]
+        found = torch.cat([gram(part.flatten(2), 3) for part in maps], dim=1)
+        extras = {"extras": {"gram": found.detach()}, "extra_sizes": {"gram": (12, 12)}}
+        return Features(logits=head(maps[1]).detach(), labels=labels, **extras)
+
+    train, asked = ours(x[:24], labels), ours(x[24:])
+    method = methods.create("gram", group="label").fit(replace(train, validation=train))
+    found = method.load_state({**method.state(), "usual": torch.ones(2).double()}).score(asked)
+    same(found * asked.logits.double().softmax(dim=1).amax(dim=1), theirs.predict(x[24:]).detach(), rtol=1e-3)
+
+
+def test_nac_with_their_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Their bins are geometric from 1e-6, (left, right]; with the authors' in their place all else is the same.
+    edges = nac.bin_edges(50)
+    monkeypatch.setattr(
+        "pytorch_ood.detector.nac._bin_indices_geometric", lambda s, **_: torch.searchsorted(edges, s, right=True) - 1
+    )
+    last, linear = torch.nn.Identity(), torch.nn.Linear(TRAIN_Z.shape[1], 10).double()
+    linear.load_state_dict({"weight": HEAD.weight, "bias": HEAD.bias})
+    theirs = oracle.NACUE(torch.nn.Sequential(last, linear), [last], m_bins=49, alpha=100, o_star=25)
+    theirs.fit([TRAIN_Z.double().requires_grad_()])
+    same(score("nac"), theirs.predict(TEST_Z.double().requires_grad_()))
+
+
+# NAC by hand as well:
 
 
 def test_nac() -> None:
@@ -202,7 +250,7 @@ def test_relation_equals_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cfood_equals_numpy() -> None:
-    fitted = methods.create("cfood", alpha=0.2, share=0.03, neighbours=50).fit(TRAIN, seed=5)
+    fitted = methods.create("cfood", alpha=0.2, share=0.07, neighbours=50).fit(TRAIN, seed=5)  # .07 x 100: above 7
     reference = fitted.state()["reference"].numpy()
     x = UNIT_TEST.double().numpy()
     apart = ((reference[:, None] - reference) ** 2).sum(axis=2)
@@ -210,11 +258,33 @@ def test_cfood_equals_numpy() -> None:
     neighbours = np.sort(apart, axis=1)[:, :50]
     away = ((x[:, None] - reference) ** 2).sum(axis=2)
     shares = (neighbours[None] >= away[:, :, None]).mean(axis=1)  # (queries, k)
-    enough = shares >= 0.03
+    enough = shares >= 0.07
     kappa = np.where(enough.any(axis=1), (enough.argmax(axis=1) + 1) / 100, 1)
     same(fitted.score(TEST), kappa)
     assert len(reference) == 100
     assert len(np.unique(kappa)) > 5
+
+
+@pytest.mark.parametrize("combination", ["n", "sqrt"])
+def test_combood_equals_scikit_learn(combination: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    train, x = (
+        Features(embedding=z, logits=logits, extras={"extremes": torch.randn(len(z), 5, generator=generator).exp() - 2})
+        for z, logits in ((TRAIN_Z, TRAIN.logits), (TEST_Z, TEST.logits))
+    )
+
+    def extremes(of: Features) -> Any:
+        f = of.logits.double().numpy()
+        return np.c_[of.extras["extremes"].double().numpy(), f.max(axis=1), -f.min(axis=1)]
+
+    change = PowerTransformer(method="yeo-johnson", standardize=True).fit(extremes(train))
+    t, asked = change.transform(extremes(train)), change.transform(extremes(x))
+    precision = np.linalg.inv(t.T @ t / len(t) + np.eye(t.shape[1]))
+    squared = np.einsum("nd,de,ne->n", asked, precision, asked)
+    distances = NearestNeighbors(n_neighbors=7).fit(UNIT_TRAIN.double()).kneighbors(UNIT_TEST.double())[0][:, -1]
+    n = TRAIN_Z.shape[1] if combination == "n" else TRAIN_Z.shape[1] ** 0.5
+    found = methods.create("combood", k=7, combination=combination).fit(train).score(x)
+    same(found, squared + n * np.log(distances**2), rtol=1e-3, atol=1e-3)
 
 
 def test_caref_and_cadref_by_hand() -> None:

@@ -53,24 +53,31 @@ class Peak:
         self._look()
 
 
-def write(path: Path, rows: int, width: int) -> None:
-    """Features (rows, width) on disk, block by block."""
+def write(path: Path, rows: int, width: int, head: Head | None = None) -> None:
+    """Features (rows, width) on disk, block by block.
+
+    With a `head`, row i is of class i mod K, and its logits say so of most: several detectors need images that are
+    predicted rightly in each class, and some that are not.
+    """
     random = np.random.default_rng(0)
     out = np.lib.format.open_memmap(path, "w+", np.float32, (rows, width))
-    block = np.maximum(random.standard_normal((4096, width), dtype=np.float32), 0)
     for start in range(0, rows, 4096):
-        out[start : start + 4096] = block[: rows - start] + random.standard_normal(width, dtype=np.float32) / 4
+        block = np.maximum(random.standard_normal((min(4096, rows - start), width), dtype=np.float32), 0)
+        if head is not None:
+            block += 3 * head.weight.numpy()[np.arange(start, start + len(block)) % len(head.weight)]
+        out[start : start + len(block)] = block
     out.flush()
 
 
 def write_all(folder: Path, train: int, test: int, width: int, classes: int) -> None:
     """Embeddings of both sets, and the logits of a random head: each in a file, as a run has them."""
+    head = _head(classes, width)
     for split, rows in (("train", train), ("test", test)):
-        write(folder / f"{split}.npy", rows, width)
+        write(folder / f"{split}.npy", rows, width, head)
         z = torch.from_numpy(np.load(folder / f"{split}.npy", mmap_mode="c"))
         logits = np.lib.format.open_memmap(folder / f"{split}_logits.npy", "w+", np.float32, (rows, classes))
         for start in range(0, rows, 4096):
-            logits[start : start + 4096] = _head(classes, width)(z[start : start + 4096]).numpy()
+            logits[start : start + 4096] = head(z[start : start + 4096]).numpy()
         logits.flush()
 
 

@@ -124,6 +124,22 @@ def test_the_rows_are_all_that_read_no_pixels_and_what_is_not_there_is_skipped(t
     assert "which features does not offer" in reasons["dlsr-mse@features"]
 
 
+def test_covariate_shifted_id_counts_as_id(tmp_path, run):
+    sets = {**SETS, "covariate/dusk": (30, 4, 0.2)}
+    folder = filled(tmp_path / "mine", sets=sets)
+    status, found = run(folder, "--methods", "msp")
+    assert status == 0
+    assert {name: r["ood"]["group"] for (_, name), r in found.items()} == {
+        "a": "near", "b": "far", "dusk": "covariate",
+    }  # fmt: skip
+    for name in ("a", "b"):
+        wide = found["msp@features", name]["full_spectrum"]
+        assert (wide["sets"], wide["n_id"]) == (["dusk"], 60 + 30)
+    shifted = rows(*sets["covariate/dusk"])
+    accuracy = np.mean(shifted["logits"].argmax(axis=1) == shifted["labels"])
+    assert found["msp@features", "dusk"]["ood_accuracy"] == pytest.approx(accuracy)
+
+
 def test_without_labels_there_is_no_accuracy(tmp_path, run):
     status, found = run(filled(tmp_path / "mine", keys=("embedding", "logits")), "--methods", "msp", "rmds")
     assert status == 0
@@ -310,7 +326,7 @@ def test_a_suite_comes_first_then_a_file_then_a_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["mine", "ein Ordner", "no", "1e5", "a+b", "x: y", "é", "..."])
 def test_a_written_suite_reads_as_the_folder(name, tmp_path):
-    folder = filled(tmp_path / name, sets={**SETS, "far/a": (40, 5, 1.0)})
+    folder = filled(tmp_path / name, sets={**SETS, "far/a": (40, 5, 1.0), "covariate/c": (40, 6, 0.1)})
     file = tmp_path / "there" / "suite.yaml"
     file.parent.mkdir()
     meant = folder_suite.asked(str(folder))

@@ -66,6 +66,26 @@ def test_a_published_average_stands_beside_ours_where_all_of_its_sets_are_there(
     assert not any(average == frames.FAR for _, average, _ in published)  # svhn is not there
 
 
+def test_an_average_over_other_sets_than_ours_stands_nowhere():
+    whole = suite.read("imagenet1k")
+    sets = {spec.set for spec in whole.ood}
+    rows = [row.label for row in whole.rows]
+    searched = {
+        "react:searched@imagenet": "react@imagenet",
+        "odin:searched@imagenet-odin:epsilon 1": "odin@imagenet-odin",
+    }
+    published = report.published(whole, sets, [*rows, *searched])
+    for label, of in searched.items():  # the leaderboard's are searched as well
+        assert published[label, frames.NEAR, "auroc"] == published[of, frames.NEAR, "auroc"]
+    assert published["msp@imagenet", frames.NEAR, "auroc"] == 76.02
+    assert published["scale@imagenet", "inaturalist", "auroc"] == 98.02
+    assert not any(ood in (frames.FAR, "sun", "textures") for _, ood, _ in published)  # SUN is in our average
+    assert frames.NEAR not in {ood for _, ood, _ in report.published(whole, sets - {"ninco"}, rows)}
+    without = report.published(suite.read("openood-imagenet1k"), sets | {"imagenet_v2", "imagenet_c"}, rows)
+    assert without["msp@imagenet", frames.FAR, "auroc"] == 85.23
+    assert not any("spectrum" in ood for _, ood, _ in without)  # ImageNet-R is not there
+
+
 def test_a_list_that_names_what_is_not_there_stops_its_set_alone(protocol, capsys):
     (protocol.folder / "data/images_classic/cifar100/test/apple/0001.png").unlink()
     protocol.run(small=False)

@@ -126,6 +126,17 @@ def test_a_fault_is_told_in_one_line(tmp_path, content, message):
     assert "mine.yaml" in str(caught.value)
 
 
+def test_a_grid_names_what_the_method_or_the_encoder_has(tmp_path):
+    rows = [{"method": "msp", "encoder": "net", "grid": {"temperature": [1, 10], "epochs": [1]}}]
+    assert suite.read(write(tmp_path, changed(rows=rows))).rows[0].grid == {"temperature": [1, 10], "epochs": [1]}
+    for grid, message in (
+        ({"temprature": [1]}, "row msp@net: grid: neither msp nor classifier has 'temprature'; did you mean"),
+        ({"temperature": [1, -1]}, "row msp@net: grid: .*temperature"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            suite.read(write(tmp_path, changed(rows=[{**rows[0], "grid": grid}])))
+
+
 def test_openoods_published_numbers_are_of_the_ood_positive_side():
     with_both = {}
     for table in sorted(reference.REFERENCE.glob("openood*.csv")):

@@ -16,6 +16,7 @@ from benchmark.planning import planner, suite, sweeping
 from benchmark.planning.options import Options
 from benchmark.records import searching
 from benchmark.store.entries import Store
+from tests.benchmark.conftest import SUITE
 from tests.benchmark.running.test_sweep import noise as noise
 
 FOLDER = "mini+limit=30+limit-train=60"
@@ -109,10 +110,10 @@ def test_a_candidates_scores_are_bit_for_bit_those_of_a_fresh_row_with_its_setti
     values = {record["row"]: record.get("searched") for record in run.records().values()}
     for candidates in planned(run, noise, searched=noise).candidates:
         name, found = candidates.row.method, []
-        for choice, (search,) in candidates.searches:
+        for choice, _, (search,) in candidates.searches:
             if not search.done(store):
                 continue
-            fresh = methods.create(name, **choice)
+            fresh = methods.create(name, **choice.values)
             if fit := search.id.fit:
                 train, held_out = (load_features(jobs, store, fresh.reads) for jobs in (fit.train, fit.validation))
                 fresh.fit(replace(train, validation=held_out))
@@ -122,7 +123,7 @@ def test_a_candidates_scores_are_bit_for_bit_those_of_a_fresh_row_with_its_setti
                 assert np.array_equal(scores[-1], job.scores(store))
             auroc = roc_auc_score(np.r_[np.zeros(3), np.ones(12)], np.concatenate(scores))
             assert search.found(store)["auroc"] == pytest.approx(auroc)
-            said = ", ".join(f"{hyperparameter} {value}" for hyperparameter, value in choice.items())
+            said = ", ".join(f"{hyperparameter} {value}" for hyperparameter, value in choice.values.items())
             assert values[f"{name}:searched@net"]["values"][said] == pytest.approx(auroc)
             found.append(np.concatenate(scores))
         # a search that compares a method with itself would find all alike
@@ -144,6 +145,31 @@ def test_the_searched_row_is_a_fresh_row_with_what_was_chosen(run):
     assert fresh["scores"] == record["scores"]
 
 
+def test_a_grid_of_the_suite_reaches_the_encoder_too(trial, noise):
+    """ODIN's: its temperature is the row's and the gradient's, its step the encoder's alone."""
+    grid = {"temperature": [1, 1000], "epsilon": [0.0, 0.2]}
+    odin = {"kind": "perturbed", "settings": {"base": "net"}}
+    row = {"name": "odin", "method": "msp", "encoder": "odin", "settings": {"temperature": 1000}, "grid": grid}
+    trial.write(encoders={"net": SUITE["encoders"]["net"], "odin": odin}, rows=[row])
+    assert trial.run("--searched", noise) == 0
+    found = {record["row"]: record for record in trial.records().values()}
+    (chosen,) = (record for label, record in found.items() if "searched" in label)
+    how = chosen["searched"]
+    assert set(how["values"]) == {f"epsilon {e}, temperature {t}" for t in (1, 1000) for e in (0.0, 0.2)}
+    choice = how["choice"]
+    assert chosen["hyperparameters"] == {"temperature": choice["temperature"]}
+    assert chosen["row"] == f"odin:searched@odin:epsilon {choice['epsilon']}, temperature {choice['temperature']}"
+    assert chosen["title"] == found["odin@odin"]["title"] + searching.MARK
+    assert found["odin@odin"]["hyperparameters"] == {"temperature": 1000}
+    # a fresh suite with what was chosen has the same scores
+    odin["settings"] |= choice
+    row = {"name": "fresh", "method": "msp", "encoder": "odin", "settings": {"temperature": choice["temperature"]}}
+    trial.write(encoders={"net": SUITE["encoders"]["net"], "odin": odin}, rows=[row])
+    assert trial.run() == 0
+    of_letters = {r["row"]: r for r in trial.records().values() if r["ood"]["name"] == "letters"}
+    assert of_letters["fresh@odin"]["scores"] == of_letters[chosen["row"]]["scores"]
+
+
 def test_a_choice_of_several_seeds_is_that_of_their_mean(trial, noise):
     trial.write(rows=[{"method": "scale", "encoder": "net"}], seeds=[0, 1])
     assert trial.run("--searched", noise) == 0
@@ -152,7 +178,7 @@ def test_a_choice_of_several_seeds_is_that_of_their_mean(trial, noise):
     assert len({record["hyperparameters"]["percentile"] for record in found}) == 1
     store = Store(trial.results / ".cache")
     (candidates,) = planned(trial, noise, searched=noise).candidates
-    means = [fmean(search.found(store)["auroc"] for search in searches) for _, searches in candidates.searches]
+    means = [fmean(search.found(store)["auroc"] for search in searches) for *_, searches in candidates.searches]
     assert list(found[0]["searched"]["values"].values()) == pytest.approx(means)
 
 
