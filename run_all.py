@@ -168,6 +168,8 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         print(estimating.describe(planned, worker))
         return 0
     from benchmark.reporting import report, terminal
+    from benchmark.reporting.ahead import Ahead
+    from benchmark.reporting.drawers import Drawers
     from benchmark.shown import show
 
     report.check_columns(planned, given.columns)
@@ -182,13 +184,14 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
 
     if given.redraw:
         show_table()
-        report.write(planned, redraw=True, pdf=options.pdf, images=not given.no_images)
+        with Drawers() as drawers:
+            report.write(planned, redraw=True, pdf=options.pdf, images=not given.no_images, drawers=drawers)
         print(terminal.next_to_open(planned.folder), file=sys.stderr)
         _open(given, planned.folder)
         return 0
 
-    def run(what: plan.Plan) -> "Outcome":
-        targets = tuple(target for _, target in ordered(what, together=place is not None))
+    def run(what: plan.Plan, beside: Ahead | None = None) -> "Outcome":
+        targets = tuple(target for _, target in ordered(what))
         worker.engines = engines.chosen(targets, store, engine, worker.say)
         carrier = None
         if place is not None:
@@ -196,15 +199,20 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
             carrier = cluster.Cluster(
                 place, worker, targets, what.folder, folders=folders, plugins=plugins, argv=tuple(sys.argv[1:])
             )
-        return Runner(what, worker, carrier=carrier, debug=given.debug).run()
+        return Runner(what, worker, carrier=carrier, debug=given.debug, beside=beside).run()
 
     if (first := planned.searching) is not None:
         run(first)
         planned = planner.plan(store, settle=True)
-    outcome = run(planned)
-    searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
-    show_table()
-    report.write(planned, pdf=options.pdf, images=not given.no_images)
+    with Drawers() as drawers:
+
+        def show_chosen() -> None:
+            searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
+            show_table()
+
+        ahead = Ahead(planned, drawers, show_chosen, pdf=options.pdf)
+        outcome = run(planned, ahead)
+        report.write(planned, pdf=options.pdf, images=not given.no_images, drawers=drawers, drawn=ahead.drawn)
     saved = not given.save or detecting.save(planned, given.save, store, device=options.device, onnx=given.onnx)
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)

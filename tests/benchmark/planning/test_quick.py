@@ -20,6 +20,7 @@ def test_the_quick_settings_of_an_embedded_suite_run(
     """Against one of its OOD sets: of the others it asks nothing else."""
     for drawing in ("benchmark.reporting.drawing.draw", "benchmark.reporting.page.report.write"):
         monkeypatch.setattr(drawing, lambda *what, **how: None)
+    monkeypatch.setattr("benchmark.reporting.ahead.Ahead.measured", lambda self, row: None)
     whole = suites.read(name)
     monkeypatch.setattr(suites, "read", lambda _: whole.model_copy(update={"ood": whole.ood[:1]}))
     where = ["--device", "cpu", "--no-speed", "--limit", "10", "--results", str(tmp_path)]
