@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from benchmark.planning.options import Options
     from benchmark.planning.plan import Plan
     from benchmark.planning.suite import Suite
+    from benchmark.reporting.terminal import Look
     from benchmark.running.runner import Outcome
     from benchmark.running.where import Place
     from benchmark.store.entries import Store
@@ -134,7 +135,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         from benchmark.papers import views
 
         print(views.show(given.paper, options))
-        _open(given, results_folder("papers", options))
+        _open(given, results_folder("papers", options) / "report.html")
         return 0
     suite = folder_suite.asked(given.id or "digits")
     if given.write_suite:
@@ -171,19 +172,24 @@ def _plan(suite: "Suite", options: "Options") -> int:
 
 
 def _redraw(given: argparse.Namespace, suite: "Suite", options: "Options") -> int:
+    from benchmark import publishing
     from benchmark.planning.options import as_recorded, results_folder
     from benchmark.planning.planner import Planner
     from benchmark.reporting import report, terminal
     from benchmark.reporting.drawers import Drawers
 
-    options = as_recorded(results_folder(suite.name, options, own=suite.own), options)
+    folder = results_folder(suite.name, options, own=suite.own)
+    committed = [each for each in publishing.committed(options.results) if not given.id or each == folder]
+    if committed and not (folder / "records").exists():
+        return _show_committed(given, committed)
+    options = as_recorded(folder, options)
     planned = Planner(suite, options, download=False).plan(_store(options))
     report.check_columns(planned, given.columns)
     _show_table(given, planned)
     with Drawers() as drawers:
         report.write(planned, redraw=True, pdf=options.pdf, images=not given.no_images, drawers=drawers)
     print(terminal.next_to_open(planned.folder), file=sys.stderr)
-    _open(given, planned.folder)
+    _open(given, planned.folder / "report.html")
     return 0
 
 
@@ -239,7 +245,7 @@ def _measure(given: argparse.Namespace, suite: "Suite", options: "Options", plac
         print(f"failed: {name}: {reason}", file=sys.stderr)
     _say_how_it_went(outcome, planned.folder, time.perf_counter() - started)
     print(terminal.next_to_open(planned.folder), file=sys.stderr)
-    _open(given, planned.folder)
+    _open(given, planned.folder / "report.html")
     incomplete = bool(outcome.skipped or planned.absent)
     nothing = outcome.measured + outcome.reused == 0
     return 1 if nothing or outcome.failed or planned.broken or not saved or (given.strict and incomplete) else 0
@@ -252,22 +258,51 @@ def _store(options: "Options") -> "Store":
 
 
 def _show_table(given: argparse.Namespace, planned: "Plan") -> None:
-    from benchmark.reporting import report, terminal
+    from benchmark.reporting import report
     from benchmark.shown import show
 
     if given.json:
         print(report.json(planned))
-        return
+    else:
+        show(report.text(planned, _look(given)))
+
+
+def _look(given: argparse.Namespace) -> "Look":
+    from benchmark.reporting import terminal
+
     every = given.all_rows or bool(given.methods)  # what is named is shown
-    look = terminal.fitting(columns=given.columns, all_rows=every, by_average=given.sort == "average")
-    show(report.text(planned, look))
+    return terminal.fitting(columns=given.columns, all_rows=every, by_average=given.sort == "average")
 
 
-def _open(given: argparse.Namespace, folder: Path) -> None:
+def _show_committed(given: argparse.Namespace, folders: list[Path]) -> int:
+    """Write the pages of folders of committed records, and their index; the table of a single one is shown."""
+    from benchmark import publishing
+    from benchmark.reporting import index, tables, terminal
+    from benchmark.reporting.page import report as page
+    from benchmark.shown import show
+
+    written = []
+    for folder in folders:
+        try:
+            found, shown = publishing.page(folder, images=not given.no_images)
+        except ValueError as error:
+            print(f"failed: {folder}: {error}", file=sys.stderr)
+            continue
+        written.append(folder / page.NAME)
+        print(f"wrote {written[-1]}", file=sys.stderr)
+    index.write(given.results)
+    print(f"wrote {given.results / index.NAME}", file=sys.stderr)
+    if written and len(folders) == 1:
+        show(tables.json(found, shown) if given.json else terminal.text(found, shown, _look(given)))
+    _open(given, written[0] if written and len(folders) == 1 else given.results / index.NAME)
+    return 0 if len(written) == len(folders) else 1
+
+
+def _open(given: argparse.Namespace, page: Path) -> None:
     if given.open:
         from benchmark.reporting.page import report
 
-        print(report.show(folder / report.NAME), file=sys.stderr)
+        print(report.show(page), file=sys.stderr)
 
 
 def _say_how_it_went(outcome: "Outcome", folder: Path, seconds: float) -> None:
@@ -278,7 +313,8 @@ def _say_how_it_went(outcome: "Outcome", folder: Path, seconds: float) -> None:
     lines += [f"skipped: {', '.join(rows)}: {reason}" for reason, rows in skipped.items()]
     lines += [f"{name}: {images:,} images encoded" for name, images in outcome.passes.items()]
     lines.append(f"{outcome.measured} measured, {outcome.reused} reused, {seconds:.0f} s")
-    lines.append(f"wrote {folder}: table.md, table.csv, table.tex, report.html, figures/, records/, scores/")
+    written = ("table.md", "table.csv", "table.tex", "report.html", "figures/", "records/", "scores/")
+    lines.append(f"wrote {folder}: {', '.join(name for name in written if (folder / name).exists())}")
     print("\n".join(lines), file=sys.stderr)
 
 

@@ -296,7 +296,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="VIEW|all",
         help="a table or figure of a paper, from what the suites have measured with the same flags; runs nothing",
     )
-    instead.add_argument("--redraw", action="store_true", help="tables and figures again, from what is measured")
+    instead.add_argument(
+        "--redraw",
+        action="store_true",
+        help="tables, figures and page again, from what is measured; where --results holds committed records, the "
+        "pages of all of them, or that of --id",
+    )
     return parse
 
 

@@ -40,15 +40,40 @@ _COLOURS = 96  # of a committed figure
 _TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+def committed(results: Path) -> list[Path]:
+    """The folders there that hold committed records, and none of this machine's own."""
+    return [
+        path.parent for path in sorted(results.glob(f"*/{records.PACKED}")) if not (path.parent / "records").exists()
+    ]
+
+
+def page(folder: Path, *, images: bool = True) -> tuple[list[Record], View]:
+    """Write the page of a committed folder, which is not committed; the records that it shows, and how.
+
+    Neither data nor weights are needed. Tables and figures stay as they were committed. ValueError where there is no
+    result among the records.
+    """
+    found, shown, compared, both = _content(folder)
+    html.write(folder, found, shown, compared, both, images=images)
+    return found, shown
+
+
+def _content(folder: Path) -> tuple[list[Record], View, significance.Significance | None, resolutions.Pairs]:
+    """What a committed folder shows: its records, of which view, with the tests and the other resolution's beside."""
+    found = records.read_all(folder)
+    if all(record["kind"] != "result" for record in found):
+        raise ValueError(f"no result in {records.PACKED}")
+    shown = view(found)
+    compared = significance.of_folder(folder, found, shown)
+    return found, shown, compared, resolutions.pairs(found, resolutions.sibling(folder), shown)
+
+
 def redraw(folder: Path) -> None:
     """Tables and findings of a committed folder, its figures that compare rows, and what else it has of figures.
 
     Of scores there are the quantiles in newer records: figures from older ones stay as they were drawn.
     """
-    found = list(records.read_all(folder))
-    shown = view(found)
-    compared = significance.of_folder(folder, found, shown)
-    both = resolutions.pairs(found, resolutions.sibling(folder), shown)
+    found, shown, compared, both = _content(folder)
     write_atomically(folder / "table.md", tables.markdown(found, shown))
     write_atomically(folder / "table.csv", tables.csv(found, shown))
     write_atomically(folder / "table.tex", tables.latex(found, shown))

@@ -14,6 +14,7 @@ from datasets import catalogue
 from datasets.sources import present
 
 Page = tuple[list[Record], View]  # the records of one part, and what is shown of them
+MISSING = "Not measured: "  # before the command for it
 _AVERAGES = {ALL: "average", NEAR: "near", FAR: "far"}  # as the reference tables name them
 
 
@@ -46,14 +47,14 @@ def _csv(found: list[Page]) -> str:
     return shown.csv(pd.concat(frames))
 
 
-def summary(name: str, table: Table, options: Options) -> str:
+def summary(table: Table, found: Iterable[Page]) -> str:
     """How much of the paper's cells is measured: as the paper has it, or with something that stands in."""
     cells = measured_so = stand_ins = 0
-    for part, (found, view) in zip(table.parts, pages(name, table, options), strict=False):
+    for part, (records_of, view) in zip(table.parts, found, strict=False):
         own = {row.row for row in part.rows} - {None}
         titles = {catalogue.get(name).title: name for name in part.ood}
         of_cell: dict[tuple[str, str], bool] = {}  # whether it is as the paper has it
-        for (row, ood), seeds in results_of(found, view).items():
+        for (row, ood), seeds in results_of(records_of, view).items():
             done = [record for record in seeds if record["status"] == "done"]
             ood = ood if ood in part.ood else titles.get(seeds[0]["ood"]["stands_in_for"], ood)
             if done and row in own:
@@ -197,7 +198,7 @@ def _unmeasured(
 ) -> list[str]:
     """What there is to run, and what the project does not build."""
     missing = [key for key, row in named if row.row is not None and key not in about]
-    notes = [f"Not measured: {command(options, missing, pretrained)}"] if missing else []
+    notes = [f"{MISSING}{command(options, missing, pretrained)}"] if missing else []
     foreign = [row.published for _, row in named if row.row is None and row.published is not None]
     if foreign:
         notes.append(f"As published alone: {', '.join(foreign)}")

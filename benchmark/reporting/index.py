@@ -1,6 +1,7 @@
 """`index.html`: all results folders on one page, and any two of them compared."""
 
 import csv
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,19 @@ from urllib.parse import quote
 
 from benchmark.records import records
 from benchmark.records.frames import ALL, COUNTED, FAR, NEAR
-from benchmark.records.names import folder_parts
+from benchmark.records.names import elsewhere, folder_parts
 from benchmark.records.records import Record
 from benchmark.reporting.page import document, report
 from benchmark.reporting.page.table import bounds
+from benchmark.store import files, keys
 from benchmark.store.files import write_atomically
 
 NAME = "index.html"
+KNOWN = ".index.json"  # what it has read
 TABLE = "table.csv"
+PAPERS = "papers"  # how the folders of views of papers begin
 COMPARED = ("auroc", "fpr95")  # the metrics that have intervals
+_MOST = 1 << 28  # bytes of that
 _SCRIPTS = ("state", "difference", "compare")
 _START = {"first": "", "second": "", "metric": "auroc"}
 _NUMBERS = tuple(f"{metric}{end}" for metric in COMPARED for end in ("", "_std", "_low", "_high"))
@@ -26,24 +31,53 @@ Line = dict[str, Any]
 def write(results: Path) -> None:
     """The index of the results folders below `results`, the newest first; a damaged one is named.
 
-    Its numbers are those of the folders' table.csv.
+    Its numbers are those of the folders' table.csv. What it says of a folder is kept for as long as no file changes.
     """
-    found = [about for folder in sorted(results.iterdir()) if (about := _folder(folder)) is not None]
-    found.sort(key=lambda about: about["date"], reverse=True)
-    page = document.render(
+    known, kept = _known(results), {}
+    for folder in sorted(results.iterdir()):
+        if stamp := _stamp(folder):
+            before = known.get(folder.name, {})
+            kept[folder.name] = before if before.get("stamp") == stamp else {"stamp": stamp, **_about(folder)}
+    found = sorted(kept.values(), key=lambda about: about["date"], reverse=True)
+    pages = {page.parent.name for page in results.glob(f"*/{report.NAME}")}
+    text = document.render(
         "index.html.jinja",
         _SCRIPTS,
-        {"start": _START, "folders": [about.pop("compared") for about in found]},
+        {"start": _START, "folders": [about["compared"] for about in found]},
         drawing=False,
-        folders=found,
+        folders=[{**about, "link": _link(about["name"]) if about["name"] in pages else ""} for about in found],
+        papers=[{"name": name, "link": _link(name)} for name in sorted(pages) if name.split("+")[0] == PAPERS],
     )
-    write_atomically(results / NAME, page)
+    write_atomically(results / NAME, text)
+    write_atomically(results / KNOWN, json.dumps(files.sealed({"source": _source(), "folders": kept})))
 
 
-def _folder(folder: Path) -> dict[str, Any] | None:
-    """What the index says of a folder; None of what holds no results."""
+def _known(results: Path) -> dict[str, dict[str, Any]]:
+    """What the index has said of folders before, by their names."""
+    try:
+        known = files.read_sealed(results / KNOWN, _MOST)
+        return known["folders"] if known["source"] == _source() else {}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+def _source() -> str:
+    return keys.digest(index=keys.file_digest(Path(__file__)), form=keys.source("benchmark.records.form"))
+
+
+def _stamp(folder: Path) -> str:
+    """Of the names, sizes and times of all that the index reads of a folder; "" where that holds no results."""
     if not ((folder / "records").is_dir() or (folder / records.PACKED).is_file()):
-        return None
+        return ""
+    paths = [folder / TABLE]
+    for each in (folder, *elsewhere(folder)):
+        paths += [each / records.PACKED, *sorted((each / "records").glob("*/*.json"))]
+    stats = ((path, path.stat()) for path in paths if path.is_file())
+    return keys.digest(files=[(str(path.relative_to(folder)), at.st_size, at.st_mtime_ns) for path, at in stats])
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What the index says of a folder, and what a comparison needs of it."""
     lines: list[Line] = []
     read, damaged = records.load(folder)
     try:
@@ -58,10 +92,9 @@ def _folder(folder: Path) -> dict[str, Any] | None:
     name, flags = folder_parts(folder)
     return {
         "name": folder.name,
-        "link": f"{quote(folder.name)}/{report.NAME}" if (folder / report.NAME).is_file() else "",
         "suite": next((record["suite"] for record in read if record.get("suite")), name),
         "flags": flags,
-        "rows": len({line["row"] for line in lines}),
+        "rows": len({line["row"] for line in lines or read}),
         "near": _best(lines, "near", NEAR),
         "far": _best(lines, "far", FAR),
         "date": str(made.get("date", ""))[:16].replace("T", " "),
@@ -69,6 +102,10 @@ def _folder(folder: Path) -> dict[str, Any] | None:
         "damaged": damaged,
         "compared": _compared(folder.name, lines),
     }
+
+
+def _link(folder: str) -> str:
+    return f"{quote(folder)}/{report.NAME}"
 
 
 def _machine(made: Mapping[str, Any]) -> str:

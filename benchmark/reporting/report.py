@@ -62,6 +62,7 @@ def write(
     from benchmark.reporting import index, tables
     from benchmark.reporting.findings import findings
     from benchmark.reporting.page import report as page
+    from benchmark.reporting.page import thresholds as page_of_thresholds
 
     found, notes = _current(plan)
     shown = view(plan, found, selected=False, notes=notes)
@@ -69,6 +70,7 @@ def write(
         if calibrated := thresholds.of(found):
             write_atomically(plan.folder / "table.md", thresholds.markdown(calibrated, shown))
             write_atomically(plan.folder / "table.csv", thresholds.csv(calibrated))
+            page_of_thresholds.write(plan.folder, calibrated, shown)
             index.write(plan.folder.parent)
         return
     compared = significance.of_folder(plan.folder, found, shown)

@@ -25,17 +25,17 @@ def of(records: Iterable[Record]) -> list[Record]:
 def text(records: Iterable[Record], view: View) -> str:
     """The table for a terminal."""
     found = _shown(records, view)
-    lines = [_heads(), *map(_line, found)]
+    lines = [heads(), *map(row_of, found)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([view.title, "", f"{HEAD}.", "", *table, "", *_below(found, view), ""])
+    return "\n".join([view.title, "", f"{HEAD}.", "", *table, "", *below(found, view), ""])
 
 
 def markdown(found: Sequence[Record], view: View) -> str:
     """The table as a page."""
-    lines = [_heads(), [":---", ":---", *["---:"] * (len(_heads()) - 2)], *([*map(md, _line(r))] for r in found)]
+    lines = [heads(), [":---", ":---", *["---:"] * (len(heads()) - 2)], *([*map(md, row_of(r))] for r in found)]
     table = [f"| {' | '.join(line)} |" for line in lines]
-    return "\n".join([f"# {md(view.title)}", "", f"{HEAD}.", "", *table, "", *map(md, _below(found, view)), ""])
+    return "\n".join([f"# {md(view.title)}", "", f"{HEAD}.", "", *table, "", *map(md, below(found, view)), ""])
 
 
 def csv(found: Sequence[Record]) -> str:
@@ -71,11 +71,13 @@ def _frame(found: Sequence[Record]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _heads() -> list[str]:
+def heads() -> list[str]:
+    """The heads of its columns."""
     return ["row", "encoder", "ID accuracy", *(f"{percent} %" for percent in PERCENT)]
 
 
-def _line(record: Record) -> list[str]:
+def row_of(record: Record) -> list[str]:
+    """A line of the table, as text."""
     accepting = record["thresholds"]["accepting"]
     cells = (accepting.get(str(percent)) for percent in PERCENT)
     shares = [f"{cell['threshold']:.5g} ({100 * cell['id']:.1f})" if cell else "–" for cell in cells]
@@ -83,7 +85,8 @@ def _line(record: Record) -> list[str]:
     return [record["title"], record["encoder_title"], "–" if accuracy is None else f"{accuracy:.1f}", *shares]
 
 
-def _below(found: Sequence[Record], view: View) -> list[str]:
+def below(found: Sequence[Record], view: View) -> list[str]:
+    """What a reader must know beside it."""
     counts = sorted({record["thresholds"]["n"] for record in found})
     images = f"{', '.join(f'{n:,}' for n in counts)} calibration images."
     seen = sorted({record["encoder_title"] for record in found if record["calibration"].startswith("seen")})

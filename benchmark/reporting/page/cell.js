@@ -45,19 +45,8 @@ function numbers(cell) {
 
 function recordOf(record) {
   const list = make("dl");
-  for (const [name, place] of Object.entries(record)) list.append(make("dt", name), make("dd", inWords(details.parts[place])));
+  for (const [name, place] of Object.entries(record)) list.append(make("dt", name), make("dd", details.parts[place]));
   return list;
-}
-
-function inWords(value) {
-  if (Array.isArray(value)) return value.map(inWords).join("; ");
-  if (value !== null && typeof value === "object") {
-    return Object.entries(value).filter(([, each]) => each !== null).map(([name, each]) => {
-      const words = inWords(each);
-      return each !== null && typeof each === "object" ? `${name} (${words})` : `${name} ${words}`;
-    }).join(", ");
-  }
-  return String(value);
 }
 
 function showScores(inside, scores, row, column) {

@@ -1,6 +1,5 @@
 """What a cell shows when it is opened: its scores' histogram, thresholds with their shares, and its record."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ _DIGITS = 5  # of a threshold, counted from the spread of the scores
 def content(folder: Path, found: Sequence[Record], view: View, images: Images) -> dict[str, Any]:
     """By row and OOD set, for the first seed that is done: histogram, thresholds, images, and the record in parts.
 
-    `parts`: what records hold, each once; a record is {name: its place there}. `images`: data URIs, each once.
+    `parts`: what records hold, in words, each once; a record is {name: its place there}. `images`: data URIs.
     """
     parts: dict[str, int] = {}
     cells: dict[str, dict[str, Any]] = {}
@@ -31,7 +30,7 @@ def content(folder: Path, found: Sequence[Record], view: View, images: Images) -
             continue
         first = dict(next((record for record in seeds if record["status"] == "done"), seeds[0]))
         about: dict[str, Any] = {
-            "record": {name: _place(parts, value) for name, value in _record(first).items()},
+            "record": {name: parts.setdefault(value, len(parts)) for name, value in told(first).items()},
             "seeds": [record["seed"] for record in seeds],
         }
         if first["status"] == "done":
@@ -39,20 +38,16 @@ def content(folder: Path, found: Sequence[Record], view: View, images: Images) -
             about["scores"] = None if cell is None else {**drawn(cell), "n": [first["id"]["n"], first["ood"]["n"]]}
             about["images"] = images.of(first)
         cells.setdefault(row, {})[ood] = about
-    return {"cells": cells, "parts": [json.loads(part) for part in parts], "images": list(images.uris)}
+    return {"cells": cells, "parts": list(parts), "images": list(images.uris)}
 
 
-def _place(parts: dict[str, int], value: Any) -> int:
-    return parts.setdefault(json.dumps(value, sort_keys=True), len(parts))
-
-
-def _record(record: Record) -> dict[str, Any]:
-    """What a reader asks of a number, in order: settings, data, weights, versions, machine, seconds, command."""
+def told(record: Record) -> dict[str, str]:
+    """What a reader asks of a number, in words and in order: settings, data, weights, versions, machine, command."""
     made: Mapping[str, Any] = record.get("provenance") or {}
-    sets = {name: _without(record[name], "group") for name in ("id", "ood", "train")}
+    sets = {name: _without(record.get(name) or {}, "group") for name in ("id", "ood", "train")}
     encoder: Mapping[str, Any] = made.get("encoder") or {}
     machine = ("cpu", "cores", "threads", "memory_gib", "gpu", "device", "system")
-    told = {
+    every = {
         "status": record["status"],
         "reason": record["reason"],
         "method": record["method"],
@@ -70,11 +65,23 @@ def _record(record: Record) -> dict[str, Any]:
         "versions": made.get("versions"),
         "commit": made.get("commit"),
         "machine": {name: made[name] for name in machine if made.get(name) is not None},
-        "seconds": {name: round(value, 3) for name, value in (made.get("seconds") or {}).items()},
+        "seconds": made.get("seconds"),
         "date": made.get("date"),
         "command": made.get("command"),
     }
-    return {name: value for name, value in told.items() if value not in (None, "", {}, [])}
+    return {name: _words(value) for name, value in every.items() if value not in (None, "", {}, [])}
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        of = {name: each for name, each in value.items() if each is not None}
+        return ", ".join(
+            f"{name} ({_words(each)})" if isinstance(each, Mapping | list) else f"{name} {_words(each)}"
+            for name, each in of.items()
+        )
+    if isinstance(value, list):
+        return "; ".join(_words(each).removesuffix(".") for each in value)
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _without(about: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -3,13 +3,16 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
+from benchmark.reporting.cells import SEPARABLE
 from benchmark.shown import printable
 
 HERE = Path(__file__).parent
@@ -77,6 +80,18 @@ def _hash(text: str) -> str:
 @cache
 def _templates() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(HERE)
-    return jinja2.Environment(
+    templates = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    templates.filters |= {"glued": _glued, "flagged": _flagged}
+    return templates
+
+
+def _glued(words: str) -> str:
+    """A name with its mark, which no line break parts from it."""
+    return words.replace(f" {SEPARABLE}", f"\u00a0{SEPARABLE}")
+
+
+def _flagged(words: str) -> Markup:
+    """Words in which no line break parts a flag from its hyphens."""
+    return Markup(re.sub(r"(?<!\S)--[\w-]+", r'<span class="flag">\g<0></span>', str(escape(words))))

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def _speed(found: Iterable[Record], view: View) -> Plot | None:
                 "type": "scatter",
                 "mode": "markers",
                 "name": _short(str(encoder)),
-                "x": points["images_per_second"].round(2).tolist(),
+                "x": [float(f"{rate:.5g}") for rate in points["images_per_second"]],
                 "y": points["auroc"].round(2).tolist(),
                 "text": [_short(title, 200) for title in points["title"]],
                 "customdata": points["row"].tolist(),
@@ -47,11 +48,22 @@ def _speed(found: Iterable[Record], view: View) -> Plot | None:
     if not traces:
         return None
     layout = {
-        "xaxis": {"type": "log", "dtick": "D2", "title": {"text": "images per second, from stored bytes to score"}},
+        "xaxis": {**_log([rate for trace in traces for rate in trace["x"]]), "title": {"text": "images per second"}},
         "yaxis": {"title": {"text": "mean AUROC over OOD sets (%)"}},
         "legend": {"orientation": "h", "y": -0.18},
     }
-    return {"title": "AUROC against images per second", "data": traces, "layout": layout}
+    title = "AUROC against images per second, from stored bytes to score"
+    return {"title": title, "data": traces, "layout": layout}
+
+
+def _log(values: Sequence[float]) -> dict[str, Any]:
+    """A log axis with ticks at 1, 2 and 5 of every decade, of many at 1 alone; Plotly's own where two are not there."""
+    low, high = min(values) / 1.1, max(values) * 1.1
+    steps = (1, 2, 5) if high / low < 1e4 else (1,)
+    ticks = [step * 10.0**decade for decade in range(floor(log10(low)), ceil(log10(high)) + 1) for step in steps]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    chosen = {"tickvals": ticks, "ticktext": [f"{tick:,.10g}" for tick in ticks]} if len(ticks) > 1 else {}
+    return {"type": "log", **chosen}
 
 
 def _marker(place: int) -> dict[str, Any]:
@@ -147,11 +159,10 @@ def _losses(folder: Path) -> Plot | None:
         }
         for place, (name, losses) in enumerate(curves.items())
     ]
-    above = all(loss > 0 for losses in curves.values() for loss in losses)
-    scale = {"type": "log", "dtick": "D2"} if above else {"type": "linear"}
+    every = [loss for losses in curves.values() for loss in losses]
     layout = {
         "xaxis": {"title": {"text": "epoch"}},
-        "yaxis": {"title": {"text": "mean training loss"}, **scale},
+        "yaxis": {"title": {"text": "mean training loss"}, **(_log(every) if min(every) > 0 else {})},
         "legend": {"orientation": "h", "y": -0.18},
     }
     return {"title": "Loss curves", "data": traces, "layout": layout}

@@ -13,7 +13,7 @@ from benchmark.records.frames import Record, View, frame, results_of
 from benchmark.records.paired import LEVEL
 from benchmark.records.significance import Significance
 from benchmark.reporting import footnotes
-from benchmark.reporting.cells import Grid
+from benchmark.reporting.cells import SEPARABLE, Grid
 
 _GENERATOR = "trained generator"
 
@@ -31,7 +31,7 @@ def content(found: Iterable[Record], view: View, compared: Significance | None) 
     grids = {metric.name: Grid(found, replace(view, metrics=(metric.name,))) for metric in METRICS}
     grid = grids["auroc"]
     cells = results_of(found, view)
-    subsets = _subsets(record for seeds in cells.values() for record in seeds)
+    otherwise = _otherwise(record for seeds in cells.values() for record in seeds)
     about = {row: seeds[0] for (row, _), seeds in cells.items()}
     rows: list[dict[str, Any]] = []
     for encoder, of_encoder in grid.encoders.items():
@@ -64,7 +64,8 @@ def content(found: Iterable[Record], view: View, compared: Significance | None) 
                 "group": group,
                 "average": not group and ood not in {name for name, _, _ in view.ood},
                 "over": view.over(ood) if ood in dict(view.averages()) else [],
-                "subset": subsets.get(ood, ""),
+                **dict(zip(("subset", "stands_in_for"), otherwise.get(ood, ("", "")), strict=True)),
+                "note": _note(title, grid.below),
             }
             for ood, title, group in grid.columns
         ],
@@ -134,13 +135,19 @@ def _two(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _subsets(records: Iterable[Record]) -> dict[str, str]:
-    """Of the OOD sets of which only a part was measured: how many images of how many."""
-    return {
-        record["ood"]["name"]: f"{record['ood']['n']:,} of {record['ood']['of']:,}"
-        for record in records
-        if record["status"] == "done" and record["ood"]["n"] < record["ood"]["of"]
-    }
+def _otherwise(records: Iterable[Record]) -> dict[str, tuple[str, str]]:
+    """Of OOD sets that are not the whole set that was meant: how many images of how many; what it stands in for."""
+    found: dict[str, tuple[str, str]] = {}
+    for ood in (record["ood"] for record in records if record["status"] == "done"):
+        part = f"{ood['n']:,} of {ood['of']:,}" if ood["n"] < ood["of"] else ""
+        found[ood["name"]] = part, ood.get("stands_in_for") or ""
+    return found
+
+
+def _note(title: str, notes: Iterable[str]) -> str:
+    """The note that speaks of an OOD set; "" where none does."""
+    name = title.removesuffix(f" {SEPARABLE}")
+    return next((note for note in notes if note.startswith(f"{name}: ")), "")
 
 
 def _reads(method: str) -> list[str]:
@@ -166,7 +173,7 @@ def _pairs(compared: Significance | None) -> list[list[Any]]:
         reach = None if several else reach_of(100 * pair.difference, pair.p)
         shown = f"{100 * pair.difference:.2f}"
         ends = ["", ""] if reach is None else [_two(100 * pair.difference - reach), _two(100 * pair.difference + reach)]
-        p = f"p = {pair.p_holm:.2g}" if pair.p_holm >= 0.001 else "p < 0.001"
+        p = f"p\u00a0=\u00a0{pair.p_holm:.2g}" if pair.p_holm >= 0.001 else "p\u00a0<\u00a00.001"
         found.append([pair.a, pair.b, shown, p, pair.p_holm < LEVEL, *ends])
     return found
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -296,6 +297,15 @@ def test_all_views_and_how_much_of_each_is_measured(options):
     assert "published " in table8
     assert "0 of 16 cells at the paper" in table8
     assert "script-src &#39;none&#39;" in page
+    contents = page.split("</header>")[0]
+    assert (
+        '<a href="#table8"><bdi>Table 8: CIFAR-10 against CIFAR-100</bdi></a>: <span class="faint">0 of 16' in contents
+    )
+    assert contents.count("</li>") == len(reading.names())
+    before_table = re.sub("<[^>]*>", "", table8.split("<table")[0])
+    assert "Not measured: run_all.py --id cifar10 --methods ebo@probe" in before_table
+    index = (options.results / "index.html").read_text(encoding="utf-8")
+    assert f'href="{results_folder("papers", options).name}/report.html"' in index
 
 
 def test_an_unknown_view_names_the_nearest(options):

@@ -273,7 +273,12 @@ def test_without_an_ood_set_there_are_thresholds_and_no_auroc(tmp_path, run, cap
     cell = record["thresholds"]["accepting"]["90"]
     assert cell["id"] == np.mean(test <= held[26])  # 27 of 30 are 90 %
     assert record["thresholds"]["accepting"]["99"] is None
-    assert (tmp_path / "results" / "mine" / "table.md").read_text().count("| MSP | features |") == 1
+    written = tmp_path / "results" / "mine"
+    assert (written / "table.md").read_text().count("| MSP | features |") == 1
+    page = (written / "report.html").read_text()
+    assert page.count("<details>") == len(found)
+    assert f"<bdi>{cell['threshold']:.5g} ({100 * cell['id']:.1f})</bdi>" in page
+    assert f"<td>{len(found)}</td>" in (tmp_path / "results" / "index.html").read_text()
     assert run(folder, *ROWS)[0] == 0
     assert "4 reused" in capsys.readouterr().err
 

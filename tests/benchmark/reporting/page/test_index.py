@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from benchmark.records.names import path_of
 from benchmark.reporting import index
 
 ROWS = {"msp@net": 1.0, "vim@net": 2.2}
@@ -39,6 +40,29 @@ def test_every_folder_has_a_line_the_newest_first(make, tmp_path):
     assert "A CPU" in lines[1]
     assert "table.csv cannot be read" in lines[2]
     assert "no page yet" in lines[2]
+
+
+def test_a_folder_is_read_again_only_where_a_file_has_changed(make, tmp_path, monkeypatch):
+    first, second = folders(make)
+    index.write(tmp_path)
+    text = (tmp_path / index.NAME).read_text()
+    read = []
+    monkeypatch.setattr(index, "_about", lambda folder, about=index._about: read.append(folder) or about(folder))
+    index.write(tmp_path)
+    assert (tmp_path / index.NAME).read_text() == text
+    assert not read
+    record = path_of(second.folder, "vim@net", "birds", 0)
+    record.write_text(record.read_text()[:-20])
+    (first.folder / "report.html").unlink()  # which the index links to, and does not read
+    index.write(tmp_path)
+    assert read == [second.folder]
+    text = (tmp_path / index.NAME).read_text()
+    assert f"damaged: {record.relative_to(second.folder)}: it is no JSON object" in text
+    assert text.count("no page yet") == 1
+    (tmp_path / index.KNOWN).write_text("{")
+    index.write(tmp_path)
+    assert len(read) == 3
+    assert (tmp_path / index.NAME).read_text() == text
 
 
 def test_the_best_rows_are_those_with_whole_means(make, tmp_path):

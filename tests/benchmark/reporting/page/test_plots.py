@@ -64,3 +64,13 @@ def test_losses_are_drawn_or_their_figure_is_shown(tmp_path):
 def test_what_plotly_takes_for_markup_is_written_out():
     assert plots._short("<a href='x'>&</a>") == "&lt;a href='x'>&amp;&lt;/a>"
     assert len(plots._short("x" * 300)) == 40
+
+
+def test_log_axes_have_round_ticks():
+    assert plots._log([872.5, 7905.0]) == {
+        "type": "log",
+        "tickvals": [1000, 2000, 5000],
+        "ticktext": ["1,000", "2,000", "5,000"],
+    }
+    assert plots._log([2015.0, 2173.0]) == {"type": "log"}
+    assert plots._log([0.002, 90.0])["ticktext"] == ["0.01", "0.1", "1", "10"]

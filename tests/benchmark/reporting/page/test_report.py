@@ -81,6 +81,18 @@ def test_the_table_is_whole_without_scripts_in_the_order_of_the_suite(make):
     assert "published 75.5 " in lines[0][3]
 
 
+def test_what_is_not_the_set_of_that_name_says_so_in_its_head(make):
+    made = make()
+    for record in made.found:
+        if record["ood"]["name"] == "birds":
+            record["ood"] |= {"stands_in_for": "Planes", "notes": ["drawn by hand"]}
+    parsed = Parsed(made.write().read_text())
+    assert " ".join(parsed.lines[0][3].split()) == "Birds far 160 of 1,000 stands in for Planes"
+    heads = [attributes.get("title") for tag, attributes in parsed.tags if tag == "th" and attributes["scope"] == "col"]
+    assert heads[3] == "Birds: stands in for Planes, and is not it; drawn by hand."
+    assert not heads[2]
+
+
 def test_a_mean_with_a_missing_cell_says_why(make, read):
     made = make()
     made.fail("vim@net", "cars")
@@ -136,7 +148,21 @@ def test_a_record_without_scores_or_quantiles_keeps_its_table(make, read):
     assert cell["scores"] is None
     parts = read(page, "details")["parts"]
     assert parts[cell["record"]["command"]] == "run_all.py --id toy"
-    assert parts[cell["record"]["hyper-parameters"]] == {"k": 5, "of": "row"}
+    assert parts[cell["record"]["hyper-parameters"]] == "k 5, of row"
+
+
+def test_a_record_is_words_with_few_digits(make):
+    record = make().record("msp@net", "birds") | {
+        "hyperparameters": {"lr": 0.0001, "measures": ["mse", None], "of": {"power": 1 / 3}, "left": None},
+        "footnotes": ["one.", "two."],
+        "thresholds": {"n": 50, "accepting": {"95": {"threshold": 12.3456789012345, "id": 0.95}}},
+    }
+    told = details.told(record)
+    assert told["hyper-parameters"] == "lr 0.0001, measures (mse; None), of (power 0.33333)"
+    assert told["thresholds"] == "n 50, accepting (95 (threshold 12.346, id 0.95))"
+    assert told["ID set"] == "name toys, title Toys, split test, n 200, of 200"
+    assert told["notes"] == "one; two"
+    assert "precision" not in told
 
 
 def test_pairs_have_the_interval_that_their_test_has(make, read):
@@ -219,3 +245,10 @@ def test_a_run_writes_its_page_and_redraw_writes_it_anew(trial, drawn, monkeypat
     assert run_all.main(trial.arguments("--redraw", "--open")) == 0
     assert page.read_text() == first
     assert opened == [page.as_uri()]
+
+
+def test_a_mark_and_a_flag_stay_on_one_line():
+    assert document._glued("Digits, blurred †") == "Digits, blurred\u00a0†"
+    said = 'run_all.py --id "a<b" --quick, x--y'
+    quick, id = ('<span class="flag">--quick</span>', '<span class="flag">--id</span>')
+    assert document._flagged(said) == f"run_all.py {id} &#34;a&lt;b&#34; {quick}, x--y"
