@@ -67,6 +67,7 @@ OTHER: dict[tuple[str, str], Any] = {
     ("autoencoder", "bottleneck"): 4,
     ("autoencoder", "noise_level"): 10,
     ("glow", "clip"): 0.1,
+    ("glow", "warmup_epochs"): 2.0,
     ("glow", "ema"): 0.9,
     ("ddpm", "ema"): 0.9,
     ("pixelcnn", "ema"): 0.9,
@@ -167,7 +168,7 @@ def training_set(name: str) -> Features:
     return TRAIN[: 64 if slow(name) else 200] if methods.get(name).trains else TRAIN
 
 
-def tested(name: str) -> Features:
+def scored_set(name: str) -> Features:
     return ID[:16] if slow(name) else ID
 
 
@@ -224,7 +225,7 @@ def test_blocks_do_not_matter(name: str, rows: int) -> None:
 
 def test_order_and_company_do_not_matter(name: str) -> None:
     method = fitted(name)
-    test = tested(name)
+    test = scored_set(name)
     order, scores = torch.randperm(len(test), generator=torch.Generator().manual_seed(0)), method.score(test)
     assert close(method.score(test[order]), scores[order])
     assert close(method.score(test[order[:11]]), scores[order[:11]])
@@ -251,13 +252,13 @@ def test_state_round_trip(name: str) -> None:
     assert all(values.device.type == "cpu" for values in state.values())
     stored = load(save(state))  # safetensors takes what is contiguous and does not share memory
     restored = methods.create(name, **SMALL.get(name, {})).load_state(stored)
-    assert torch.equal(restored.score(tested(name)), method.score(tested(name)))
+    assert torch.equal(restored.score(scored_set(name)), method.score(scored_set(name)))
     assert restored.state().keys() == state.keys()
 
 
 def test_the_seed_matters_where_it_says_so(name: str) -> None:
     other = fit(name, seed=4)
-    test = tested(name)
+    test = scored_set(name)
     assert torch.equal(other.score(test), fitted(name).score(test)) != methods.get(name).random_fit
 
 
@@ -269,12 +270,12 @@ def test_a_fit_is_a_function_of_data_and_seed_memory_mapped_or_not(name: str, tm
         return np.load(tmp_path / f"{feature}.npy", mmap_mode="c")
 
     train = replace(whole, **{feature: mapped(feature) for feature in ("embedding", "logits", "layers", "pixels")})
-    test = tested(name)
+    test = scored_set(name)
     assert torch.equal(fit(name, train).score(test), fitted(name).score(test))
 
 
 def test_reads_names_all_that_is_needed(name: str) -> None:
-    reads, test = fitted(name).reads, tested(name)
+    reads, test = fitted(name).reads, scored_set(name)
     scores = fit(name, only(training_set(name), (*reads, "labels"))).score(only(test, reads))
     assert close(scores, fitted(name).score(test))
 
@@ -295,7 +296,7 @@ def test_unlabelled_training_set(name: str, labels: int | None) -> None:
         with pytest.raises(CannotRun, match="labels"):
             fit(name, train)
     else:
-        assert bool(fit(name, train).score(tested(name)).isfinite().all())
+        assert bool(fit(name, train).score(scored_set(name)).isfinite().all())
 
 
 def second_value(name: str, field: str, value: Any) -> Any:
@@ -333,7 +334,7 @@ def test_every_hyperparameter_does_something(name: str, field: str) -> None:
             method = fit(name, **settings)
         else:
             method = fitted(name)
-        scores.append(method.score(tested(name)))
+        scores.append(method.score(scored_set(name)))
     if field in cls.inert:
         assert torch.allclose(scores[0].double(), scores[1].double(), rtol=1e-4)
     else:
