@@ -176,15 +176,18 @@ def _redraw(given: argparse.Namespace, suite: "Suite", options: "Options") -> in
     from benchmark.planning.options import as_recorded, results_folder
     from benchmark.planning.planner import Planner
     from benchmark.reporting import report, terminal
+    from benchmark.reporting.drawers import Drawers
 
     folder = results_folder(suite.name, options, own=suite.own)
     committed = [each for each in publishing.committed(options.results) if not given.id or each == folder]
     if committed and not (folder / "records").exists():
         return _show_committed(given, committed)
-    planned = Planner(suite, as_recorded(folder, options), download=False).plan(_store(options))
+    options = as_recorded(folder, options)
+    planned = Planner(suite, options, download=False).plan(_store(options))
     report.check_columns(planned, given.columns)
     _show_table(given, planned)
-    report.write(planned, redraw=True, pdf=options.pdf, images=not given.no_images)
+    with Drawers() as drawers:
+        report.write(planned, redraw=True, pdf=options.pdf, images=not given.no_images, drawers=drawers)
     print(terminal.next_to_open(planned.folder), file=sys.stderr)
     _open(given, planned.folder / "report.html")
     return 0
@@ -196,6 +199,8 @@ def _measure(given: argparse.Namespace, suite: "Suite", options: "Options", plac
     from benchmark.planning.planner import Planner
     from benchmark.records import searching
     from benchmark.reporting import report, terminal
+    from benchmark.reporting.ahead import Ahead
+    from benchmark.reporting.drawers import Drawers
     from benchmark.running import cluster
     from benchmark.running.runner import Runner, ordered
 
@@ -212,8 +217,8 @@ def _measure(given: argparse.Namespace, suite: "Suite", options: "Options", plac
     report.check_columns(planned, given.columns)
     worker = Worker(store, device=options.device, batch_size=options.batch_size)
 
-    def run(what: "Plan") -> "Outcome":
-        targets = tuple(target for _, target in ordered(what, together=place is not None))
+    def run(what: "Plan", beside: Ahead | None = None) -> "Outcome":
+        targets = tuple(target for _, target in ordered(what))
         worker.engines = engines.chosen(targets, store, engine, worker.say)
         carrier = None
         if place is not None:
@@ -221,15 +226,20 @@ def _measure(given: argparse.Namespace, suite: "Suite", options: "Options", plac
             carrier = cluster.Cluster(
                 place, worker, targets, what.folder, folders=folders, plugins=plugins, argv=tuple(sys.argv[1:])
             )
-        return Runner(what, worker, carrier=carrier, debug=given.debug).run()
+        return Runner(what, worker, carrier=carrier, debug=given.debug, beside=beside).run()
 
     if (first := planned.searching) is not None:
         run(first)
         planned = planner.plan(store, settle=True)
-    outcome = run(planned)
-    searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
-    _show_table(given, planned)
-    report.write(planned, pdf=options.pdf, images=not given.no_images)
+    with Drawers() as drawers:
+
+        def show_chosen() -> None:
+            searching.choose(planned.folder, [row.spec.label for row in planned.rows if row.selected])
+            _show_table(given, planned)
+
+        ahead = Ahead(planned, drawers, show_chosen, pdf=options.pdf)
+        outcome = run(planned, ahead)
+        report.write(planned, pdf=options.pdf, images=not given.no_images, drawers=drawers, drawn=ahead.drawn)
     saved = not given.save or detecting.save(planned, given.save, store, device=options.device, onnx=given.onnx)
     for name, reason in planned.broken:
         print(f"failed: {name}: {reason}", file=sys.stderr)

@@ -169,7 +169,8 @@ class Layout:
         figure.suptitle(self.title, fontweight="bold", y=1 - MARGIN / self.size[1], va="top", fontsize=TITLE)
         axes = [add(figure, box) for box in self.boxes]
         for one, head in zip(axes, self.heads, strict=True):
-            one.set_title(head, fontsize=self.head_points, pad=4)
+            # its height given: else matplotlib looks at all that is drawn of a panel for a place above it
+            one.set_title(head, fontsize=self.head_points, pad=4, y=1.0)
         return axes
 
     def last(self, place: int) -> bool:

@@ -11,15 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 
-from methods.vectors.neighbours import neighbours
+if TYPE_CHECKING:  # figures are drawn without it
+    from torch import Tensor
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
-Scores = torch.Tensor | np.ndarray[Any, Any] | Sequence[float]
+Scores: TypeAlias = "Tensor | np.ndarray[Any, Any] | Sequence[float]"
 Interval = tuple[float, float]
 
 _QUERIES = 1024  # of knn_accuracy at a time
@@ -28,8 +28,8 @@ _DRAWS = 4000  # of fpr_interval: its bounds are then steady to about 1 % of its
 
 def _checked(scores: Scores, name: str) -> Floats:
     """The scores as float64 (N,); the input itself where it is one, so not to be written to."""
-    if isinstance(scores, torch.Tensor):
-        scores = scores.detach().to("cpu", torch.float64).numpy()
+    if hasattr(scores, "detach"):
+        scores = scores.detach().cpu().double().numpy()
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1:
         raise ValueError(f"{name} must be one score an image, shape (N,), not {values.shape}")
@@ -202,7 +202,7 @@ def fpr_interval(id_scores: Scores, ood_scores: Scores, tpr: float = 0.95, level
     return float(min(low, value)), float(max(high, value))
 
 
-def knn_accuracy(embedding: torch.Tensor, labels: torch.Tensor, k: int = 20) -> float:
+def knn_accuracy(embedding: "Tensor", labels: "Tensor", k: int = 20) -> float:
     """Share of images (N, D) that most of their k nearest others (cosine; itself left out) label rightly.
 
     How well classes lie apart in an embedding that was learned without labels. Of classes with as many votes
@@ -212,6 +212,10 @@ def knn_accuracy(embedding: torch.Tensor, labels: torch.Tensor, k: int = 20) -> 
         raise ValueError(f"kNN accuracy needs more than k = {k} images, not {len(embedding)}")
     if bool((labels < 0).any()):
         raise ValueError("kNN accuracy needs labels: some images have none")
+    import torch
+
+    from methods.vectors.neighbours import neighbours
+
     z = torch.nn.functional.normalize(embedding.float(), dim=1)
     bank, right = neighbours(z), 0
     for rows in torch.split(torch.arange(len(z)), _QUERIES):

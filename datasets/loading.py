@@ -59,7 +59,7 @@ def batches(
     start, size = 0, 0
     waiting: list[Pixels] = []
     reading = _Reading(images.recall if keep else images.read, shrink)
-    for image in _decoded(reading, rows, workers or min(16, os.cpu_count() or 1)):
+    for image in _decoded(reading, rows, workers or min(16, os.cpu_count() or 1), batch_size):
         if waiting and size + image.nbytes > BATCH_BYTES:
             yield Batch(rows[start : start + len(waiting)], _together(waiting))
             start, size = start + len(waiting), 0
@@ -76,16 +76,19 @@ def batches(
 
 
 class _Reading:
-    """Images read and shrunk, and how large they were in the mean before that."""
+    """Images read and shrunk, and how large they were in the mean before and after that."""
 
     def __init__(self, read: Callable[[list[int]], list[Pixels]], shrink: Shrink | None) -> None:
         self._read, self._shrink = read, shrink
-        self._images, self._bytes = 0, 0
+        self._images, self._bytes, self._left = 0, 0, 0
 
     def __call__(self, rows: list[int]) -> list[Pixels]:
         images = self._read(rows)
         self._images, self._bytes = self._images + len(images), self._bytes + sum(image.nbytes for image in images)
-        return images if self._shrink is None else [self._shrunk(images.pop(0)) for _ in rows]
+        if self._shrink is not None:
+            images = [self._shrunk(images.pop(0)) for _ in rows]
+        self._left += sum(image.nbytes for image in images)
+        return images
 
     def _shrunk(self, image: Pixels) -> Pixels:
         assert self._shrink is not None
@@ -100,12 +103,17 @@ class _Reading:
     def mean_bytes(self) -> int:
         return max(1, self._bytes // max(1, self._images))
 
+    @property
+    def mean_left(self) -> int:
+        return max(1, self._left // self._images) if self._images else BATCH_BYTES  # nothing is known yet
 
-def _decoded(reading: _Reading, rows: Rows, workers: int) -> Iterator[Pixels]:
+
+def _decoded(reading: _Reading, rows: Rows, workers: int, batch_size: int) -> Iterator[Pixels]:
     """The images one by one.
 
     A task is about 4 MiB of pixels as they are decoded, so that large photographs do not fill the memory, and all
-    threads have some. `Flight` bounds what is decoded at once, whatever the images are.
+    threads have some. While a batch is computed on, the next one is decoded, in as many tasks as it takes. `Flight`
+    bounds what is decoded at once, whatever the images are.
     """
     pool = ThreadPoolExecutor(workers)
     flight = Flight(reading)
@@ -117,7 +125,8 @@ def _decoded(reading: _Reading, rows: Rows, workers: int) -> Iterator[Pixels]:
 
     try:
         while tasks or position < len(rows):
-            while len(tasks) <= workers and position < len(rows):
+            next_batch = min(batch_size, BATCH_BYTES // reading.mean_left)
+            while position < len(rows) and (len(tasks) <= workers or tasks[-1][1] - tasks[0][0] < next_batch):
                 tasks.append(task(position, min(position + per_task, len(rows))))
                 position = tasks[-1][1]
             start, end, work = tasks.popleft()

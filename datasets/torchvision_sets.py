@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.catalogue import Entry, Torchvision
 from datasets.classes import spelled
-from datasets.images import IMAGE_BYTES, ImageSet, Pixels, decode, hashed_files
+from datasets.images import IMAGE_BYTES, ImageSet, Pixels, hashed_files
 from datasets.memory import MAX_PIXELS
 from datasets.walking import printable
 
@@ -74,7 +74,7 @@ class TorchvisionSet(ImageSet):
     def read(self, rows: Sequence[int]) -> list[Pixels]:
         if self._paths:
             where = f"{self.name} ({self.split})"
-            return [decode(self._paths[row], f"{where}: {printable(self._paths[row].name)}") for row in rows]
+            return [self.decode(self._paths[row], f"{where}: {printable(self._paths[row].name)}") for row in rows]
         return [np.array(self._images[int(row)][0].convert("RGB")) for row in rows]
 
     def content(self) -> list[tuple[str, int, str]]:

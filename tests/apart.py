@@ -21,7 +21,10 @@ class Apart:
             for number, path in enumerate(self._printed, start=1):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
-            sys.exit(work())
+            status = work()
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # as Python does at its end
+                stream.flush()
+            sys.exit(status)
 
         self.process = multiprocessing.get_context("fork").Process(target=inside)
         self.process.start()

@@ -1,6 +1,7 @@
 """The linter and the formatter are part of the tests, and the floors of the house; `mypy` runs in `.ci/run`."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ JOBS = (
     "writing",
 )  # inside benchmark.jobs: these first, then the rest
 METHODS = (
+    ("methods.core",),
     ("methods.base",),
     ("methods.device",),
     ("methods.vectors", "methods.pixels"),
@@ -52,6 +54,7 @@ METHODS = (
 )
 
 
+@functools.cache
 def modules():
     """Every module by its dotted name, with the modules of the project that it imports when it runs."""
     files = {}

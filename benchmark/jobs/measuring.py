@@ -123,7 +123,7 @@ class Measure(Job):
             intervals=metrics.intervals(*ordered),
             bits_per_dimension=bits,
             **self.accuracy.figures(worker.store),
-            quantiles={"id": score_files.quantiles(id_scores), "ood": score_files.quantiles(ood_scores)},
+            quantiles={"id": self.id.quantiles(worker.store), "ood": score_files.quantiles(ood_scores)},
             scores=saved,
             depends=self.depends,
             transform=self.id.images[0].use.transform,

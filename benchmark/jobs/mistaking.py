@@ -17,11 +17,13 @@ from benchmark.jobs.base import Job
 from benchmark.jobs.encoding import Encode, load_features
 from benchmark.jobs.inputs import Selection
 from benchmark.jobs.measuring import Measure
+from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Worker
 from benchmark.metrics import Floats, threshold_at_tpr
 from benchmark.records import names, score_files
 from benchmark.store import files, keys
 from benchmark.store.entries import Store
+from datasets.images import ImageSet
 from methods.base import Features
 from methods.vectors.layers import normalised
 from methods.vectors.neighbours import Neighbours, neighbours
@@ -48,9 +50,60 @@ def vectors(features: Features) -> torch.Tensor:
     return normalize(torch.as_tensor(features.need("embedding")), dim=1)
 
 
+@dataclass(frozen=True)
+class _Search:
+    """Where the nearest of an image are looked for: passes over the ID training images, by features of these names."""
+
+    store: Store
+    train: tuple[Encode, ...]
+    what: tuple[str, ...]
+
+
 @lru_cache(maxsize=1)  # rows of one encoder follow each other
-def _bank(store: Store, passes: tuple[Encode, ...], what: tuple[str, ...]) -> Neighbours:
-    return neighbours(vectors(load_features(passes, store, what)))
+def _bank(search: _Search) -> Neighbours | None:
+    if not all(job.done(search.store) for job in search.train):
+        return None
+    return neighbours(vectors(load_features(search.train, search.store, search.what)))
+
+
+def _shown(search: _Search, score: Score, scores: Floats, threshold: float, *, flagged: bool) -> list[dict[str, Any]]:
+    """The worst of these scores, each with its image and the nearest training images."""
+    chosen = wrong(scores, threshold, flagged=flagged, most=SHOWN)
+    near = _nearest(search, score.images, chosen)
+    pictures = _pictures(score.images[-1].images, chosen)
+    return [
+        {"score": f"{scores[place]:.4g}", "image": picture, "nearest": found}
+        for place, picture, found in zip(chosen, pictures, near, strict=True)
+    ]
+
+
+@lru_cache(maxsize=1)  # the cells of a row share its ID scores
+def _flagged(search: _Search, score: Score, where: Path) -> list[dict[str, Any]]:
+    ids = _scores(where)
+    return _shown(search, score, ids, threshold_at_tpr(ids), flagged=True)
+
+
+def _scores(where: Path) -> Floats:
+    # just written, or held against its record
+    scores: Floats = np.load(where, allow_pickle=False).astype(np.float64)
+    return scores
+
+
+def _nearest(search: _Search, passes: tuple[Encode, ...], chosen: Any) -> list[list[list[Any]]]:
+    """Of each image the nearest training images: picture and cosine."""
+    offered = {name for link in passes for name in link.use.encoder.offers}
+    there = {*search.what} & offered and all(job.done(search.store) for job in passes)
+    bank = _bank(search) if len(chosen) and there else None
+    if bank is None:
+        return [[] for _ in chosen]
+    x = load_features(passes, search.store, search.what)[torch.from_numpy(chosen.copy())]
+    distances, places = bank.search(vectors(x), min(NEIGHBOURS, len(bank)))
+    cosines = 1 - distances.square() / 2  # of unit vectors
+    images = search.train[-1].images
+    return [
+        [[picture, round(cosine, 3)] for picture, cosine in zip(_pictures(images, of), near, strict=True)]
+        for of, near in zip(places.cpu().numpy(), cosines.tolist(), strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,50 +142,31 @@ class ShowMistakes(Job):
             return False
 
     def run(self, worker: Worker) -> None:
-        sides: dict[str, Any] = {}
-        ids, oods = (self._scores(side) for side in score_files.SIDES)
-        threshold = threshold_at_tpr(ids)
-        for name, scores, score, flagged in (
-            ("missed", oods, self.measure.ood, False),
-            ("flagged", ids, self.measure.id, True),
-        ):
-            chosen = wrong(scores, threshold, flagged=flagged, most=SHOWN)
-            near = self._nearest(score.images, chosen, worker.store)
-            pictures = _pictures(score.images[-1].images, chosen)
-            sides[name] = [
-                {"score": f"{scores[place]:.4g}", "image": picture, "nearest": found}
-                for place, picture, found in zip(chosen, pictures, near, strict=True)
-            ]
+        what = ("layers",) if "layers" in methods.get(self.measure.about["method"]).reads else ("embedding",)
+        search = _Search(worker.store, self.train, what)
+        ids, oods = (self._where(side) for side in score_files.SIDES)
+        threshold = threshold_at_tpr(_scores(ids))
+        sides = {
+            "missed": _shown(search, self.measure.ood, _scores(oods), threshold, flagged=False),
+            "flagged": _flagged(search, self.measure.id, ids),
+        }
         made = {"key": self.key, "measure": self.measure.key, **sides}
         files.write_atomically(self.path, files.text(files.sealed(made)), within=self.path.parents[2])
 
-    def _scores(self, side: score_files.Side) -> Floats:
+    def _where(self, side: score_files.Side) -> Path:
         about = self.measure.about
-        where = names.scores_path(self.measure.folder, about["row"], about[side]["name"], about["seed"])
-        # just written, or held against its record
-        scores: Floats = np.load(where, allow_pickle=False).astype(np.float64)
-        return scores
-
-    def _nearest(self, passes: tuple[Encode, ...], chosen: Any, store: Store) -> list[list[list[Any]]]:
-        """Of each image the nearest training images: picture and cosine."""
-        what = ("layers",) if "layers" in methods.get(self.measure.about["method"]).reads else ("embedding",)
-        offered = {name for link in passes for name in link.use.encoder.offers}
-        if not len(chosen) or not {*what} & offered or not all(job.done(store) for job in (*passes, *self.train)):
-            return [[] for _ in chosen]
-        bank = _bank(store, self.train, what)
-        x = load_features(passes, store, what)[torch.from_numpy(chosen.copy())]
-        distances, places = bank.search(vectors(x), min(NEIGHBOURS, len(bank)))
-        cosines = 1 - distances.square() / 2  # of unit vectors
-        images = self.train[-1].images
-        return [
-            [[picture, round(cosine, 3)] for picture, cosine in zip(_pictures(images, of), near, strict=True)]
-            for of, near in zip(places.cpu().numpy(), cosines.tolist(), strict=True)
-        ]
+        return names.scores_path(self.measure.folder, about["row"], about[side]["name"], about["seed"])
 
 
 def _pictures(images: Selection, places: Any) -> list[str]:
     """Images of a selection as data URIs, none larger than `_SIDE`."""
-    return [_picture(pixels) for pixels in images.images.read(images.rows[places].tolist())]
+    return [_picture_of(images.images, row) for row in images.rows[places].tolist()]
+
+
+@lru_cache(maxsize=2048)  # rows err on the same images, which are near to the same
+def _picture_of(images: ImageSet, row: int) -> str:
+    (pixels,) = images.read([row])
+    return _picture(pixels)
 
 
 def _picture(pixels: Any) -> str:

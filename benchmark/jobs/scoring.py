@@ -16,7 +16,7 @@ from benchmark.jobs.base import BLOCK_BYTES, Job
 from benchmark.jobs.encoding import Encode, load_features
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.worker import Worker
-from benchmark.records.score_files import misfit
+from benchmark.records.score_files import misfit, quantiles
 from benchmark.store import keys
 from benchmark.store.entries import Store
 from methods.base import Features, Method, hyperparameters
@@ -116,6 +116,10 @@ class Score(Job):
         """The scores ascending, not to be written to: all cells of a row take the same ones of its ID set."""
         return _ordered(store, self.key)
 
+    def quantiles(self, store: Store) -> list[float]:
+        """As records hold them."""
+        return _quantiles(store, self.key)
+
 
 def engine_of(*scores: Score | None, store: Store) -> str | None:
     """The engine that made the features behind these scores, None where no network ran.
@@ -133,6 +137,11 @@ def _ordered(store: Store, key: str) -> np.ndarray[Any, Any]:
     scores = np.sort(store.arrays("score", key)["scores"])
     scores.flags.writeable = False
     return scores
+
+
+@functools.lru_cache(maxsize=2)
+def _quantiles(store: Store, key: str) -> list[float]:
+    return quantiles(store.arrays("score", key)["scores"])
 
 
 def block_rows(x: Features) -> int:

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from benchmark.metrics import METRICS
 from benchmark.planning import yaml_reader
+from benchmark.planning.checking import check_names
 from methods.base import nearest
 
 if TYPE_CHECKING:
@@ -183,6 +184,12 @@ class Suite(_Strict):
             raise there
         return there
 
+    def named_sets(self) -> Iterator[tuple[str, str]]:
+        """The sets of the catalogue that it names, and where."""
+        of_ood = ((f"ood.{place}", ood) for place, ood in enumerate(self.ood) if ood.group != "control")
+        found = [("id.set", self.id.set), *((where, name) for where, ood in of_ood for name in (ood.set, ood.stand_in))]
+        return ((where, name) for where, name in found if name is not None and not is_path(name))
+
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out of the folder that it was made of, for people."""
@@ -249,8 +256,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in SUITES.glob("*.yaml"))
 
 
-def read(name: str) -> Suite:
-    """The suite `name`, or the one in a YAML file. UsageError, in one line, for whatever is wrong with it."""
+def read(name: str, *, checked: bool = True) -> Suite:
+    """The suite `name`, or the one in a YAML file. UsageError, in one line, for whatever is wrong with it.
+
+    checked: whether what it names must exist, which takes the libraries of its networks, and seconds to import them.
+    """
     if not name.endswith((".yaml", ".yml")) and "/" in name:
         raise UsageError(f"--id {name}: a suite is a name, a file that ends in .yaml, or a folder that is there")
     path = Path(name) if name.endswith((".yaml", ".yml")) else SUITES / f"{name}.yaml"
@@ -270,7 +280,11 @@ def read(name: str) -> Suite:
     except ValidationError as error:
         raise UsageError(f"{path}: {first_fault(error)}") from None
     suite._folder = path.parent
-    _check_names(suite, path)
+    try:
+        if checked:
+            check_names(suite)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
     suite = _with_paths(suite, path.parent)
     named = [(ood.group == "control", ood.set) for ood in suite.ood]
     if (twice := _twice(named)) is not None:
@@ -305,73 +319,6 @@ def first_fault(error: ValueError) -> str:
     given = fault["input"]
     value = f", not {given!r:.60}" if isinstance(given, str | int | float) and fault["type"] != "value_error" else ""
     return f"{where}{': ' if where else ''}{fault['msg'].removeprefix('Value error, ')}{value}"
-
-
-def _check_names(suite: Suite, path: Path) -> None:
-    """Every method, encoder, hyper-parameter and data set that the suite names must exist."""
-    import methods
-    from benchmark.planning.grids import choices
-    from datasets import catalogue, openood
-    from datasets.altered import ALTERATIONS
-    from methods.encoders import registry
-
-    def say(where: str, error: Exception) -> UsageError:
-        return UsageError(f"{path}: {where}: {error}")
-
-    if suite.protocol is not None and suite.protocol not in (known := openood.protocols()):
-        raise UsageError(f"{path}: no protocol {suite.protocol!r} of OpenOOD; {nearest(suite.protocol, known)}")
-    registry.names()  # all are known from here on
-    for name, spec in suite.encoders.items():
-        base = spec.settings.get("base")
-        bases = [other for other, there in suite.encoders.items() if _carries(there, spec)]
-        if base is not None and base not in bases:
-            raise UsageError(
-                f"{path}: encoders.{name}.settings.base: no encoder {base!r} to stand on; {nearest(str(base), bases)}"
-            )
-        for settings in (spec.settings, {**spec.settings, **spec.quick}):
-            try:
-                registry.create(spec.kind, **settings)
-            except (ValueError, TypeError) as error:
-                raise say(f"encoders.{name}", error) from None
-    for row in suite.rows:
-        if row.encoder not in suite.encoders:
-            raise UsageError(
-                f"{path}: row {row.label}: no encoder {row.encoder!r}; {nearest(row.encoder, suite.encoders)}"
-            )
-        for settings in (row.settings, {**row.settings, **row.quick}):
-            try:
-                methods.create(row.method, preset=row.preset, **settings)
-            except (ValueError, TypeError) as error:
-                raise say(f"row {row.label}", error) from None
-        spec = suite.encoders[row.encoder]
-        try:
-            for choice in choices(row.grid, row.method, spec.kind) if row.grid else ():
-                methods.create(row.method, preset=row.preset, **{**row.settings, **choice.of_method})
-                registry.create(spec.kind, **{**spec.settings, **choice.of_encoder})
-        except (ValueError, TypeError) as error:
-            raise say(f"row {row.label}: grid", error) from None
-    for ood in suite.ood:
-        if ood.group == "control" and ood.set not in ALTERATIONS:
-            raise UsageError(f"{path}: no control {ood.set!r}; {nearest(ood.set, ALTERATIONS)}")
-    for place, name in [("id.set", suite.id.set)] + [
-        (f"ood.{number}", name)
-        for number, ood in enumerate(suite.ood)
-        for name in (ood.set, ood.stand_in)
-        if name is not None and ood.group != "control"
-    ]:
-        if not is_path(name):
-            try:
-                catalogue.get(name)
-            except ValueError as error:
-                raise say(place, error) from None
-
-
-def _carries(spec: EncoderSpec, other: EncoderSpec) -> bool:
-    """Whether another encoder may stand on it: on what stands on something itself only what runs a network again."""
-    from methods.encoders.base import registered
-
-    reruns = {kind for kind, cls in registered().items() if cls.reruns}
-    return "base" not in spec.settings or (other.kind in reruns and spec.kind not in reruns)
 
 
 def is_path(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ SCHEMA = 1
 PACKED = "records.jsonl.gz"
 PACKED_BYTES = 64 << 20  # of a packed file's lines, unpacked
 SHORTEST = 512  # bytes of a record: a shorter line takes as much, so that there are not millions of them
+KNOWN = 5_000  # records that stay in memory
 TOLD = 20  # damaged lines of it that are named; others are counted
 Record = dict[str, Any]
 
@@ -71,10 +73,21 @@ def fault(path: Path) -> str:
     return ""
 
 
+_known: dict[Path, tuple[files.Stamp, bytes]] = {}  # records as they were read last, pickled: each reader has its own
+
+
 def _read(path: Path) -> Record:
+    stamp, known = files.stamp(path), _known.get(path)
+    if known is not None and known[0] == stamp:
+        again: Record = pickle.loads(known[1])
+        return again
     record = _checked(files.read_sealed(path))
     if place(path.parents[2], record) != path:
         raise ValueError("it is the record of another cell")
+    if stamp is not None:
+        if len(_known) >= KNOWN:
+            _known.clear()
+        _known[path] = stamp, pickle.dumps(record)
     return record
 
 
@@ -128,10 +141,11 @@ def load(folder: Path) -> tuple[list[Record], list[str]]:
 
 def differing(folder: Path) -> list[str]:
     """The cells that another machine has under the same key with other numbers, and those of either, in words."""
-    own = {(place(folder, record), record["key"]): record for record in _load(folder)[0]}
+    others = elsewhere(folder)
+    own = {(place(folder, record), record["key"]): record for record in (_load(folder)[0] if others else ())}
     return [
         f"{words} in {other.relative_to(folder)}"
-        for other in elsewhere(folder)
+        for other in others
         for record in _load(other)[0]
         if (mine := own.get((place(folder, record), record["key"]))) and (words := merging.difference(mine, record))
     ]

@@ -24,12 +24,21 @@ def path_of(folder: Path, record: Mapping[str, Any], side: Side) -> Path:
 
 
 def save(path: Path, scores: Array) -> str:
-    """Write the scores (N,) of one set; their file's SHA-256, which goes into the record."""
-    content = BytesIO()
-    arrays.write(content, scores)
-    with files.replacing(path, within=path.parents[2]) as file:
-        file.write(content.getbuffer())
-    return hashlib.sha256(content.getbuffer()).hexdigest()
+    """Write the scores (N,) of one set, unless they are there; their file's SHA-256, which goes into the record."""
+    buffer = BytesIO()
+    arrays.write(buffer, scores)
+    content = buffer.getvalue()
+    if _content(path, len(content)) != content:  # all cells of a row have the same of its ID set
+        with files.replacing(path, within=path.parents[2]) as file:
+            file.write(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _content(path: Path, limit: int) -> bytes | None:
+    try:
+        return read_regular(path, limit)
+    except (OSError, ValueError):
+        return None
 
 
 def read(folder: Path, record: Mapping[str, Any], side: Side) -> Array:

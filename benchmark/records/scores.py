@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchmark.metrics import Floats
 from benchmark.records import score_files
-from benchmark.records.records import Record
+
+if TYPE_CHECKING:  # figures are drawn without what reads records
+    from benchmark.records.records import Record
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,14 @@ class Cell:
                 raise ValueError(f"{name} scores to draw: {len(scores):,}, of which {np.isnan(scores).sum():,} are NaN")
 
 
-def source(folder: Path, record: Record) -> str | None:
+def source(folder: Path, record: "Record") -> str | None:
     """What there is to draw a `done` record from: its `scores`, `quantiles`, or nothing."""
     if score_files.fit(folder, record):
         return "scores"
     return "quantiles" if record.get("quantiles") else None
 
 
-def read(folder: Path, record: Record) -> Cell | None:
+def read(folder: Path, record: "Record") -> Cell | None:
     """The cell of a `done` record of a results folder; None where neither scores nor quantiles are there."""
     numbers = record["metrics"]["auroc"], record["metrics"]["fpr95"]
     try:

@@ -1,7 +1,9 @@
 """Which figures a results folder has: each drawn from its records and scores, again only where these changed."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,11 +16,12 @@ from benchmark.records.frames import ALL, COUNTED, View, frame
 from benchmark.records.ranking import Ranking
 from benchmark.records.records import Record
 from benchmark.records.resolutions import Pairs
-from benchmark.records.scores import Cell
 from benchmark.records.significance import Significance
+from benchmark.reporting.drawers import Draw, Drawers, Gone
 from benchmark.store import files, keys
 
 DRAWN = "drawn.json"
+_ALONE = 2  # so few figures are drawn here: another process would begin by importing what that takes
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,11 @@ class Figure:
 
     path: str
     key: str
-    draw: Callable[[Path], None]
+    draw: Draw
+
+    def files(self, pdf: bool) -> list["Figure"]:
+        """With the endings of its files."""
+        return [replace(self, path=f"{self.path}.{ending}") for ending in (("png", "pdf") if pdf else ("png",))]
 
 
 def draw(
@@ -39,31 +46,62 @@ def draw(
     *,
     redraw: bool,
     pdf: bool = False,
+    drawers: Drawers | None = None,
+    ahead: Mapping[str, str] | None = None,
 ) -> None:
     """Draw the figures that are not there, or whose records changed since; with `redraw` all of them.
 
     compared: the tests of the rows, None without scores. both: AUROCs at both resolutions, empty without the other.
-    pdf: each as PDF as well.
+    pdf: each as PDF as well. drawers: who draws where there are many; None: this process. ahead: what was drawn
+    already, path -> key.
     """
-    drawn = {} if redraw else _read(folder / DRAWN)
+    drawn = {} if redraw else {**read(folder), **(ahead or {})}
+    every = (*measured(folder, found, shown), *comparing(Ranking(found, shown), compared, both))
     todo = [
-        replace(figure, path=f"{figure.path}.{extension}")
-        for figure in (*measured(folder, found, shown), *comparing(Ranking(found, shown), compared, both))
-        for extension in (("png", "pdf") if pdf else ("png",))
+        one
+        for figure in every
+        for one in figure.files(pdf)
+        if drawn.get(one.path) != one.key or not (folder / one.path).is_file()
     ]
-    todo = [one for one in todo if drawn.get(one.path) != one.key or not (folder / one.path).is_file()]
-    for figure in tqdm(todo, desc="draw", unit="figure", delay=2, leave=False):
-        (folder / figure.path).parent.mkdir(parents=True, exist_ok=True)
-        figure.draw(folder / figure.path)
-        drawn[figure.path] = figure.key
-        files.write_atomically(folder / DRAWN, files.text(files.sealed(drawn)))
-
-
-def _read(path: Path) -> dict[str, str]:
+    given: dict[str, Future[None]] = {}
+    if drawers is not None and len(todo) > _ALONE:  # the last first: they show all rows, and take longest
+        given = {figure.path: begin(folder, figure, drawers) for figure in reversed(todo)}
     try:
-        return files.read_sealed(path)
+        for figure in tqdm(todo, desc="draw", unit="figure", delay=2, leave=False):
+            _finish(folder, figure, given.get(figure.path))
+            drawn[figure.path] = figure.key
+    finally:
+        if todo or ahead:
+            files.write_atomically(folder / DRAWN, files.text(files.sealed(drawn)))
+
+
+def begin(folder: Path, figure: Figure, drawers: Drawers) -> "Future[None]":
+    """Have a figure drawn elsewhere."""
+    (folder / figure.path).parent.mkdir(parents=True, exist_ok=True)
+    return drawers.give(figure.draw, folder / figure.path)
+
+
+def _finish(folder: Path, figure: Figure, future: "Future[None] | None") -> None:
+    with suppress(Gone):
+        if future is not None:
+            future.result()
+            return
+    (folder / figure.path).parent.mkdir(parents=True, exist_ok=True)
+    figure.draw(folder / figure.path)
+
+
+def read(folder: Path) -> dict[str, str]:
+    """What is drawn in a results folder: path -> key."""
+    try:
+        return {path: key for path, key in files.read_sealed(folder / DRAWN).items() if path != "checksum"}
     except (OSError, ValueError):
         return {}
+
+
+def of_row(folder: Path, found: list[Record], shown: View, row: str) -> Figure | None:
+    """The histograms of a row, where there is something to draw them from."""
+    results = _Results(folder, found, shown)
+    return results.histograms(row) if row in results.rows else None
 
 
 def measured(folder: Path, found: list[Record], shown: View) -> Iterator[Figure]:
@@ -114,20 +152,47 @@ class _Results:
                 self.done.setdefault(record["row"], []).append(record)
         self.titles = _distinct({name: title for name, title, _ in shown.ood})
         self.rows = {name: label for name, label in _label(shown).items() if name in self.done}
+        self._known: dict[str, list[Any]] = {}
 
     def figures(self) -> Iterator[Figure]:
-        seen = {name: [self.rows[name], self._sources(name)] for name in self.rows}
-        seen = {name: about for name, about in seen.items() if about[1]}
-        for name in seen:
-            path = f"figures/histograms/{names.safe_name(name)}"
-            yield Figure(path, self._key(seen[name]), partial(self._histograms, name))
-        counted = {name for name, _, group in self.shown.ood if group in COUNTED}
+        from benchmark.reporting import figures, speeds
+
+        seen: dict[str, Any] = {}
+        for name in self.rows:
+            if (histograms := self.histograms(name)) is not None:
+                seen[name] = self._about(name)
+                yield histograms
+        counted = {name: self.titles[name] for name, _, group in self.shown.ood if group in COUNTED}
+        curves = {
+            self.rows[row]: {counted[name]: record for name, record in self._first(row).items() if name in counted}
+            for row in seen
+        }
         if any(name in counted for _, sources in seen.values() for name, *_ in sources):
-            yield Figure("figures/roc", self._key(seen), partial(self._roc, list(seen)))
+            yield Figure("figures/roc", self._key(seen), partial(figures.roc_of, self.folder, curves))
         points = self._points()
         if points:
             key = keys.digest(content=points, source=keys.source("benchmark.reporting.speeds"))
-            yield Figure("figures/speed", key, partial(self._speed, points))
+            yield Figure("figures/speed", key, partial(speeds.speed, points))
+
+    def histograms(self, row: str) -> Figure | None:
+        """Of one row; None where there is nothing to draw from."""
+        from benchmark.reporting import figures
+
+        if not (about := self._about(row))[1]:
+            return None
+        records = {self.titles[name]: record for name, record in self._first(row).items()}
+        groups = {self.titles[name]: group for name, _, group in self.shown.ood}
+        shown = {"id_title": self.shown.id_title, "groups": groups}
+        draw = partial(figures.row_histograms, self.folder, self.rows[row], records, shown)
+        return Figure(f"figures/histograms/{names.safe_name(row)}", self._key(about), draw)
+
+    def _about(self, row: str) -> list[Any]:
+        """What a row's figures show: its label; of each set name, key of the record, and scores or quantiles."""
+        if row not in self._known:
+            found = ((name, record, scores.source(self.folder, record)) for name, record in self._first(row).items())
+            sources = [[name, record["key"], source] for name, record, source in found if source is not None]
+            self._known[row] = [self.rows[row], sources]
+        return self._known[row]
 
     def _key(self, content: Any) -> str:
         return keys.digest(content=content, ood=self.shown.ood, source=keys.source("benchmark.reporting.figures"))
@@ -137,34 +202,6 @@ class _Results:
         seed = min(record["seed"] for record in self.done[row])
         there = {record["ood"]["name"]: record for record in self.done[row] if record["seed"] == seed}
         return {name: there[name] for name, _, _ in self.shown.near_first() if name in there}
-
-    def _sources(self, row: str) -> list[list[str]]:
-        """What a row's figures are drawn from: of each set its name, the key of its record, scores or quantiles."""
-        found = ((name, record, scores.source(self.folder, record)) for name, record in self._first(row).items())
-        return [[name, record["key"], source] for name, record, source in found if source is not None]
-
-    def _cells(self, row: str) -> dict[str, Cell]:
-        """By the name of the OOD set, as far as they can be read."""
-        cells = {name: scores.read(self.folder, record) for name, record in self._first(row).items()}
-        return {name: cell for name, cell in cells.items() if cell is not None}
-
-    def _histograms(self, row: str, path: Path) -> None:
-        from benchmark.reporting import figures
-
-        groups = {self.titles[name]: group for name, _, group in self.shown.ood}
-        if cells := {self.titles[name]: cell for name, cell in self._cells(row).items()}:
-            figures.histograms(self.rows[row], cells, path, id_title=self.shown.id_title, groups=groups)
-
-    def _roc(self, rows: Sequence[str], path: Path) -> None:
-        from benchmark.reporting import figures
-
-        counted = {name for name, _, group in self.shown.ood if group in COUNTED}  # as the averages in its legend
-        curves = {
-            self.rows[row]: {self.titles[name]: cell for name, cell in self._cells(row).items() if name in counted}
-            for row in rows
-        }
-        if any(curves.values()):
-            figures.roc_curves(curves, path)
 
     def _points(self) -> list[tuple[str, float, float, str]]:
         """(title, average AUROC, images a second, encoder) of every row that is timed and measured on all sets."""
@@ -176,8 +213,3 @@ class _Results:
             for line in lines.to_dict("records")
             if not line["sanity"]
         ]
-
-    def _speed(self, points: list[tuple[str, float, float, str]], path: Path) -> None:
-        from benchmark.reporting import speeds
-
-        speeds.speed(points, path)

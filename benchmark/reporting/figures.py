@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,11 @@ from benchmark.canvas import (
     wrap,
 )
 from benchmark.metrics import Floats, Scores, threshold_at_tpr
+from benchmark.records import scores as stored
 from benchmark.records.scores import Cell
+
+if TYPE_CHECKING:
+    from benchmark.records.records import Record
 
 ID_COLOUR, OOD_COLOUR = COLOURS[:2]
 CURVE_POINTS = 500
@@ -50,7 +54,24 @@ def quantiles_note(cells: Iterable[Cell]) -> str:
     return f"Drawn from {min(points)} score quantiles a set{some}: shares are as fine as that."
 
 
+def _cells(folder: Path, records: "Mapping[str, Record]") -> dict[str, Cell]:
+    """By the same titles, as far as they can be read."""
+    cells = {title: stored.read(folder, record) for title, record in records.items()}
+    return {title: cell for title, cell in cells.items() if cell is not None}
+
+
 # Histograms
+
+
+def row_histograms(
+    folder: Path, title: str, records: "Mapping[str, Record]", shown: Mapping[str, Any], path: Path
+) -> None:
+    """`histograms` of the records of a results folder, by the title of their OOD set; of none, nothing.
+
+    shown: its keywords.
+    """
+    if cells := _cells(folder, records):
+        histograms(title, cells, path, **shown)
 
 
 def histograms(
@@ -102,6 +123,8 @@ def _footnote(figure: Any, note: str, up: float) -> None:
 
 def _overlay(axes: Any, cell: Cell, span: tuple[float, float], units: float) -> list[Any]:
     """Both sets of a panel: their densities over the axis and what lies beyond it. units: of the axis, in ID ranges."""
+    from matplotlib.patches import StepPatch
+
     peaks, handles = [], []
     for scores, colour, line in ((cell.ids, ID_COLOUR, 0.93), (cell.oods, OOD_COLOUR, 0.8)):
         bins = (
@@ -109,7 +132,8 @@ def _overlay(axes: Any, cell: Cell, span: tuple[float, float], units: float) -> 
         )  # Rice's rule; equal scores in the middle
         edges = np.linspace(*span, bins + 1)
         shown = np.histogram(scores, edges)[0] / len(scores) / (edges[1] - edges[0])
-        handles.append(axes.stairs(shown, edges, fill=True, facecolor=(colour, 0.35), edgecolor=colour, linewidth=1))
+        bars = StepPatch(shown, edges, fill=True, facecolor=(colour, 0.35), edgecolor=colour, linewidth=1)
+        handles.append(axes.add_artist(bars))  # `stairs` would look for limits, which are set below
         peaks.append(float(shown.max()))
         for share, x, side in zip(_beyond(scores, span), (0.02, 0.98), ("left", "right"), strict=True):
             if share >= 1:
@@ -153,6 +177,13 @@ def _axis(cells: Iterable[Cell]) -> tuple[float, float]:
 
 
 # ROC curves
+
+
+def roc_of(folder: Path, rows: "Mapping[str, Mapping[str, Record]]", path: Path) -> None:
+    """`roc_curves` of the records of a results folder: row title -> OOD title -> record; of none, nothing."""
+    curves = {row: _cells(folder, records) for row, records in rows.items()}
+    if any(curves.values()):
+        roc_curves(curves, path)
 
 
 def roc_curves(rows: Mapping[str, Mapping[str, Cell]], path: Path) -> None:

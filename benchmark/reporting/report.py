@@ -1,7 +1,7 @@
 """What a results folder shows: tables and figures from its records and scores, drawn again only where these changed."""
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import comb
 
 from benchmark.planning.plan import Plan
@@ -11,6 +11,7 @@ from benchmark.records.frames import ALL, COVARIATE, FAR, NEAR, SPECTRUM, View, 
 from benchmark.records.records import Record
 from benchmark.records.searching import as_it_was, state
 from benchmark.reporting import drawing, terminal, thresholds
+from benchmark.reporting.drawers import Drawers
 from benchmark.reporting.terminal import WHOLE, Look
 from benchmark.shown import printable
 from benchmark.store.files import write_atomically
@@ -43,10 +44,19 @@ def check_columns(plan: Plan, columns: Sequence[str]) -> None:
     terminal.check(columns, view(plan, [], selected=True, notes=[]))
 
 
-def write(plan: Plan, *, redraw: bool = False, pdf: bool = False, images: bool = True) -> None:
+def write(
+    plan: Plan,
+    *,
+    redraw: bool = False,
+    pdf: bool = False,
+    images: bool = True,
+    drawers: Drawers | None = None,
+    drawn: Mapping[str, str] | None = None,
+) -> None:
     """Tables, findings, figures and page of the whole results folder. What is drawn already stays, unless `redraw`.
 
-    pdf: figures as PDF as well. images: in the page also those that may not be passed on.
+    pdf: figures as PDF as well. images: in the page also those that may not be passed on. drawers, drawn: who draws
+    the figures, and which are just drawn, as `drawing.draw` takes them.
     """
     from benchmark.records import significance
     from benchmark.reporting import index, tables
@@ -71,7 +81,7 @@ def write(plan: Plan, *, redraw: bool = False, pdf: bool = False, images: bool =
     write_atomically(plan.folder / "findings.md", printable(findings(found, shown, compared, both)))
     if compared is not None:
         write_atomically(plan.folder / significance.TESTS, compared.csv())
-    drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf)
+    drawing.draw(plan.folder, found, shown, compared, both, redraw=redraw, pdf=pdf, drawers=drawers, ahead=drawn)
     page.write(plan.folder, found, shown, compared, both, images=images)
     index.write(plan.folder.parent)
 

@@ -9,6 +9,7 @@ from typing import Literal, Protocol, Self
 
 from benchmark.jobs.base import Job
 from benchmark.jobs.worker import Worker
+from benchmark.planning.plan import Row
 from benchmark.store.files import is_full
 from benchmark.store.locks import Busy
 from methods.base import CannotRun
@@ -65,6 +66,19 @@ class Carrier(Protocol):
 
     def doing(self) -> str:
         """Who does what, for the progress bar."""
+
+
+class Beside(Protocol):
+    """What goes on beside the measuring, in processes of its own."""
+
+    def measured(self, row: Row) -> None:
+        """All cells of a row are measured, some of them just now."""
+
+    def rest(self) -> None:
+        """Wait until nothing goes on: a speed is measured next."""
+
+    def whole(self) -> None:
+        """All is there that tables show; what rows erred on is still looked for."""
 
 
 def carry(job: Job, worker: Worker) -> Ended:

@@ -210,7 +210,7 @@ def _summed(plan: Plan, found: Estimate) -> Iterator[str]:
     if len(missing) > sum(unknown.values()):
         times = [
             wall(
-                (target for _, target in ordered(plan, together=workers > 1)),
+                (target for _, target in ordered(plan)),
                 lambda job: job.key in found.done,
                 lambda job: found.seconds[job.key] or 0.0,
                 workers,

@@ -1,6 +1,7 @@
 """Goes through a plan: what is missing, in order, with the records of what was measured and of what could not be."""
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +11,12 @@ from tqdm.auto import tqdm
 from benchmark.jobs.base import Job
 from benchmark.jobs.calibrating import Calibrate
 from benchmark.jobs.measuring import Measure
+from benchmark.jobs.mistaking import ShowMistakes
 from benchmark.jobs.timing import MeasureSpeed
 from benchmark.jobs.worker import Worker
 from benchmark.planning.plan import Plan, Row
 from benchmark.records import names, records
-from benchmark.running.base import Carrier, Ended
+from benchmark.running.base import Beside, Carrier, Ended
 from benchmark.running.base import DiskFull as DiskFull
 from benchmark.running.here import Here
 from benchmark.running.schedule import Schedule
@@ -37,23 +39,32 @@ class Outcome:
     passes: dict[str, int] = field(default_factory=dict)
 
 
-def ordered(plan: Plan, *, together: bool) -> list[tuple[Row, Job]]:
-    """What a run is to measure, in order. `together`: several workers are at it; speeds come last, as each needs a
-    machine for itself."""
+def ordered(plan: Plan) -> list[tuple[Row, Job]]:
+    """What a run is to measure, in order: all that tables show, speeds last, as each needs a machine for itself; then
+    what rows erred on."""
     targets: list[tuple[Row, Job]] = list(plan.targets())
-    return sorted(targets, key=lambda item: isinstance(item[1], MeasureSpeed)) if together else targets
+    return sorted(targets, key=lambda item: (isinstance(item[1], ShowMistakes), isinstance(item[1], MeasureSpeed)))
 
 
 class Runner:
     """One way through a plan. A job that another process holds is put off; others come first.
 
     `carrier`: who carries the jobs out; None: this process. debug: the traceback of a job that fails is shown too.
+    beside: what goes on meanwhile.
     """
 
-    def __init__(self, plan: Plan, worker: Worker, *, carrier: Carrier | None = None, debug: bool = False) -> None:
-        self.plan, self.worker, self.debug = plan, worker, debug
+    def __init__(
+        self,
+        plan: Plan,
+        worker: Worker,
+        *,
+        carrier: Carrier | None = None,
+        debug: bool = False,
+        beside: Beside | None = None,
+    ) -> None:
+        self.plan, self.worker, self.debug, self.beside = plan, worker, debug, beside
         self.carrier: Carrier = carrier or Here(worker)
-        self.targets = ordered(plan, together=carrier is not None)
+        self.targets = ordered(plan)
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -81,8 +92,15 @@ class Runner:
 
     def _go_through(self, schedule: Schedule, waiting: dict[int, tuple[Row, Job]], bar: "tqdm[Any]") -> None:
         busy: list[Ended] = []  # what other processes hold: it is given again after everything else
+        cells = Counter(id(row) for row, target in waiting.values() if isinstance(target, Measure))  # that are left
+        anew: set[int] = set()  # rows of which some were measured
+        numbers = sum(not isinstance(target, ShowMistakes) for _, target in waiting.values())  # that are left
+        if self.beside and not numbers:
+            self.beside.whole()
         while waiting:
             while self.carrier.room > 0 and (ready := schedule.next()) is not None:
+                if self.beside and isinstance(ready.job, MeasureSpeed):
+                    self.beside.rest()
                 self.carrier.give(ready)
             came = self.carrier.wait()
             for ended in came:
@@ -96,7 +114,17 @@ class Runner:
                 schedule.end(ended)
             settled = list(schedule.settled())
             for number, how in settled:
-                self._settle(*waiting.pop(number), how)
+                row, target = waiting.pop(number)
+                self._settle(row, target, how)
+                if isinstance(target, Measure):
+                    cells[id(row)] -= 1
+                    anew |= {id(row)} if how and how.status == "done" else set()
+                    if self.beside and not cells[id(row)] and id(row) in anew:
+                        self.beside.measured(row)
+                numbers -= not isinstance(target, ShowMistakes)
+                if self.beside and not numbers and not isinstance(target, ShowMistakes):
+                    bar.clear()
+                    self.beside.whole()
             bar.set_postfix_str(self._doing(waiting), refresh=False)
             bar.update(len(settled))
             if busy and not came:  # all that is left

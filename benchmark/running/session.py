@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from benchmark.running import capacity, remote
 from benchmark.running.where import Place
 
 STORE_BYTES = 256 << 20  # of Ray's object store: it holds the plan and nothing else
+ANSWER_SECONDS = 10.0  # of a running cluster, once it is called
+_NOT_JOINED = "it is not joined: {}; a cluster that asks for a token needs RAY_AUTH_MODE=token"
 
 
 class ClusterError(Exception):
@@ -59,7 +62,8 @@ def session(where: Place, *, gpus: bool) -> Iterator[Any]:
         except ClusterError:
             raise
         except Exception as error:  # Ray raises anything, such as Exception where a node is slow to start
-            raise ClusterError(f"--cluster: Ray does not start: {line(error)}") from None
+            said = "Ray does not start: {}" if where.workers is not None else _NOT_JOINED
+            raise ClusterError("--cluster: " + said.format(line(error))) from None
         yield ray
     finally:
         with contextlib.suppress(Exception):
@@ -118,6 +122,12 @@ def _running() -> str:
     from ray._private import services
 
     if address := os.environ.get("RAY_ADDRESS"):
+        host, _, port = address.rpartition(":")
+        try:  # Ray itself tries for many minutes
+            if port.isdecimal():
+                socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        except OSError as error:
+            raise ClusterError(f"--cluster auto: nothing answers at RAY_ADDRESS={address[:60]}: {error}") from None
         return address
     running: Any = services.find_gcs_addresses
     if services.find_bootstrap_address(None) not in running():

@@ -9,7 +9,9 @@ and made again; never a crash, never zeros.
 import contextlib
 import os
 import shutil
+import stat
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from datasets.files import open_regular
 MARKER = "done.json"
 SCHEMA = 2  # of markers; the first had no checksum and no key
 _STATE = "state.safetensors"
+KNOWN = 1024  # markers that stay in memory
 Arrays = dict[str, Array]
 
 
@@ -61,6 +64,7 @@ class Store:
         self._say = say
         self._told: set[Path] = set()
         self._verified: set[Path] = set()
+        self._markers: OrderedDict[Path, tuple[files.Stamp, _Marker]] = OrderedDict()  # as they were read last
 
     def folder(self, kind: str, key: str) -> Path:
         return self.root / kind / key[:2] / key
@@ -81,16 +85,20 @@ class Store:
         """The marker of an entry whose files all have the right size; None where there is none, or a damaged one."""
         folder = self.folder(kind, key)
         try:
-            marker = _Marker.model_validate(files.read_sealed(folder / MARKER))
+            marker = self._read(folder / MARKER)
             if (marker.kind, marker.key) != (kind, key):
                 raise ValueError("it is that of another entry")
             for name, file in marker.files.items():
                 path = folder / name
-                if path.name != name or path.is_symlink() or not path.is_file():
+                try:
+                    about = path.lstat()
+                except OSError:
+                    about = None
+                if path.name != name or about is None or not stat.S_ISREG(about.st_mode):
                     raise ValueError(f"{name} is not there")
-                if path.stat().st_size != file.bytes:
+                if about.st_size != file.bytes:
                     raise ValueError(f"{name} has another size")
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             if os.path.lexists(folder):
                 self._tell(folder, "it has no marker")
             return None
@@ -100,6 +108,18 @@ class Store:
         except (OSError, ValueError) as error:
             self._tell(folder, str(error))
             return None
+        return marker
+
+    def _read(self, path: Path) -> _Marker:
+        """A marker, read again only where its file is another one or has changed."""
+        stamp, known = files.stamp(path), self._markers.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        marker = _Marker.model_validate(files.read_sealed(path))
+        if stamp is not None:
+            self._markers[path] = stamp, marker
+            if len(self._markers) > KNOWN:
+                self._markers.popitem(last=False)
         return marker
 
     def _tell(self, folder: Path, why: str) -> None:
@@ -146,7 +166,7 @@ class Store:
         return own + sum(self.size(kind, part) for part in marker.parts)
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
-        return self._whole(kind, key).meta
+        return dict(self._whole(kind, key).meta)
 
     def arrays(self, kind: str, key: str, names: Container[str] | None = None) -> Arrays:
         """The arrays of an entry (None: all), memory-mapped copy-on-write: what is done to them stays in memory."""

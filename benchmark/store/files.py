@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,13 +16,23 @@ from datasets.files import open_regular, read_regular
 
 SMALL = 1 << 20  # bytes: no marker, record or lock comes near
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+SETTLED = 2 * 10**9  # nanoseconds: clocks of file systems are coarse
 _TEMPORARY = ".tmp"
+Stamp = tuple[int, int, int, int]
 
 
 def is_full(error: BaseException) -> bool:
     """Whether there is no space left, or none that this user may have; safetensors says so in words alone."""
     full = errno.ENOSPC, errno.EDQUOT
     return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
+
+
+def stamp(path: Path) -> Stamp | None:
+    """What differs where a file is replaced or written to; None while it is so new that this might not show."""
+    about = path.stat()
+    if time.time_ns() - about.st_ctime_ns < SETTLED:
+        return None
+    return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import run_all
 from benchmark.jobs.encoding import Encode, TrainEncoder
 from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.measuring import Measure
-from benchmark.jobs.mistaking import ShowMistakes
 from benchmark.jobs.scoring import Score
 from methods.encoders.classifier import Classifier
 from methods.encoders.pixels import Pixels
@@ -95,10 +94,11 @@ def _figures(request, monkeypatch):
 
 def _draw_nothing(monkeypatch):
     monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
+    monkeypatch.setattr("benchmark.reporting.ahead.Ahead.measured", lambda self, row: None)
     monkeypatch.setattr("benchmark.reporting.page.report.write", lambda *what, **how: None)
     monkeypatch.setattr("benchmark.jobs.illustrating.loss_curve", sketched)
     monkeypatch.setattr("benchmark.jobs.illustrating.image_grid", sketched)
-    monkeypatch.setattr(ShowMistakes, "_nearest", lambda self, passes, chosen, store: [[] for _ in chosen])
+    monkeypatch.setattr("benchmark.jobs.mistaking._nearest", lambda search, passes, chosen: [[] for _ in chosen])
 
 
 def sketched(title, values, path, **how):

@@ -27,6 +27,12 @@ def test_what_a_terminal_obeys_is_written_out(name, seen):
     seen.encode("utf-8")
 
 
+def test_bytes_for_people():
+    assert [shown.human_size(count) for count in (0, 3 << 19, (1 << 30) - 1, 1 << 30, 5 << 40)] == [
+        "0.0 MiB", "1.5 MiB", "1,024.0 MiB", "1.0 GiB", "5,120.0 GiB",
+    ]  # fmt: skip
+
+
 def test_everything_printed_goes_through_it_and_progress_bars_stay():
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err), shown.printed():

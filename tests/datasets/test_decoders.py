@@ -90,6 +90,34 @@ def test_what_is_taken_has_pillows_pixels(name):
     assert ours.flags.c_contiguous
 
 
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (17, 1), (7, 13), (16, 33)])
+@pytest.mark.parametrize("more", [{}, {"progressive": True}, {"subsampling": 1}], ids=str)
+def test_a_jpeg_of_any_size_has_pillows_pixels(size, more):
+    for mode in ("RGB", "L"):
+        data = file(PICTURE.convert(mode).crop((0, 0, *size)), "JPEG", **more)
+        found = header(data)
+        ours = decoders._decoded(data, found, found.width * found.height)
+        assert np.array_equal(ours, np.asarray(Image.open(BytesIO(data)).convert("RGB")))
+
+
+@pytest.mark.parametrize("name", [*TAKEN, *NOT_TAKEN])
+def test_every_kind_of_file_is_what_pillow_itself_makes_of_it(name):
+    """Whichever decodes it, CMYK and turned ones (as they lie, EXIF or not) among them."""
+    made = Decoders()
+    made._equal = dict.fromkeys(("PNG", "JPEG", "WEBP"), COMPARED)
+    data = {**TAKEN, **NOT_TAKEN}[name]
+    if not data:
+        with pytest.raises(ValueError, match="no image of a known format"):
+            made.decode(data, pillow)
+        return
+    with Image.open(BytesIO(data)) as image:
+        if name == "png 16 bits":  # scaled, where Pillow's own conversion would cut off at 255
+            wanted = np.repeat((np.asarray(image) >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+        else:
+            wanted = np.asarray(image.convert("RGB"))
+    assert np.array_equal(made.decode(data, pillow), wanted)
+
+
 @pytest.mark.parametrize("name", NOT_TAKEN)
 def test_what_the_two_treat_differently_is_pillows(name):
     assert header(NOT_TAKEN[name]) is None

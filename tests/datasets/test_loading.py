@@ -158,6 +158,21 @@ def test_little_is_decoded_ahead(monkeypatch):
     assert len(images.seen) == there
 
 
+@pytest.mark.parametrize(("room", "ahead"), [(10**9, 50), (20 * 36, 20)])
+def test_while_a_batch_is_computed_on_the_next_is_decoded(monkeypatch, room, ahead):
+    monkeypatch.setattr(loading, "_TASK_BYTES", 2 * 36)
+    monkeypatch.setattr(loading, "BATCH_BYTES", room)
+    images = Drawn(1000)
+    stream = batches(images, np.arange(1000), 50, workers=2)
+    least = len(next(stream).rows) + ahead - 2  # the batch's last task is one of those ahead
+    until = time.monotonic() + 5
+    while len(images.seen) < least and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    assert least <= len(images.seen) <= least + 2 * 2
+    stream.close()
+
+
 def test_a_broken_image_ends_the_batches():
     stream = batches(Drawn(500, broken=450), np.arange(500), 10, workers=2)
     assert next(stream).rows.tolist() == list(range(10))

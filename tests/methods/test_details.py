@@ -75,6 +75,8 @@ def test_nnguide_banks_are_never_too_small() -> None:
 def test_nac_draws_its_images_by_class() -> None:
     method: Any = methods.create("nac", images=100, full=100.0).fit(TRAIN)
     assert float(method.coverage[0].sum()) == pytest.approx(WIDTH)  # 100 images, a bin each in every feature, O of 100
+    tenths = 100 * method.coverage[0]  # counts of 10 images of each of 10 classes
+    same(tenths, tenths.round(), rtol=1e-9)
     z = torch.ones(600, WIDTH)
     z[:590] = 0
     labels = torch.arange(600) % CLASSES

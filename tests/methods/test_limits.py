@@ -1,5 +1,6 @@
 """Invariances of detectors, and limits in which one is another."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,17 @@ def test_the_order_of_the_bank_changes_nothing(name: str) -> None:
 def test_without_pruning_scale_and_lts_are_energies() -> None:
     same(score("scale", percentile=0), -(np.e * TEST_Z @ HEAD.weight.T + HEAD.bias).logsumexp(dim=1))
     same(score("lts", percentile=0), score("ebo"))
+
+
+@pytest.mark.parametrize("percentile", [60, 77.3, 85, 95])
+def test_adascale_of_one_percentile_is_scale_and_lts(percentile: float) -> None:
+    held = features(TRAIN_Z[:50])
+    train, x = (replace(of, extras={"perturbed": of.embedding}) for of in (held, TEST))
+    for variant, name in (("a", "scale"), ("l", "lts")):
+        found = score("adascale", x, train, variant=variant, p_min=percentile, p_max=percentile)
+        same(found, score(name, percentile=percentile), rtol=1e-5)
+    none = replace(features(-TEST_Z), extras={"perturbed": TEST_Z})  # no entry above 0: a factor of 1
+    same(score("adascale", none, train, variant="l"), score("ebo", none), rtol=1e-5)
 
 
 def test_without_ends_vra_is_the_energy() -> None:

@@ -10,6 +10,8 @@ from pytorch_ood import detector as oracle
 from scipy.stats import multivariate_normal, weibull_min
 from sklearn.decomposition import PCA
 from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import PowerTransformer
 
 import methods
 from methods import nac, openmax
@@ -248,7 +250,7 @@ def test_relation_equals_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cfood_equals_numpy() -> None:
-    fitted = methods.create("cfood", alpha=0.2, share=0.03, neighbours=50).fit(TRAIN, seed=5)
+    fitted = methods.create("cfood", alpha=0.2, share=0.07, neighbours=50).fit(TRAIN, seed=5)  # .07 x 100: above 7
     reference = fitted.state()["reference"].numpy()
     x = UNIT_TEST.double().numpy()
     apart = ((reference[:, None] - reference) ** 2).sum(axis=2)
@@ -256,11 +258,33 @@ def test_cfood_equals_numpy() -> None:
     neighbours = np.sort(apart, axis=1)[:, :50]
     away = ((x[:, None] - reference) ** 2).sum(axis=2)
     shares = (neighbours[None] >= away[:, :, None]).mean(axis=1)  # (queries, k)
-    enough = shares >= 0.03
+    enough = shares >= 0.07
     kappa = np.where(enough.any(axis=1), (enough.argmax(axis=1) + 1) / 100, 1)
     same(fitted.score(TEST), kappa)
     assert len(reference) == 100
     assert len(np.unique(kappa)) > 5
+
+
+@pytest.mark.parametrize("combination", ["n", "sqrt"])
+def test_combood_equals_scikit_learn(combination: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    train, x = (
+        Features(embedding=z, logits=logits, extras={"extremes": torch.randn(len(z), 5, generator=generator).exp() - 2})
+        for z, logits in ((TRAIN_Z, TRAIN.logits), (TEST_Z, TEST.logits))
+    )
+
+    def extremes(of: Features) -> Any:
+        f = of.logits.double().numpy()
+        return np.c_[of.extras["extremes"].double().numpy(), f.max(axis=1), -f.min(axis=1)]
+
+    change = PowerTransformer(method="yeo-johnson", standardize=True).fit(extremes(train))
+    t, asked = change.transform(extremes(train)), change.transform(extremes(x))
+    precision = np.linalg.inv(t.T @ t / len(t) + np.eye(t.shape[1]))
+    squared = np.einsum("nd,de,ne->n", asked, precision, asked)
+    distances = NearestNeighbors(n_neighbors=7).fit(UNIT_TRAIN.double()).kneighbors(UNIT_TEST.double())[0][:, -1]
+    n = TRAIN_Z.shape[1] if combination == "n" else TRAIN_Z.shape[1] ** 0.5
+    found = methods.create("combood", k=7, combination=combination).fit(train).score(x)
+    same(found, squared + n * np.log(distances**2), rtol=1e-3, atol=1e-3)
 
 
 def test_caref_and_cadref_by_hand() -> None:

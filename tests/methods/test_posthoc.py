@@ -147,6 +147,11 @@ def test_msp_keeps_its_resolution() -> None:
     same(scores[:1], np.log1p(9 * np.exp([-20.0])))
 
 
+def test_msp_of_a_temperature() -> None:
+    largest = (TEST.logits.double() / 10).softmax(dim=1).amax(dim=1)
+    same(score("msp", temperature=10.0), -largest.log(), rtol=1e-9)
+
+
 def test_msp_with_two_equal_largest_logits() -> None:
     assert float((-score("msp", hand([3, 3, 3, 3]))).exp()) == pytest.approx(0.25)
 

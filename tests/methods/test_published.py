@@ -30,6 +30,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "gram": {"group": "predicted"},
     "combood": {"k": 50, "combination": "n"},
     "msp": {"temperature": 1},
+    "mcm": {"tau": 1},
+    "glmcm": {"tau": 1, "weight": 0.5},
+    "neglabel": {"tau": 0.01, "groups": 100},
+    "residual": {"dim": None},
+    "rmds": {"normalise": False},
     "cfood": {"alpha": 0.1, "share": 0.01, "neighbours": 230},
 }
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {

@@ -195,6 +195,20 @@ def test_gram_deviation() -> None:
     same(methods.create("gram").fit(train).score(asked), [0.2 + 0.3333])
 
 
+def test_gram_of_two_layers_each_by_its_usual_deviation() -> None:
+    """Ranges are 0 alone and 2 to 4; the calibration images leave them by 2 and .5 on average."""
+    logits = torch.tensor([[1.0, 0], [1, 0]])
+    known = {"extras": {"gram": torch.tensor([[0.0, 2], [0, 4]])}, "extra_sizes": {"gram": (1, 1)}}
+    held = {"extras": {"gram": torch.tensor([[-1e-6, 6], [3e-6, 3]])}, "extra_sizes": {"gram": (1, 1)}}
+    train = Features(logits=logits, validation=Features(logits=logits, **held), **known)
+    asked = Features(logits=torch.tensor([[0.0, -math.inf]]), extras={"gram": torch.tensor([[5e-6, 1]])}, **{
+        "extra_sizes": {"gram": (1, 1)}
+    })  # fmt: skip
+    method = methods.create("gram").fit(train)
+    same(method.state()["usual"], [(1 + 3) / 2, (0.5 + 0) / 2])
+    same(method.score(asked), [5 / 2 + 0.5 / 0.25])
+
+
 def cosines(image: Any, *texts: Any) -> Tensor:
     return torch.nn.functional.cosine_similarity(torch.tensor([image]).double(), torch.tensor(texts).double())[None]
 
@@ -210,7 +224,10 @@ def test_mcm_and_glmcm() -> None:
     same(-local, [[-0.7311]])
     x = Features(logits=COSINES, extras={"local": local})
     same(methods.create("glmcm").score(x), [-0.9755])
-    same(methods.create("glmcm", weight=0.0).score(x), methods.create("mcm").score(x).tolist())
+    for tau in (1.0, 0.2):  # of the whole image; that of its parts is the encoder's
+        found = methods.create("glmcm", weight=0.0, tau=tau).score(x)
+        same(found, [-math.exp(0.8944 / tau) / (math.exp(0.8944 / tau) + math.exp(0.4472 / tau))])
+        same(found, methods.create("mcm", tau=tau).score(x).tolist())
 
 
 def test_neglabel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ SCRIPTS = (
     "stages",
     "memory",
     "startup",
+    "many_cells",
 )
 ON_GPU = "on_gpu"  # has a section a part, and is not among the scripts that are run where there is no GPU
 SPEED = Path(__file__).parents[2] / "results" / "SPEED.md"

@@ -80,7 +80,7 @@ def _words(value: Any) -> str:
             for name, each in of.items()
         )
     if isinstance(value, list):
-        return "; ".join(map(_words, value))
+        return "; ".join(_words(each).removesuffix(".") for each in value)
     return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 

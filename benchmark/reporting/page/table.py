@@ -31,7 +31,7 @@ def content(found: Iterable[Record], view: View, compared: Significance | None) 
     grids = {metric.name: Grid(found, replace(view, metrics=(metric.name,))) for metric in METRICS}
     grid = grids["auroc"]
     cells = results_of(found, view)
-    remarks = _remarks(record for seeds in cells.values() for record in seeds)
+    otherwise = _otherwise(record for seeds in cells.values() for record in seeds)
     about = {row: seeds[0] for (row, _), seeds in cells.items()}
     rows: list[dict[str, Any]] = []
     for encoder, of_encoder in grid.encoders.items():
@@ -64,7 +64,7 @@ def content(found: Iterable[Record], view: View, compared: Significance | None) 
                 "group": group,
                 "average": not group and ood not in {name for name, _, _ in view.ood},
                 "over": view.over(ood) if ood in dict(view.averages()) else [],
-                "remarks": remarks.get(ood, []),
+                **dict(zip(("subset", "stands_in_for"), otherwise.get(ood, ("", "")), strict=True)),
                 "note": _note(title, grid.below),
             }
             for ood, title, group in grid.columns
@@ -135,12 +135,12 @@ def _two(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _remarks(records: Iterable[Record]) -> dict[str, list[str]]:
-    """What stands below the name of an OOD set that is not the whole set of that name: its notes say more."""
-    found: dict[str, list[str]] = {}
+def _otherwise(records: Iterable[Record]) -> dict[str, tuple[str, str]]:
+    """Of OOD sets that are not the whole set that was meant: how many images of how many; what it stands in for."""
+    found: dict[str, tuple[str, str]] = {}
     for ood in (record["ood"] for record in records if record["status"] == "done"):
-        part = [f"{ood['n']:,} of {ood['of']:,}"] if ood["n"] < ood["of"] else []
-        found[ood["name"]] = part + ([f"stands in for {ood['stands_in_for']}"] if ood.get("stands_in_for") else [])
+        part = f"{ood['n']:,} of {ood['of']:,}" if ood["n"] < ood["of"] else ""
+        found[ood["name"]] = part, ood.get("stands_in_for") or ""
     return found
 
 

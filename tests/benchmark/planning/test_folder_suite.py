@@ -76,6 +76,7 @@ def images(folder, *names, seed=0):
 def run(tmp_path, monkeypatch):
     """Runs a folder: status and records by row and set."""
     monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
+    monkeypatch.setattr("benchmark.reporting.ahead.Ahead.measured", lambda self, row: None)
 
     def go(folder, *more):
         results = tmp_path / "results"

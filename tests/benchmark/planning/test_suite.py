@@ -14,6 +14,7 @@ from benchmark.planning import changing, choosing, planner, suite
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import UsageError
 from benchmark.records import reference
+from benchmark.records.names import folder_parts
 
 GOOD = {
     "title": "A trial",
@@ -231,6 +232,9 @@ def test_only_a_whole_run_has_the_folder_of_the_suite(tmp_path):
     assert results_folder("digits", whole) == tmp_path / "digits"
     trial = replace(whole, limit=100, quick=True, resolution="id", pretrained="resnet50")
     assert results_folder("digits", trial).name == "digits+pretrained=resnet50+resolution=id+limit=100+quick"
+    flags = ["pretrained=resnet50", "resolution=id", "limit=100", "quick"]
+    assert folder_parts(results_folder("digits", trial)) == ("digits", flags)
+    assert folder_parts(results_folder("a+b=c", trial))[1] == flags  # the suite's own + and = are none
 
 
 NUMBERS = [True, -1, 0, 10**19, 1.5, math.nan, math.inf]

@@ -48,6 +48,7 @@ def ran(tmp_path_factory):
     """A run on ONNX Runtime against one OOD set, and a saved detector; not to be written to."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
+        patch.setattr("benchmark.reporting.ahead.Ahead.measured", lambda self, row: None)
         patch.setattr("benchmark.reporting.page.report.write", lambda *what, **how: None)
         trial = made(tmp_path_factory.mktemp("ran"))
         more = ("--ood", "letters", "--save", "mahalanobis@net")
@@ -67,6 +68,7 @@ def again(ran, tmp_path):
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch):
     monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
+    monkeypatch.setattr("benchmark.reporting.ahead.Ahead.measured", lambda self, row: None)
     monkeypatch.setattr("benchmark.reporting.page.report.write", lambda *what, **how: None)
 
 

@@ -11,14 +11,22 @@ from sklearn.metrics import roc_auc_score
 import methods
 import run_all
 from benchmark.jobs import measuring
+from benchmark.jobs.mistaking import ShowMistakes
+from benchmark.jobs.timing import MeasureSpeed
+from benchmark.reporting import drawing
+from benchmark.reporting.ahead import Ahead
 from benchmark.store.chunks import ChunkWriter
 from methods.encoders.classifier import Classifier
 
 FOLDER = "mini+limit=30+limit-train=60"
 
 
-def test_a_run_measures_every_cell_and_says_where_it_wrote(trial, drawn, capsys):
+def test_a_run_measures_every_cell_and_says_where_it_wrote(trial, drawn, capsys, monkeypatch):
+    late, before = [], drawing._finish
+    monkeypatch.setattr(drawing, "_finish", lambda *given: (late.append(given[1].path), before(*given)))
     assert trial.run() == 0
+    assert late  # what compares rows
+    assert not [path for path in late if "histograms" in path]  # those were drawn beside the measuring
     printed = capsys.readouterr()
     for word in ("MSP", "KNN", "average", "halves", "etters", "AUROC", "FPR95"):
         assert word.lower() in printed.out.lower()
@@ -42,6 +50,19 @@ def test_a_run_measures_every_cell_and_says_where_it_wrote(trial, drawn, capsys)
     accuracies = {record["row"]: record["accuracy"] for record in records.values()}
     assert accuracies["lowlevel@pixels"] is None
     assert accuracies["msp@net"] == accuracies["knn@net"] is not None
+
+
+def test_speeds_are_measured_last_and_while_nothing_is_drawn(trial, monkeypatch):
+    told = []
+    monkeypatch.setattr(Ahead, "measured", lambda self, row: told.append(row.spec.label))
+    monkeypatch.setattr(Ahead, "rest", lambda self: told.append("rest"))
+    monkeypatch.setattr(MeasureSpeed, "run", lambda self, worker: told.append(f"speed {self.row}"))
+    monkeypatch.setattr(ShowMistakes, "run", lambda self, worker: told.append("mistakes"))
+    monkeypatch.setattr("benchmark.reporting.report.text", lambda *what: told.append("table") or "")
+    timed = [word for word in trial.arguments("--methods", "msp", "lowlevel") if word != "--no-speed"]
+    assert run_all.main(timed) == 0
+    speeds = ["rest", "speed msp@net", "rest", "speed lowlevel@pixels"]
+    assert told == ["msp@net", "lowlevel@pixels", *speeds, "table", *["mistakes"] * 4, "rest"]
 
 
 def test_an_image_goes_through_an_encoder_once(trial, counted):

@@ -1,6 +1,7 @@
 """What `--cluster` and `--share-gpu` mean, and what they cannot be."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_where_no_cluster_runs_it_is_one_line(trial, capsys, monkeypatch, tmp_pa
     assert not list(trial.results.rglob("*.tmp"))
 
 
+def test_an_address_at_which_nothing_answers_is_one_line_and_not_a_wait(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        assert session._running() == address
+    with pytest.raises(session.ClusterError, match=f"nothing answers at RAY_ADDRESS={address}: .*refused"):
+        session._running()
+
+
 def test_the_code_reaches_workers(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", "/else")
     here = session.environment(Place(2, 3))
@@ -106,14 +116,14 @@ class Nodes:
 
 @pytest.mark.parametrize("hosts", [["alpha"], ["alpha", "beta"], ["alpha", "alpha", "beta"]])
 def test_the_code_alone_travels_to_a_cluster(monkeypatch, hosts):
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(session, "_running", lambda: "127.0.0.1:1")
     ray = Nodes(*hosts)
     session._join(ray, Place(None, 1), {})
     assert ray.environments == [["benchmark", "datasets", "methods"]]
 
 
 def test_nodes_of_one_machine_read_the_code_where_it_is(monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    monkeypatch.setattr(session, "_running", lambda: "127.0.0.1:1")
     ray = Nodes("alpha", "alpha")
     session._join(ray, Place(None, 1), {})
     assert ray.environments == [None]
@@ -133,10 +143,11 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
         raise Exception("The current node\ntimed out")
 
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(session.ClusterError, match="Ray does not start: The current node timed out"), _local():
-        pass
+    for to, said in ((Place(1, 1), "Ray does not start"), (Place(None, 1), "it is not joined")):
+        monkeypatch.setattr(session, "_running", lambda: "127.0.0.1:1")
+        with (
+            pytest.raises(session.ClusterError, match=f"{said}: The current node timed out"),
+            session.session(to, gpus=False),
+        ):
+            pass
     assert not [*Path("/tmp").glob(f"ood-ray-{os.getpid()}-*")]
-
-
-def _local():
-    return session.session(Place(1, 1), gpus=False)

@@ -36,7 +36,7 @@ def save(path: Path, model: str = MODEL, classes: int = 1000, size: int = 64, **
     torch.manual_seed(0)
     network: nn.Module = timm.create_model(model, pretrained=False, num_classes=classes)
     with torch.no_grad():
-        network.train()(torch.randn(8, 3, size, size))
+        network.train()(torch.randn(2, 3, size, size))
     save_file(network.state_dict(), path, metadata=metadata or None)
     return network.eval()
 
@@ -155,23 +155,24 @@ def test_augmentation(monkeypatch: pytest.MonkeyPatch, start: Path, augment: str
     assert len(calls) == expected
 
 
-def test_training_is_a_function_of_data_and_seed(trained: Finetuned, start: Path) -> None:
+def test_training_is_a_function_of_data_and_seed(start: Path) -> None:
     torch.manual_seed(123)
     before = torch.random.get_rng_state()
-    again, other = (
-        create("finetuned", **TINY).open(None).start_from(start).fit(toy(), seed=seed).encode(toy().pixels)["logits"]
-        for seed in (1, 2)
-    )
+    one, again, other = (
+        create("finetuned", **TINY | {"epochs": 1}).open(None).start_from(start).fit(toy(48), seed=seed)
+        .encode(toy(9).pixels)["logits"] for seed in (1, 1, 2)
+    )  # fmt: skip
     assert torch.equal(torch.random.get_rng_state(), before)
-    torch.testing.assert_close(trained.encode(toy().pixels)["logits"], again)
-    assert (again - other).abs().max() > 0.01
+    torch.testing.assert_close(one, again)
+    assert (again - other).abs().max() > 0.001
 
 
 @pytest.mark.parametrize("model", [MODEL, "test_vit", "test_convnext", "test_resnet"])
 def test_state_goes_to_a_fresh_instance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: str) -> None:
     """Whatever the model calls its classifier."""
-    save(tmp_path / "x.safetensors", model, size=160)
-    settings = {"model": model, "resolution": 160}
+    size = 160 if model == "test_vit" else 64
+    save(tmp_path / "x.safetensors", model, size=size)
+    settings = {"model": model, "resolution": size}
     encoder = untrained(monkeypatch, tmp_path / "x.safetensors", **settings)
     save_file(encoder.state(), tmp_path / "state.safetensors")
     fresh = create("finetuned", **TINY | settings).open(None)
