@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.jobs import mistaking
 from benchmark.records.names import mistakes_path
@@ -224,6 +225,22 @@ def test_plots_are_drawn_when_seen_and_a_click_finds_the_row(toy, look):
     tab.wait_for_selector("#plots .plot svg.main-svg")
     tab.evaluate("document.querySelector('#plots .plot').emit('plotly_click', { points: [{ customdata: 'knn@net' }] })")
     assert tab.locator("tr.found th").inner_text() == "knn@net"
+
+
+def test_a_picture_finds_its_row_and_a_stand_in_is_named_wherever_the_table_goes(make, look):
+    made = make()
+    for record in made.found:
+        if record["ood"]["name"] == "birds":
+            record["ood"]["stands_in_for"] = "Planes"
+    path = made.folder / "figures" / "pictures" / "ddpm@pixels.samples.png"
+    path.parent.mkdir(parents=True)
+    Image.new("L", (8, 8)).save(path)
+    tab = look(made.write())
+    tab.locator(".pictures img").click()
+    assert tab.locator("tr.found th").inner_text() == "ddpm@pixels"
+    tab.click("[data-copy=CSV]")
+    head = next(csv.reader(io.StringIO(tab.evaluate("navigator.clipboard.readText()"))))
+    assert head[3] == "Birds (far, stands in for Planes)"
 
 
 def test_the_images_that_a_row_errs_on_are_in_its_cell(make, look):
