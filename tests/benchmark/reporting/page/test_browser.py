@@ -85,7 +85,7 @@ def test_a_reference_row_leaves_those_dark_that_do_not_differ(make, look):
         for row in ("msp@net", "vim@net")
     ]
     assert f"−{auroc[1] - auroc[0]:.1f} (corrected p\u00a0<\u00a00.001, " in words
-    assert "over 2 sets that both have, unpaired 95 % interval" in lines["ddpm@pixels"][0]
+    assert "over 2 sets that both have, unpaired 95\u00a0% interval" in lines["ddpm@pixels"][0]
     tab.select_option("[name=reference]", "")
     assert tab.locator("tr.differs").count() == 0
 
