@@ -41,7 +41,7 @@ def content(folder: Path, found: Sequence[Record], view: View, images: Images) -
     return {"cells": cells, "parts": list(parts), "images": list(images.uris)}
 
 
-def told(record: Record) -> dict[str, str]:
+def told(record: Mapping[str, Any]) -> dict[str, str]:
     """What a reader asks of a number, in words and in order: settings, data, weights, versions, machine, command."""
     made: Mapping[str, Any] = record.get("provenance") or {}
     sets = {name: _without(record.get(name) or {}, "group") for name in ("id", "ood", "train")}
