@@ -85,7 +85,8 @@ def _words(value: Any) -> str:
 
 
 def _without(about: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in about.items() if key != name and value not in (None, [])}
+    keys = dict.fromkeys(("title", "name", "split", "n", "of", *about))  # the rest as it comes
+    return {key: about[key] for key in keys if key != name and about.get(key) not in (None, [])}
 
 
 def drawn(cell: Cell) -> dict[str, Any]:
