@@ -5,6 +5,7 @@ and results/*.md (`benchmark/quoted.py`). Nothing is measured; no images and no 
 """
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -15,7 +16,6 @@ from benchmark.records import records, resolutions, significance
 from benchmark.records.frames import View
 from benchmark.records.names import folder_parts
 from benchmark.records.ranking import Ranking
-from benchmark.records.records import Record
 from benchmark.reporting import drawing, index, tables
 from benchmark.reporting.findings import findings
 from benchmark.reporting.page import report as html
