@@ -310,7 +310,9 @@ def _say_how_it_went(outcome: "Outcome", folder: Path, seconds: float) -> None:
     skipped: dict[str, list[str]] = {}
     for row, reason in outcome.skipped.items():
         skipped.setdefault(reason, []).append(row)
-    lines += [f"skipped: {', '.join(rows)}: {reason}" for reason, rows in skipped.items()]
+    for reason, rows in skipped.items():
+        more = f" and {len(rows) - 6} more" if len(rows) > 6 else ""  # all are in the table
+        lines.append(f"skipped: {', '.join(rows[:6])}{more}: {reason}")
     lines += [f"{name}: {images:,} images encoded" for name, images in outcome.passes.items()]
     lines.append(f"{outcome.measured} measured, {outcome.reused} reused, {seconds:.0f} s")
     written = ("table.md", "table.csv", "table.tex", "report.html", "figures/", "records/", "scores/")

@@ -158,16 +158,24 @@ def test_its_score_is_what_the_recipe_says(margin):
 
 def test_the_flags_in_the_pages_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "my.pth").touch()
+    for file in ("my.pth", "five.pth"):
+        (tmp_path / file).touch()
     pages = [
         README,
-        *((ROOT / "results" / page).read_text("utf-8") for page in ("README.md", "RUNNING.md", "CLUSTER.md")),
+        *((ROOT / "results" / page).read_text("utf-8") for page in ("README.md", "RUNNING.md", "CLUSTER.md", "OWN.md")),
     ]
     shown = [command for page in pages for command in commands(page)]
     assert len(shown) >= 8
     for command in shown:
         command = command[: command.index(">")] if ">" in command else command
         arguments.parser().parse_args([word for word in command if word not in ("…", "...")])
+
+
+def test_the_code_of_the_way_from_a_folder_to_a_service_can_be_read():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "results" / "OWN.md").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 3  # folder, network, service, of which the last runs in test_graph.py
+    for block in blocks:
+        compile(block, "OWN.md", "exec")
 
 
 def test_every_file_that_the_readme_names_is_there():

@@ -139,6 +139,8 @@ class EncoderLookup:
         except ValueError as error:
             raise UsageError(str(error)) from None
         except CannotRun as error:
+            if self._suite.of_folder and spec.kind == "pretrained":  # which is nobody's choice
+                error = CannotRun(f"{error}; or name a network: --pretrained NAME, --network NAME --checkpoint FILE")
             return self._without(name, self.absent, error)
         trains = bool(use.encoder.learns) and weights is None
         if trains and use.encoder.supervised and (self._id.train.labels < 0).any():

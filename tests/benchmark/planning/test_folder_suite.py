@@ -364,7 +364,9 @@ def test_a_folder_of_images_has_pixels_and_a_public_network(tmp_path):
     on = {row.spec.label for row in planned.rows if not row.reason}
     assert on == {"lowlevel@pixels", "random@pixels", "constant@pixels"}
     assert {"msp@probe", "vim@probe", "knn@imagenet", "dlsr-mse@imagenet"} <= {row.spec.label for row in planned.rows}
-    assert [what for what, _ in planned.absent] == ["encoder imagenet"]
+    ((what, why),) = planned.absent
+    assert what == "encoder imagenet"
+    assert re.fullmatch(r"no weights of .* here: put them at .*, or run `hf download .*; or name a network: .*", why)
 
 
 def test_a_network_of_the_users_takes_the_place_of_the_public_one(tmp_path):
