@@ -71,19 +71,23 @@ class FitMethod(Job):
     def title(self) -> str:
         return f"fit {self.method} on {self.train[-1].use.name}"
 
-    @cached_property
+    @property
     def rows(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The places, among the rows of `train`, of what is learned from."""
         images = self.train[-1].images
         return np.flatnonzero(~images.held_out) if self.apart else np.arange(len(images.rows))
 
     @cached_property
+    def n(self) -> int:
+        """How many images it learns from."""
+        return len(self.rows)
+
+    @cached_property
     def shards(self) -> tuple["SumShard", ...]:
         """Of a fit that is sums over more than one shard: what takes the sums of each."""
-        n = len(self.rows)
-        if n <= SHARD or not isinstance(self._method, Summed):
+        if not isinstance(self._method, Summed) or self.n <= SHARD:
             return ()
-        return tuple(SumShard(self, (at, min(at + SHARD, n))) for at in range(0, n, SHARD))
+        return tuple(SumShard(self, (at, min(at + SHARD, self.n))) for at in range(0, self.n, SHARD))
 
     @property
     def needs(self) -> tuple[Job, ...]:

@@ -114,7 +114,7 @@ class _Clock:
             each = self._known.encode.get(costs.network(depending.of_encoder(job.use)))
             return _times(len(job.images.rows), each if each is not None else self._time(job)[0])
         if isinstance(job, FitMethod):
-            return 0.0 if job.shards else _times(len(job.rows), self._known.fit.get(self._row(job)))
+            return 0.0 if job.shards else _times(job.n, self._known.fit.get(self._row(job)))
         if isinstance(job, SumShard):
             return _times(job.span[1] - job.span[0], self._known.fit.get(self._row(job.fit)))
         if isinstance(job, Score):

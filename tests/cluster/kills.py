@@ -157,6 +157,7 @@ def main():
     parse.add_argument("--seed", type=int, default=0)
     given = parse.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who stops it stops its cluster
     chance, counts, faults = random.Random(given.seed), Counter(), []
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("ab") as log:
         serial = Trial(Path(folder, "serial"))

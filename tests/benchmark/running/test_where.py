@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.planning.suite import UsageError
+from benchmark.records import reference
 from benchmark.running import session, where
 from benchmark.running.where import Place, place
 
@@ -151,3 +152,11 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
         ):
             pass
     assert not [*Path("/tmp").glob(f"ood-ray-{os.getpid()}-*")]
+
+
+def test_a_checkout_that_ray_uploads_has_what_the_code_reads():
+    packaging = pytest.importorskip("ray._private.runtime_env.packaging")
+    root = session.remote.ROOT
+    (ignored,) = packaging.get_excludes_from_ignore_files(root, include_gitignore=True)
+    assert not [path for path in (reference.REFERENCE, *reference.REFERENCE.rglob("*")) if ignored(path)]
+    assert ignored(root / "results" / "digits")
