@@ -60,10 +60,12 @@ class Shrinking:
         if before == (self.size, self.size) or not (self.always or after[0] < before[0] or after[1] < before[1]):
             return image
         top, left = self.corner(after)
-        pixels = image.permute(2, 0, 1)[None]
+        pixels = image[None].permute(0, 3, 1, 2)  # channels last, also by the strides of one image: nothing is copied
         if _area(before, after) * 3 <= max(SHRINK_BYTES, image.numel()):
-            for between in (_first_pass(before, after), after):
-                pixels = _resize(pixels, between, self.mode)
+            first = _first_pass(before, after)
+            # along the rows first, as torch does by itself: in one call, which takes half the time
+            for size in (first, after) if first[1] == before[1] else (after,):
+                pixels = _resize(pixels, size, self.mode)
             pixels = pixels[:, :, top : top + self.size, left : left + self.size]
         else:
             pixels = _window(pixels, after, (top, left), self.size, self.mode).round_().clamp_(0, 255).byte()

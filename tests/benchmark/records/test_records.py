@@ -13,6 +13,7 @@ import pytest
 
 from benchmark.records import fitting, provenance, records, score_files
 from benchmark.records.names import folder_name, safe_name, scores_path
+from benchmark.store import files
 
 SET = {"name": "birds", "title": "Birds", "split": "test", "n": 4, "of": 4, "notes": []}
 NUMBERS = dict.fromkeys(("auroc", "fpr95", "fpr95_ood", "aupr_ood", "aupr_id"), 0.5)
@@ -47,6 +48,25 @@ def test_a_record_comes_back_with_its_checksum(folder):
     text = json.dumps(expected, sort_keys=True, separators=(",", ":"))
     assert found["checksum"] == hashlib.sha256(text.encode()).hexdigest()
     assert expected == record()
+
+
+@pytest.mark.parametrize("settled", [0, files.SETTLED])
+def test_a_record_is_parsed_again_only_where_its_file_changed(folder, monkeypatch, settled):
+    """A file of a moment ago is not trusted to show by its times that it changed."""
+    parsed, before = [], files.read_sealed
+    monkeypatch.setattr(files, "SETTLED", settled)
+    monkeypatch.setattr(files, "read_sealed", lambda path: parsed.append(path) or before(path))
+    path = write(folder, record())
+    first = records.read(path)
+    first["metrics"]["auroc"] = 0.0  # of whoever reads it
+    assert records.read(path)["metrics"]["auroc"] == 0.5
+    assert len(parsed) == (2 if settled else 1)
+    write(folder, {**record(), "reason": "another"})
+    assert records.read(path)["reason"] == "another"
+    path.write_text("{")
+    assert records.read(path) is None
+    path.unlink()
+    assert records.read(path) is None
 
 
 def test_every_flipped_bit_of_a_record_is_found(folder):

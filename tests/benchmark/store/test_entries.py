@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.store import files
 from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import MARKER, Busy, Store
 from benchmark.store.files import write_atomically
@@ -32,6 +33,21 @@ def test_what_is_put_comes_back(store):
     np.testing.assert_array_equal(store.arrays("score", KEY)["scores"], ROWS)
     assert torch.equal(store.tensors("score", KEY)["mean"], torch.ones(3))
     assert store.meta("score", KEY) == {"seconds": 1.5}
+
+
+def test_a_marker_is_parsed_again_only_where_its_file_changed(store, monkeypatch):
+    parsed, before = [], files.read_sealed
+    monkeypatch.setattr(files, "SETTLED", 0)
+    monkeypatch.setattr(files, "read_sealed", lambda path: parsed.append(path) or before(path))
+    put(store)
+    for _ in range(3):
+        store.meta("score", KEY)["seconds"] = 0
+    assert store.meta("score", KEY) == {"seconds": 1.5}
+    assert len(parsed) == 1
+    (store.folder("score", KEY) / "scores.npy").unlink()  # what it lists is looked at each time
+    assert not store.has("score", KEY)
+    store.put("score", KEY, meta={"seconds": 2.5})
+    assert store.meta("score", KEY) == {"seconds": 2.5}
 
 
 def test_writing_into_a_loaded_array_does_not_reach_the_disk(store):

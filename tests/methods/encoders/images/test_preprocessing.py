@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from torch.nn import functional
 from torchvision import transforms
 
 from methods.encoders.images import preprocessing
@@ -188,6 +189,21 @@ def test_shrunk_in_uint8_as_pillow_does(
         apart = np.abs(ours - whole[top : top + target, left : left + target])
         assert apart.max() <= 2
         assert (apart > 0).mean() <= share
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(300, 400), (400, 300), (900, 250), (250, 900), (20, 30), (90, 30), (1, 50), (50, 1)])
+def test_one_pass_of_torch_gives_what_its_two_give_one_after_the_other(
+    size: tuple[int, int], mode: Literal["bilinear", "bicubic"]
+) -> None:
+    """Rounded to whole grey levels between them: along the rows first, but for tall images."""
+    pixels = torch.from_numpy(noise(*size)).permute(2, 0, 1)[None]
+    tall = size[0] - 32 > 2 * max(size[1] - 32, 0)
+    for side in ((32, size[1]) if tall else (size[0], 32), (32, 32)):
+        pixels = functional.interpolate(pixels, side, mode=mode, antialias=True)
+    shrunk = preprocessing.Shrinking(32, mode, always=True)(torch.from_numpy(noise(*size)))
+    assert torch.equal(shrunk, pixels[0].permute(1, 2, 0))
+    assert shrunk.is_contiguous()
 
 
 def test_what_is_smaller_is_left_to_the_device_and_what_ends_as_uint8_is_not() -> None:
