@@ -47,7 +47,7 @@ def committed(results: Path) -> list[Path]:
     ]
 
 
-def page(folder: Path, *, images: bool = True) -> tuple[list[Record], View]:
+def page(folder: Path, *, images: bool = True) -> tuple[list[dict[str, Any]], View]:
     """Write the page of a committed folder, which is not committed; the records that it shows, and how.
 
     Neither data nor weights are needed. Tables and figures stay as they were committed. ValueError where there is no
@@ -58,7 +58,7 @@ def page(folder: Path, *, images: bool = True) -> tuple[list[Record], View]:
     return found, shown
 
 
-def _content(folder: Path) -> tuple[list[Record], View, significance.Significance | None, resolutions.Pairs]:
+def _content(folder: Path) -> tuple[list[dict[str, Any]], View, significance.Significance | None, resolutions.Pairs]:
     """What a committed folder shows: its records, of which view, with the tests and the other resolution's beside."""
     found = records.read_all(folder)
     if all(record["kind"] != "result" for record in found):

@@ -41,7 +41,7 @@ def content(folder: Path, found: Sequence[Record], view: View, images: Images) -
     return {"cells": cells, "parts": list(parts), "images": list(images.uris)}
 
 
-def told(record: Record) -> dict[str, str]:
+def told(record: Mapping[str, Any]) -> dict[str, str]:
     """What a reader asks of a number, in words and in order: settings, data, weights, versions, machine, command."""
     made: Mapping[str, Any] = record.get("provenance") or {}
     sets = {name: _without(record.get(name) or {}, "group") for name in ("id", "ood", "train")}
@@ -85,7 +85,8 @@ def _words(value: Any) -> str:
 
 
 def _without(about: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in about.items() if key != name and value not in (None, [])}
+    keys = dict.fromkeys(("title", "name", "split", "n", "of", *about))  # the rest as it comes
+    return {key: about[key] for key in keys if key != name and about.get(key) not in (None, [])}
 
 
 def drawn(cell: Cell) -> dict[str, Any]:

@@ -4,8 +4,9 @@
 function shownTable() {
   const metric = metricOf(state.metric);
   const columns = [...table.columns.entries()].filter(([, column]) => state.averages || !column.average);
+  const about = ({ group, stands_in_for: meant }) => [group, meant && `stands in for ${meant}`].filter(Boolean).join(", ");
   const head = ["row", ...(table.has.encoders ? ["encoder"] : []),
-    ...columns.map(([, column]) => column.title + (column.group ? ` (${column.group})` : ""))];
+    ...columns.map(([, column]) => column.title + (about(column) ? ` (${about(column)})` : ""))];
   if (table.has.accuracy) head.push("ID accuracy");
   if (table.has.speed) head.push("images/s");
   const rows = [];

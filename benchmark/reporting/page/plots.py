@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.records.frames import ALL, Record, View, frame
+from benchmark.records.names import safe_name
 from benchmark.records.resolutions import Pairs
 from benchmark.records.significance import Significance
 from benchmark.store import files
@@ -21,7 +22,7 @@ def content(
 ) -> list[Plot]:
     """Each plot: title, data, layout. A point's `customdata` is the row that a click finds; "" for none."""
     names = {row: f"{title}, {encoder}" for row, title, encoder in view.rows}
-    made = (_speed(found, view), _critical(compared, names), _resolution(both, view, names), _losses(folder))
+    made = (_speed(found, view), _critical(compared, names), _resolution(both, view, names), _losses(folder, names))
     return [plot for plot in made if plot is not None]
 
 
@@ -140,7 +141,7 @@ def _resolution(both: Pairs, view: View, names: Mapping[str, str]) -> Plot | Non
     return {"title": "AUROC at native size, less that at the ID set's size", "data": [trace], "layout": layout}
 
 
-def _losses(folder: Path) -> Plot | None:
+def _losses(folder: Path, rows: Iterable[str]) -> Plot | None:
     """The loss curves of trainings whose losses are beside their figures."""
     curves = {
         Path(path).name: losses for drawn in _drawn(folder) for path, losses in sorted(drawn.get("losses", {}).items())
@@ -154,6 +155,7 @@ def _losses(folder: Path) -> Plot | None:
             "name": _short(name),
             "x": list(range(1, len(losses) + 1)),
             "y": losses,
+            "customdata": [_row_of(name, rows)] * len(losses),
             "line": {"color": COLOURS[place % 6], "dash": ("solid", "dash", "dot")[place // 6 % 3]},
             "hovertemplate": "epoch %{x}: %{y:.4g}",
         }
@@ -177,15 +179,25 @@ def _drawn(folder: Path) -> Iterator[dict[str, Any]]:
             continue
 
 
-def pictures(folder: Path) -> list[dict[str, str]]:
-    """Sample grids, and loss curves of which there is nothing but the figure: title, and the file as a data URI."""
+def pictures(folder: Path, rows: Iterable[str]) -> list[dict[str, str]]:
+    """Sample grids, and loss curves of which there is only the figure: title, row, and the file as a data URI."""
     drawn = {path for each in _drawn(folder) for path in each.get("losses", {})}
     paths = [path for kind in ("pictures", "losses") for path in sorted((folder / "figures" / kind).glob("*.png"))]
     return [
-        {"title": path.stem, "data": f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"}
+        {"title": path.stem, "row": _row_of(path.stem, rows), "data": _uri(path)}
         for path in paths
         if f"{path.relative_to(folder).with_suffix('')}" not in drawn
     ]
+
+
+def _uri(path: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _row_of(name: str, rows: Iterable[str]) -> str:
+    """The row whose training a figure shows; "" where it is that of an encoder, or of a row that is not shown."""
+    safe = ((row, safe_name(row)) for row in rows)
+    return next((row for row, stem in safe if name == stem or name.startswith(f"{stem}.")), "")
 
 
 def _short(words: str, most: int = 40) -> str:

@@ -16,7 +16,7 @@ function meanOf(cells) {
 function comparison(row, other) {
   const found = tested.get(JSON.stringify([row.row, other.row]));
   if (found) {
-    const ends = found.low === "" ? "" : `, 95 % interval ${signed(found.sign * found.low)} to ${signed(found.sign * found.high)}`;
+    const ends = found.low === "" ? "" : `, 95\u00a0% interval ${signed(found.sign * found.low)} to ${signed(found.sign * found.high)}`;
     return { differs: found.differs, words: `${signed(found.difference)} (corrected ${found.p}${ends})` };
   }
   const averaged = table.columns.find((column) => column.ood === "average");
@@ -26,7 +26,7 @@ function comparison(row, other) {
   if (!sets.length) return { differs: false, words: "no set that both have" };
   const [a, b] = [row, other].map((each) => meanOf(sets.map((place) => each.cells[place].figures.auroc)));
   const { difference, low, high } = unpaired(a, b);
-  const which = `over ${sets.length} set${sets.length > 1 ? "s" : ""} that both have, unpaired 95 % interval`;
+  const which = `over ${sets.length} set${sets.length > 1 ? "s" : ""} that both have, unpaired 95\u00a0% interval`;
   return { differs: low > 0 || high < 0, words: `${signed(difference)} (${which} ${signed(low)} to ${signed(high)})` };
 }
 

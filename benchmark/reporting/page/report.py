@@ -29,7 +29,8 @@ def write(
     opened = details.content(folder, found, shown, shown_images)
     drawn = plots.content(folder, found, shown, compared, both)
     of_id = [record for record in found if record["kind"] == "result"]
-    pictures = plots.pictures(folder) if images or all(shareable(record, "id") for record in of_id) else []
+    may_show = images or all(shareable(record, "id") for record in of_id)
+    pictures = plots.pictures(folder, [row for row, _, _ in shown.rows]) if may_show else []
     page = document.render(
         "report.html.jinja",
         _SCRIPTS,

@@ -6,6 +6,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -305,7 +306,7 @@ def test_all_views_and_how_much_of_each_is_measured(options):
     before_table = re.sub("<[^>]*>", "", table8.split("<table")[0])
     assert "Not measured: run_all.py --id cifar10 --methods ebo@probe" in before_table
     index = (options.results / "index.html").read_text(encoding="utf-8")
-    assert f'href="{results_folder("papers", options).name}/report.html"' in index
+    assert f'href="{quote(results_folder("papers", options).name)}/report.html"' in index
 
 
 def test_an_unknown_view_names_the_nearest(options):

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmark.jobs import mistaking
 from benchmark.records.names import mistakes_path
@@ -84,7 +85,7 @@ def test_a_reference_row_leaves_those_dark_that_do_not_differ(make, look):
         for row in ("msp@net", "vim@net")
     ]
     assert f"−{auroc[1] - auroc[0]:.1f} (corrected p\u00a0<\u00a00.001, " in words
-    assert "over 2 sets that both have, unpaired 95 % interval" in lines["ddpm@pixels"][0]
+    assert "over 2 sets that both have, unpaired 95\u00a0% interval" in lines["ddpm@pixels"][0]
     tab.select_option("[name=reference]", "")
     assert tab.locator("tr.differs").count() == 0
 
@@ -202,6 +203,8 @@ def test_it_prints_the_whole_table_dark_on_light(make, look):
     tab = look(make(sets=sets).write(), size=(1047, 700))  # A4 across, less its margins
     tab.emulate_media(media="print", color_scheme="dark")
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    head = "getComputedStyle(document.querySelector('thead button')).display"
+    assert tab.evaluate(head) == "contents"  # Chromium leaves boxes out of the head that it repeats on every sheet
     lightness = "getComputedStyle(document.querySelector('tbody th')).{}.match(/\\d+/g).map(Number)"
     assert min(tab.evaluate(lightness.format("backgroundColor"))) > 200
     assert max(tab.evaluate(lightness.format("color"))) < 80
@@ -224,6 +227,22 @@ def test_plots_are_drawn_when_seen_and_a_click_finds_the_row(toy, look):
     tab.wait_for_selector("#plots .plot svg.main-svg")
     tab.evaluate("document.querySelector('#plots .plot').emit('plotly_click', { points: [{ customdata: 'knn@net' }] })")
     assert tab.locator("tr.found th").inner_text() == "knn@net"
+
+
+def test_a_picture_finds_its_row_and_a_stand_in_is_named_wherever_the_table_goes(make, look):
+    made = make()
+    for record in made.found:
+        if record["ood"]["name"] == "birds":
+            record["ood"]["stands_in_for"] = "Planes"
+    path = made.folder / "figures" / "pictures" / "ddpm@pixels.samples.png"
+    path.parent.mkdir(parents=True)
+    Image.new("L", (8, 8)).save(path)
+    tab = look(made.write())
+    tab.locator(".pictures img").click()
+    assert tab.locator("tr.found th").inner_text() == "ddpm@pixels"
+    tab.click("[data-copy=CSV]")
+    head = next(csv.reader(io.StringIO(tab.evaluate("navigator.clipboard.readText()"))))
+    assert head[3] == "Birds (far, stands in for Planes)"
 
 
 def test_the_images_that_a_row_errs_on_are_in_its_cell(make, look):

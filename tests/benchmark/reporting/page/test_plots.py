@@ -49,15 +49,19 @@ def test_the_resolution_effect_is_native_less_id_size(make):
 def test_losses_are_drawn_or_their_figure_is_shown(tmp_path):
     marker = tmp_path / "figures" / "drawn" / "a.json"
     marker.parent.mkdir(parents=True)
-    marker.write_text(files.text(files.sealed({"key": "0", "paths": [], "losses": {"figures/losses/a": [2.0, 1.0]}})))
-    for name in ("losses/a.png", "losses/b.png", "pictures/a.samples.png"):
+    marker.write_text(
+        files.text(files.sealed({"key": "0", "paths": [], "losses": {"figures/losses/ae@net": [2.0, 1.0]}}))
+    )
+    for name in ("losses/b.png", "losses/ae@net.png", "pictures/glow@net.samples.png"):
         path = tmp_path / "figures" / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"image")
-    (trace,) = plots._losses(tmp_path)["data"]
+    rows = ["ae@net", "glow@net", "glow@net2"]
+    (trace,) = plots._losses(tmp_path, rows)["data"]
     assert (trace["x"], trace["y"]) == ([1, 2], [2.0, 1.0])
-    shown = plots.pictures(tmp_path)
-    assert [picture["title"] for picture in shown] == ["a.samples", "b"]
+    assert trace["customdata"] == ["ae@net"] * 2
+    shown = plots.pictures(tmp_path, rows)
+    assert [(picture["title"], picture["row"]) for picture in shown] == [("glow@net.samples", "glow@net"), ("b", "")]
     assert shown[0]["data"] == "data:image/png;base64,aW1hZ2U="
 
 

@@ -160,7 +160,7 @@ def test_a_record_is_words_with_few_digits(make):
     told = details.told(record)
     assert told["hyper-parameters"] == "lr 0.0001, measures (mse; None), of (power 0.33333)"
     assert told["thresholds"] == "n 50, accepting (95 (threshold 12.346, id 0.95))"
-    assert told["ID set"] == "name toys, title Toys, split test, n 200, of 200"
+    assert told["ID set"] == "title Toys, name toys, split test, n 200, of 200"
     assert told["notes"] == "one; two"
     assert "precision" not in told
 
