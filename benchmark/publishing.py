@@ -217,37 +217,30 @@ def signs() -> str:
     return _markdown([f"mean AUROC over {', '.join(titles)}", "the paper's sign", "the code's"], body)
 
 
-_OPENOOD = ("openood-cifar10", "openood-cifar10+limit-train=5000")
-_WHY = {}  # row -> the letters of results/OPENOOD.md that explain its difference
+# the rows that a reason of results/OPENOOD.md explains
+_WHY = {"a": {"react", "scale", "fdbd"}, "b": {"klm"}, "c": {"scale", "ash-b", "dice", "gradnorm", "mahalanobis"}}
 
 
 def openood() -> str:
-    """The rows on the ResNet-18 of OpenOOD's recipe: near averages, the leaderboard's in brackets, and every set."""
-    body: list[list[str]] = []
-    for folder in _OPENOOD:
-        found = [r for r in records.read_all(PUBLISHED / "cpu" / folder) if r.get("encoder", "").startswith("resnet18")]
-        shown = view(found)
-        every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
-        lines = {(line["row"], line["ood"]): line for line in every}
-        columns = [(name, title) for name, title, _ in shown.near_first()]
-        for row, title, _ in shown.rows:
-            near = lines[row, NEAR]
-            apart = near["auroc"] - near["published_auroc"]
-            body.append(
-                [
-                    title,
-                    *(_beside(near, metric) for metric in ("auroc", "fpr95_ood")),
-                    "" if isnan(apart) else f"{apart:+.1f} {_WHY.get(row.partition('@')[0], '')}".strip(),
-                    *(f"{lines[row, name]['auroc']:.1f}" for name, _ in columns),
-                ]
-            )
-    head = ["row", "near AUROC", "near FPR95, OOD positive", "difference", *(title for _, title in columns)]
-    return _markdown(head, body)
+    """Rows on a ResNet-18 of OpenOOD's recipe: near averages, the leaderboard's in brackets, and each set."""
+    found = [r for r in _results("openood-cifar10") if r["encoder"].startswith("resnet18")]
+    shown = view(found)
+    every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
+    lines = {(line["row"], line["ood"]): line for line in every}
+    body = []
+    for row, title, _ in shown.rows:
+        near, name = lines[row, NEAR], row.partition("@")[0].partition(":")[0]
+        beside = [_beside(near[metric], near[f"published_{metric}"]) for metric in ("auroc", "fpr95_ood")]
+        apart = near["auroc"] - near["published_auroc"]
+        why = [letter for letter, rows in _WHY.items() if name in rows]
+        of_sets = (f"{lines[row, ood]['auroc']:.1f}" for ood, _, _ in shown.near_first())
+        body.append([title, *beside, "" if isnan(apart) else " ".join([f"{round(apart, 1) + 0:+.1f}", *why]), *of_sets])
+    titles = (title for _, title, _ in shown.near_first())
+    return _markdown(["row", "near AUROC", "near FPR95 (OOD)", "difference", *titles], body)
 
 
-def _beside(line: Mapping[str, Any], metric: str) -> str:
-    theirs = line[f"published_{metric}"]
-    return f"{line[metric]:.1f}" + ("" if isnan(theirs) else f" ({theirs:.1f})")
+def _beside(ours: float, theirs: float) -> str:
+    return f"{ours:.1f}" if isnan(theirs) else f"{ours:.1f} ({theirs:.1f})"
 
 
 def _results(folder: str) -> list[Record]:

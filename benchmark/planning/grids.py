@@ -32,7 +32,7 @@ def choices(grid: Mapping[str, Iterable[Any]], method: str, kind: str) -> list[C
     """
     if not grid:
         return [Choice(values, values, {}) for values in methods.get(method).grid]
-    takes = [{one.name for one in fields(cls)} for cls in (methods.get(method), registered()[kind])]  # type: ignore[arg-type]
+    takes = [{one.name for one in fields(cls)} for cls in (methods.get(method), registered()[kind])]
     for name in grid:
         if not any(name in known for known in takes):
             raise ValueError(f"neither {method} nor {kind} has {name!r}; {nearest(name, set.union(*takes))}")

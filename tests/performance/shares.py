@@ -70,8 +70,8 @@ def main() -> None:
         encoder.encode(pixels)
         of_encoder = min(seconds(lambda: encoder.encode(pixels)) for _ in range(3)) / BATCH
     x, train, lines, shares = features(ROWS, memory.EXTRAS), features(FEW, memory.EXTRAS), [], {}
-    whole = features(BANK, ["extremes"])
     names = [name for name in given.methods if not methods.get(name).trains and "layers" not in methods.get(name).reads]
+    whole = features(BANK, ["extremes"]) if set(names) & set(KEEPS) else train
     for name in names:
         known = whole if name in KEEPS else train[: SHORT.get(name, FEW)]
         try:
