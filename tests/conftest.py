@@ -6,6 +6,7 @@ No test pulls the plug: what is written need not reach the disk, and stays in me
 import gc
 import os
 import shutil
+import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,6 +25,7 @@ def pytest_configure(config):
     """Where tests run, which is not the process that hands them to others."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
     import torch
     from hypothesis import HealthCheck, settings
     from tqdm import tqdm
