@@ -112,7 +112,7 @@ def test_a_cell_opens_and_its_threshold_is_dragged(toy, look):
     assert "A CPU" in tab.inner_text("#cell")
     tab.keyboard.press("Escape")
     assert tab.locator("#cell").is_hidden()
-    tab.wait_for_function("!location.hash")
+    tab.wait_for_url(lambda url: "#" not in url)
 
 
 def test_every_value_cell_is_reached_and_opened_without_a_mouse(toy, look):
