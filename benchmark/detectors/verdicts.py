@@ -23,7 +23,9 @@ def share(accept: str | float, n: int) -> Fraction:
         raise ValueError(f"{accept!s:.20} is no percentage between 0 and 100")
     if percent * (n + 1) > 100 * n:
         needed = -(-percent // (100 - percent))
-        raise ValueError(f"{float(percent):g} % needs {needed} calibration images; there are {n}")
+        raise ValueError(
+            f"{float(percent):g} % needs {needed} calibration images; there are {n}, enough for {100 * n // (n + 1)} %"
+        )
     return percent / 100
 
 

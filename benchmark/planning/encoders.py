@@ -153,7 +153,7 @@ class EncoderLookup:
             use = self._in_order(use, below) if below is not None else self._matched(use)
             if weights is not None:
                 found, told = use.encoder.settled(weights)
-                use = replace(use, note=" ".join(filter(None, (use.note, told))), settings={**use.settings, **found})
+                use = replace(use, note="; ".join(filter(None, (use.note, told))), settings={**use.settings, **found})
             if seeds and shipped is not None:
                 use = replace(use, shipped=self._matched(replace(use, weights=shipped, train=None, start=None)))
         except UsageError:  # the suite's own fault, and no file's

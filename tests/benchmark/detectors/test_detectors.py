@@ -248,7 +248,7 @@ def test_what_is_scored_is_csv_alone(saved, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--accept", "99"], "99 % needs 99 calibration images; there are 20"),
+        (["--accept", "99"], "99 % needs 99 calibration images; there are 20, enough for 95 %\n"),
         (["--accept", "x"], "x is no percentage"),
         (["--id", "digits"], "--detector beside --id"),
         (["--score", "/absent.png"], "/absent.png is not there"),
