@@ -218,8 +218,14 @@ def test_the_whole_of_reduced_digits_is_that_of_a_serial_run(tmp_path, nodes, ca
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.long)])
 def test_a_driver_that_ends_takes_all_with_it_and_the_same_command_goes_on(trial, alone, how):
     command = [sys.executable, str(ROOT / "run_all.py"), *trial.arguments("--cluster", "local:1")]
+    elsewhere = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}  # `local` joins none
     driver = subprocess.Popen(
-        command, cwd=trial.folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        cwd=trial.folder,
+        env=elsewhere,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     cache = trial.results / ".cache"
     deadline = time.monotonic() + 120
