@@ -207,22 +207,27 @@ def resnet18(folder: Path) -> EncoderUse:
     return EncoderUse("net", "pretrained", {"model": name, "resolution": SIDE}, title="ResNet-18", weights=weights)
 
 
-def overlap(use: EncoderUse, images: ImageSet, folder: Path) -> tuple[paired.Seconds, list[float]]:
-    """Seconds of decoding and encoding alone and of the whole job; its seconds by those of the larger, in turn."""
+def overlap(use: EncoderUse, root: Path, folder: Path) -> tuple[paired.Seconds, list[float]]:
+    """Seconds of decoding and encoding alone and of the whole job; its seconds by those of the larger, in turn.
+
+    Each time of a set that has nothing in memory.
+    """
     turn = count()
+    every = [FolderSet("folder", "train", root, title="folder") for _ in range(2 * ROUNDS + 1)]
+    images, sets = every[0], iter(every)
     worker = Worker(Store(folder / "cache"), device="cpu")
     there = list(batches(images, np.arange(len(images)), BATCH, shrink=use.shrink))
 
     def job() -> None:
         worker.store = Store(folder / f"cache{next(turn)}")
-        Encode(use, Selection(images)).run(worker)
+        Encode(use, Selection(next(sets))).run(worker)
 
     def encode() -> None:
         for batch in there:
             worker.encode(use, batch.images)
 
     job()
-    seconds = paired.interleaved(ROUNDS, {"decoding": lambda: read(images), "encoding": encode, "job": job})
+    seconds = paired.interleaved(ROUNDS, {"decoding": lambda: read(next(sets)), "encoding": encode, "job": job})
     larger = [max(pair) for pair in zip(seconds["decoding"], seconds["encoding"], strict=True)]
     return seconds, [whole / one for whole, one in zip(seconds["job"], larger, strict=True)]
 
@@ -248,9 +253,8 @@ def main() -> None:
             if (width, height) != SIZES[-1]:
                 continue
             add("shrinking", shrinking(files), number, "torch's own")
-            images = FolderSet("folder", "train", folder / "images", title="folder")
             for use in (EncoderUse("sleeping", "sleeping", {}, title="a fast device"), resnet18(folder)):
-                seconds, shares = overlap(use, images, folder)
+                seconds, shares = overlap(use, folder / "images", folder)
                 add(f"features, {use.title}", seconds, number, "job")
                 ratios[f"features, {use.title}, job of the larger"] = median(shares)
     heads = ("", "images/s", "s for 50,000", "x the first of PIL, torch, the job")

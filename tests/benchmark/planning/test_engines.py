@@ -23,7 +23,7 @@ NET = {"architecture": "resnet8", "shipped": "digits_resnet8-b3b39c8d.safetensor
 
 @pytest.mark.parametrize(
     ("images", "side", "wanted"),
-    [(4_464, 224, False), (4_465, 224, True), (31_249, 32, False), (31_250, 32, True), (0, 224, False)],
+    [(2_232, 224, False), (2_233, 224, True), (15_624, 32, False), (15_625, 32, True), (0, 224, False)],
 )
 def test_an_export_pays_from_a_number_of_images_that_depends_on_their_size(images, side, wanted):
     assert engines.pays(images, side) is wanted
