@@ -23,7 +23,7 @@ from methods.encoders import registry
 from tests.performance import memory, paired
 
 MODEL, WIDTH, CLASSES = "resnet50.tv_in1k", 2048, 1000
-BANK, FEW, ROWS, BATCH = 50_000, 3000, 2048, 32
+BANK, FEW, ROWS, BATCH = 50_000, 10_000, 2048, 32
 KEEPS = ("knn", "relation", "cfood", "combood", "nnguide")  # training images
 SHORT: dict[str, int] = {"weiper": 256}  # its fit goes through 100 heads
 
