@@ -241,6 +241,23 @@ def against() -> str:
     return _markdown(["better / worse / neither", *detectors.values()], body)
 
 
+def why() -> str:
+    """What the errors of DLSR rank as: correlation with the distance and its parts, and the AUROC of each."""
+    lines = pd.read_csv(EVIDENCE / "dlsr-why.csv", keep_default_na=False)
+    mean = lines.groupby(["what", "of"]).value.mean()
+    on_id = lines[lines["set"] == ""].groupby(["what", "of"]).value.mean()
+    parts = {"distance": "the whole distance"}
+    parts |= {f"distance, band {band}": f"a quarter of its directions, {which}" for band, which in _BANDS.items()}
+    body = []
+    for part, title in parts.items():
+        correlations = (f"{on_id[f'spearman {measure}', part]:+.2f}" for measure in ("mse", "mfsim", "lr"))
+        body.append([title, f"{mean['auroc', part]:.1f}", *correlations])
+    return _markdown(["", "mean AUROC alone", "rank correlation with MSE", "with MFsim", "with LR"], body)
+
+
+_BANDS = {1: "of most ID variance", 2: "the next", 3: "the next again", 4: "of least ID variance"}
+
+
 def _verdict(difference: float, p: float) -> str:
     if p >= LEVEL:
         return "neither"
@@ -302,4 +319,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "trained": trained,
     "steps": steps,
     "against": against,
+    "why": why,
 }

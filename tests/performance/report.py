@@ -24,6 +24,7 @@ SCRIPTS = (
     "memory",
     "startup",
     "many_cells",
+    "shares",
 )
 ON_GPU = "on_gpu"  # has a section a part, and is not among the scripts that are run where there is no GPU
 SPEED = Path(__file__).parents[2] / "results" / "SPEED.md"
