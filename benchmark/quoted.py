@@ -82,8 +82,7 @@ def digits(folder: str = "digits", rows: Sequence[str] = ()) -> str:
         for name, title, group in shown.near_first()
         if group != "control"
     ]
-    every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
-    lines = {(line["row"], line["ood"]): line for line in every}
+    lines = _lines(found, shown)
     head = ["row", *(title for _, title in columns), "average"]
     body = []
     for row, title, _ in sorted(shown.rows, key=lambda row: is_sanity(row[0])):
@@ -147,8 +146,7 @@ def openood() -> str:
     """Rows on a ResNet-18 of OpenOOD's recipe: near averages, the leaderboard's in brackets, and each set."""
     found = [r for r in _results("openood-cifar10") if r["encoder"].startswith("resnet18")]
     shown = view(found)
-    every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
-    lines = {(line["row"], line["ood"]): line for line in every}
+    lines = _lines(found, shown)
     body = []
     for row, title, _ in shown.rows:
         near, name = lines[row, NEAR], row.partition("@")[0].partition(":")[0]
@@ -179,13 +177,12 @@ def trained() -> str:
     for folder in (LONG, f"{LONG}+resolution=id"):
         found = list(records.read_all(PUBLISHED / "cpu" / folder))
         shown = view(found)
-        titles = {row: title for row, title, _ in shown.rows}
-        every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
-        lines[folder] = {(line["row"].partition("@")[0], line["ood"]): line for line in every}
+        titles = {row.partition("@")[0]: title for row, title, _ in shown.rows}
+        lines[folder] = {(row.partition("@")[0], ood): line for (row, ood), line in _lines(found, shown).items()}
     native, at_id = lines.values()
     body = [
         [
-            titles[f"{row}@resnet20"],
+            titles[row],
             *(_of_trainings(native.get((row, mean))) for mean in (NEAR, FAR, ALL)),
             _of_trainings(at_id.get((row, ALL))),
         ]
@@ -235,9 +232,7 @@ def against() -> str:
     for score, title in scores.items():
         of_score = tests[tests.score == score]
         found = [Counter(of_score.verdict[of_score.detector == detector]) for detector in detectors]
-        body.append(
-            [title, *(" / ".join(str(n[verdict]) for verdict in ("better", "worse", "neither")) for n in found)]
-        )
+        body.append([title, *(f"{n['better']} / {n['worse']} / {n['neither']}" for n in found)])
     return _markdown(["better / worse / neither", *detectors.values()], body)
 
 
@@ -262,6 +257,12 @@ def _verdict(difference: float, p: float) -> str:
     if p >= LEVEL:
         return "neither"
     return "better" if difference > 0 else "worse"
+
+
+def _lines(found: Sequence[Record], shown: View) -> dict[tuple[str, str], dict[str, Any]]:
+    """The numbers of each row and OOD set, and of its averages."""
+    every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
+    return {(line["row"], line["ood"]): line for line in every}
 
 
 def _results(folder: str) -> list[Record]:

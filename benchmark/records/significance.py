@@ -145,7 +145,7 @@ def of_folder(folder: Path, found: Sequence[Record], view: View) -> Significance
         if images[row] == common[0][0]:
             try:
                 rows[row] = {
-                    seed if _drawn(seeds) else None: _placed(folder, of_seed) for seed, of_seed in seeds.items()
+                    seed if _drawn(seeds) else None: placed(folder, of_seed) for seed, of_seed in seeds.items()
                 }
             except (OSError, ValueError, EOFError):  # committed folders have records alone; a file may be cut short
                 continue
@@ -214,7 +214,7 @@ def _images(of_seed: Sequence[Record]) -> str:
     return repr([(record["id"]["n"], record["ood"]["n"], record["provenance"].get("data")) for record in of_seed])
 
 
-def _placed(folder: Path, of_seed: Sequence[Record]) -> Placements:
+def placed(folder: Path, of_seed: Sequence[Record]) -> Placements:
     """The placements of one row and seed. ValueError where scores are not those of the record."""
 
     def load(record: Record, side: score_files.Side) -> Floats:

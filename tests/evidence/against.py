@@ -12,10 +12,9 @@ import csv
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
-
-from benchmark.records import records, score_files
-from benchmark.records.paired import Placements, holm, paired_test, placements
+from benchmark.records import records
+from benchmark.records.paired import Placements, holm, paired_test
+from benchmark.records.significance import placed
 
 SCORES = ("dlsr-mse", "dlsr-mfsim", "dlsr-lr", "dlsr-lr-released")
 DETECTORS = ("mahalanobis-layers", "pca", "knn-layers", "autoencoder")
@@ -58,13 +57,12 @@ def read(folder: Path, encoder: str) -> Rows:
     for record in records.read_all(folder):
         row, _, of = record["row"].partition("@")
         if record["status"] == "done" and of == encoder and row in (*SCORES, *DETECTORS):
-            scores = [np.asarray(score_files.read(folder, record, side), dtype=np.float64) for side in ("id", "ood")]
-            found.setdefault((row, record["ood"]["name"]), {})[record["seed"]] = placements(scores[0], [scores[1]])
+            found.setdefault((row, record["ood"]["name"]), {})[record["seed"]] = placed(folder, [record])
     return found
 
 
 def in_pairs(a: dict[int, Placements], b: dict[int, Placements]) -> tuple[list[Placements], list[Placements]]:
-    """Trainings of the same seed; a row that is fitted alike by every seed beside each."""
+    """Trainings of the same seed; a row of one seed, fitted alike by each or trained once, is taken as it is."""
     if len(b) == 1:
         return list(a.values()), list(b.values()) * len(a)
     seeds = [seed for seed in a if seed in b]
