@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,16 +79,21 @@ def images(count=7):
     return np.stack(test.read(np.arange(count)))
 
 
+def saved_again(run, label, folder):
+    """A row saved as a detector and loaded again; its ID test images; the harness's scores of them with the noise of
+    index 0."""
+    detector = build(run[0], label, run[1])
+    detector.save(folder)
+    made = next(row for row in run[0].rows if row.spec.label == label).scored
+    x = load_features(made.images, run[1], detector.method.reads)
+    method = Worker(run[1], device="cpu").fitted(made.method, made.settings, made.fit.key if made.fit else None)
+    wanted = method.score(replace(x, index=torch.zeros_like(x.index))).double().numpy()
+    return Detector.load(folder), np.stack(made.images[-1].images.images.read(x.index.tolist())), wanted
+
+
 @pytest.mark.parametrize("row", [*(f"{name}@net" for name in ROWS), "lowlevel@pixels", "random@pixels"])
 def test_a_saved_row_scores_as_the_harness_does_with_the_noise_of_index_0(run, row, tmp_path):
-    detector = build(run[0], row, run[1])
-    detector.save(tmp_path / "d")
-    again = Detector.load(tmp_path / "d")
-    made = next(one for one in run[0].rows if one.spec.label == row).scored
-    x = load_features(made.images, run[1], detector.method.reads)
-    wanted = Worker(run[1], device="cpu").fitted(made.method, made.settings, made.fit.key if made.fit else None)
-    wanted = wanted.score(x.__class__(**{**vars(x), "index": torch.zeros_like(x.index)})).numpy()
-    test = np.stack(made.images[-1].images.images.read(x.index.tolist()))
+    again, test, wanted = saved_again(run, row, tmp_path / "d")
     found = np.concatenate([again.scores(test[:1]), again.scores(test[1:8]), again.scores(list(test[8:]))])
     assert np.abs(found - wanted).max() <= 1e-5 * wanted.std()
     assert again(test[:3])["score"].tolist() == again.scores(test[:3]).tolist()

@@ -8,14 +8,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from benchmark.detecting import Detector, build
-from benchmark.jobs.encoding import load_features
-from benchmark.jobs.worker import Worker
 from benchmark.planning import planner
 from benchmark.planning.options import Options
 from benchmark.store.entries import Store
-from methods.base import Features
-from tests.benchmark.detectors.test_detectors import NET, suite
+from tests.benchmark.detectors.test_detectors import NET, saved_again, suite
 
 CLIP = {
     "embed_dim": 16,
@@ -63,14 +59,7 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("name", ROWS)
 def test_a_saved_row_scores_as_the_harness_does(run, name, tmp_path):
     label = f"{ROWS[name][0]}@{name}"
-    detector = build(run[0], label, run[1])
-    detector.save(tmp_path / "d")
-    again = Detector.load(tmp_path / "d")
-    made = next(row for row in run[0].rows if row.spec.label == label).scored
-    x = load_features(made.images, run[1], detector.method.reads)
-    wanted = Worker(run[1], device="cpu").fitted(made.method, made.settings, made.fit.key if made.fit else None)
-    wanted = wanted.score(Features(**{**vars(x), "index": torch.zeros_like(x.index)})).double().numpy()
-    test = np.stack(made.images[-1].images.images.read(x.index.tolist()))
+    again, test, wanted = saved_again(run, label, tmp_path / "d")
     found = np.concatenate([again.scores(test[:1]), again.scores(list(test[1:]))])
     assert wanted.std() > 0
     rounding = np.finfo(np.float32).eps * np.abs(wanted).max()  # what float32 can tell apart, where all are alike
