@@ -15,10 +15,12 @@ from benchmark.running.session import ClusterError, line
 PROOF_SECONDS = 300.0  # for a worker to start, on a machine that is busy
 
 
-def check(ray: Any, nodes: Sequence[capacity.Node], least: Needs, tokens: tuple[Path, ...], boxed: list[Any]) -> None:
+def check(
+    ray: Any, nodes: Sequence[capacity.Node], least: Needs, tokens: tuple[Path, ...], boxed: list[Any], workers: int = 1
+) -> None:
     """ClusterError, in one line, where no node can take the least job, or a worker of one is not like the driver.
 
-    A node that is lost meanwhile proves nothing, and takes no job.
+    A node that is lost meanwhile proves nothing, and takes no job. workers: of each node, that come up at once.
     """
     from ray import exceptions
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -27,7 +29,7 @@ def check(ray: Any, nodes: Sequence[capacity.Node], least: Needs, tokens: tuple[
         raise ClusterError(f"--cluster: no job can be placed: {why}")
     proof = ray.remote(max_retries=0, num_cpus=0)(tasks.proof)
     there = [NodeAffinitySchedulingStrategy(node.key, soft=False) for node in nodes if node.cpus >= least.cpus]
-    asked = [proof.options(scheduling_strategy=each).remote(tokens, boxed) for each in there]
+    asked = [proof.options(scheduling_strategy=each).remote(tokens, boxed) for each in there for _ in range(workers)]
     _, late = ray.wait(asked, num_returns=len(asked), timeout=PROOF_SECONDS)
     if late:
         raise ClusterError(f"--cluster: on some node no worker came up within {PROOF_SECONDS:.0f} s")

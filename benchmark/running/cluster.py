@@ -75,7 +75,8 @@ class Cluster:
             self._see(capacity.alive(self._ray))
             self._window = A_WORKER * max(1, sum(node.cpus // self._where.threads for node in self._nodes))
             least = resources.Needs(self._where.threads, float(gpus), resources.BASE_BYTES)
-            checking.check(self._ray, self._nodes, least, self._run.tokens, self._boxed)
+            at_once = min(self._where.workers or 1, len(self._run.targets))  # else the second starts when it is wanted
+            checking.check(self._ray, self._nodes, least, self._run.tokens, self._boxed, at_once)
             checking.foresee(self._run.targets, self._worker, self._needs, self._nodes)
             self._open = stack.pop_all()
         self._began = time.monotonic()

@@ -16,7 +16,7 @@ from benchmark.jobs.timing import MeasureSpeed
 from benchmark.jobs.worker import Worker
 from benchmark.planning.plan import Plan, Row
 from benchmark.records import names, records
-from benchmark.running.base import Beside, Carrier, Ended
+from benchmark.running.base import Beside, Carrier, Ended, Ready
 from benchmark.running.base import DiskFull as DiskFull
 from benchmark.running.here import Here
 from benchmark.running.schedule import Schedule
@@ -66,6 +66,10 @@ class Runner:
         self.carrier: Carrier = carrier or Here(worker)
         self.targets = ordered(plan)
         self.outcome = Outcome()
+        numbers = [(row, target) for row, target in self.targets if not isinstance(target, ShowMistakes)]
+        self._numbers = len(numbers)  # that are left, of all that tables show
+        self._cells = Counter(id(row) for row, target in numbers if isinstance(target, Measure))  # that are left
+        self._anew: set[int] = set()  # rows of which some were measured
 
     def run(self) -> Outcome:
         """Measure everything that is selected. Ctrl-C leaves the cells that were not measured as interrupted."""
@@ -79,9 +83,16 @@ class Runner:
         schedule = Schedule((target for _, target in self.targets), self._done)
         waiting = dict(enumerate(self.targets))
         bar = tqdm(total=len(waiting), desc="measure", unit="cell", delay=2, leave=False, dynamic_ncols=True)
-        with bar, self.carrier:
+        with bar:
+            if self.beside and not self._numbers:
+                self.beside.whole()
             try:
-                self._go_through(schedule, waiting, bar)
+                ready = schedule.next()
+                self._take_settled(schedule, waiting, bar)
+                if ready is not None:  # a cluster takes seconds to start: not for nothing
+                    with self.carrier:
+                        self._give(ready)
+                        self._go_through(schedule, waiting, bar)
             except KeyboardInterrupt:
                 for _, target in waiting.values():
                     if isinstance(target, Measure) and not target.done(self.worker.store):
@@ -92,16 +103,9 @@ class Runner:
 
     def _go_through(self, schedule: Schedule, waiting: dict[int, tuple[Row, Job]], bar: "tqdm[Any]") -> None:
         busy: list[Ended] = []  # what other processes hold: it is given again after everything else
-        cells = Counter(id(row) for row, target in waiting.values() if isinstance(target, Measure))  # that are left
-        anew: set[int] = set()  # rows of which some were measured
-        numbers = sum(not isinstance(target, ShowMistakes) for _, target in waiting.values())  # that are left
-        if self.beside and not numbers:
-            self.beside.whole()
         while waiting:
             while self.carrier.room > 0 and (ready := schedule.next()) is not None:
-                if self.beside and isinstance(ready.job, MeasureSpeed):
-                    self.beside.rest()
-                self.carrier.give(ready)
+                self._give(ready)
             came = self.carrier.wait()
             for ended in came:
                 for name, images in ended.passes.items():
@@ -112,27 +116,41 @@ class Runner:
                 if ended.status == "failed":
                     self._say_that_it_failed(ended)
                 schedule.end(ended)
-            settled = list(schedule.settled())
-            for number, how in settled:
-                row, target = waiting.pop(number)
-                self._settle(row, target, how)
-                if isinstance(target, Measure):
-                    cells[id(row)] -= 1
-                    anew |= {id(row)} if how and how.status == "done" else set()
-                    if self.beside and not cells[id(row)] and id(row) in anew:
-                        self.beside.measured(row)
-                numbers -= not isinstance(target, ShowMistakes)
-                if self.beside and not numbers and not isinstance(target, ShowMistakes):
-                    bar.clear()
-                    self.beside.whole()
-            bar.set_postfix_str(self._doing(waiting), refresh=False)
-            bar.update(len(settled))
+            self._take_settled(schedule, waiting, bar)
             if busy and not came:  # all that is left
                 bar.set_postfix_str(f"waiting for {busy[0].reason}")
                 time.sleep(WAIT_SECONDS)
                 for ended in busy:
                     schedule.end(ended)
                 busy.clear()
+
+    def _give(self, ready: Ready) -> None:
+        if self.beside and isinstance(ready.job, MeasureSpeed):
+            self.beside.rest()
+        self.carrier.give(ready)
+
+    def _take_settled(self, schedule: Schedule, waiting: dict[int, tuple[Row, Job]], bar: "tqdm[Any]") -> None:
+        settled = list(schedule.settled())
+        for number, how in settled:
+            row, target = waiting.pop(number)
+            self._settle(row, target, how)
+            self._tell_beside(row, target, how, bar)
+        bar.set_postfix_str(self._doing(waiting), refresh=False)
+        bar.update(len(settled))
+
+    def _tell_beside(self, row: Row, target: Job, how: Ended | None, bar: "tqdm[Any]") -> None:
+        """A target is settled: whether its row is measured now, and all that tables show."""
+        if isinstance(target, ShowMistakes):
+            return
+        if isinstance(target, Measure):
+            self._cells[id(row)] -= 1
+            self._anew |= {id(row)} if how and how.status == "done" else set()
+            if self.beside and not self._cells[id(row)] and id(row) in self._anew:
+                self.beside.measured(row)
+        self._numbers -= 1
+        if self.beside and not self._numbers:
+            bar.clear()
+            self.beside.whole()
 
     def _doing(self, waiting: dict[int, tuple[Row, Job]]) -> str:
         return self.carrier.doing() or next((row.spec.label for row, _ in waiting.values()), "")

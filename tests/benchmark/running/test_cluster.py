@@ -81,6 +81,12 @@ def test_a_record_says_with_what_it_was_made_also_where_main_is_called(measured)
     assert commands(measured) == {portable(["run_all.py", *measured.arguments()])}
 
 
+def test_where_all_is_there_no_cluster_is_started(measured, monkeypatch, capfd):
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("a cluster was started"))
+    assert measured.run("--cluster", "local:1") == 0
+    assert "0 measured" in capfd.readouterr().err
+
+
 def test_what_fails_fails_alone_in_one_process(trial, alone, unruly, capfd):
     assert trial.run("--plugin", unruly, "--methods", *ORDERLY, *FAILING) == 1
     check_that_what_fails_fails_alone(trial, alone, capfd.readouterr())
