@@ -240,7 +240,7 @@ def parser() -> argparse.ArgumentParser:
         default=os.environ.get("OOD_ENGINE"),
         metavar="torch|onnxruntime|auto",
         help="what runs encoders' networks on the CPU (default: $OOD_ENGINE, or the suite's, or auto: ONNX Runtime "
-        "where it is installed and the images are so many that they pay for the export)",
+        "where it is installed, faster, and the images are so many that they pay for the export)",
     )
     how.add_argument(
         "--cluster",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmark.jobs.inputs import EncoderUse, Selection, encode_key
 from benchmark.jobs.worker import Engine, Worker
+from benchmark.records import throughput
 from benchmark.store import keys
 from benchmark.store.entries import Store
 from datasets.loading import batches
@@ -20,6 +21,7 @@ from methods.encoders.networks.one_network import OneNetwork
 
 TORCH, ONNX = "torch", "onnxruntime"
 CHECKED = 16  # images that a new graph is held against torch on
+TIMED = CHECKED * 224**2  # pixels of a batch, as the network sees it, that the engines are timed on; CHECKED at least
 
 
 def take(worker: Worker, use: EncoderUse, images: Selection, begun: str | None = None) -> str | None:
@@ -41,7 +43,11 @@ def take(worker: Worker, use: EncoderUse, images: Selection, begun: str | None =
     if wanted == TORCH:
         return TORCH
     try:
-        encoder.run_on(_graph(worker, use, encoder, images))
+        if choice and choice.if_faster and not begun:
+            wanted = _faster(worker, use, encoder, images, choice.if_faster)
+            worker.engines = {**worker.engines, use.key: Engine(wanted)}
+        if wanted == ONNX:
+            encoder.run_on(_graph(worker, use, encoder, images))
     except CannotRun as why:
         if begun or (choice and choice.stands):
             raise CannotRun(
@@ -88,6 +94,38 @@ def kept(store: Store, use: EncoderUse) -> bytes | None:
     return arrays["graph"].tobytes() if "graph" in arrays else None
 
 
+def _faster(worker: Worker, use: EncoderUse, encoder: OneNetwork, images: Selection, machine: str) -> str:
+    """The engine that encodes more images a second, timed once for a machine, whichever of its workers does it.
+
+    CannotRun where there is no graph.
+    """
+    store, key = worker.store, keys.digest(what="faster engine", graph=graph_key(use), machine=machine)
+    if not store.has("engine", key):
+        with store.lock(key):  # Busy where another process times them: this job is put off
+            if not store.has("engine", key):
+                graph = _graph(worker, use, encoder, images)
+                count = min(worker.batch_size_of(use), max(CHECKED, TIMED // use.resolution**2))
+                pixels = _resized(use, encoder, images, count)
+                works = {TORCH: lambda: encoder.encode_pixels(pixels), ONNX: lambda: graph(pixels)}
+                speeds = throughput.compared(works, len(pixels))
+                rates = {name: speed.images_per_second for name, speed in speeds.items()}
+                faster = max(rates, key=lambda name: rates[name])
+                meta = {"title": f"engine of {use.name}", "engine": faster, "images_per_second": rates}
+                store.put("engine", key, meta={**meta, "batch": len(pixels), "machine": machine})
+                if faster == TORCH:
+                    worker.say(
+                        f"note: {use.name} runs on torch, which is faster here: {rates[TORCH]:,.3g} images/s, "
+                        f"{rates[ONNX]:,.3g} on ONNX Runtime"
+                    )
+    chosen: str = store.meta("engine", key)["engine"]
+    return chosen
+
+
+def _resized(use: EncoderUse, encoder: OneNetwork, images: Selection, count: int) -> Tensor:
+    """The first of the images, `count` at most, as the network reads them."""
+    return encoder.resized(next(batches(images.images, images.rows[:count], count, shrink=use.shrink)).images)
+
+
 def _graph(worker: Worker, use: EncoderUse, encoder: OneNetwork, images: Selection) -> onnx.OnnxRuntime:
     """CannotRun where there is none: that is kept as well, so that nobody tries again."""
     if absent := exporting.missing(ONNX):
@@ -106,11 +144,11 @@ def _made(worker: Worker, use: EncoderUse, encoder: OneNetwork, images: Selectio
     if absent := exporting.missing():
         raise CannotRun(f"{absent} is not installed: {exporting.EXTRA}")
     started = time.perf_counter()
-    batch = next(batches(images.images, images.rows[:CHECKED], CHECKED, shrink=use.shrink))
+    pixels = _resized(use, encoder, images, CHECKED)
     meta = {"title": f"graph of {use.name}"}
     try:
         graph = onnx.graph_of(encoder)
-        engine, apart = onnx.held_against_torch(encoder, graph, encoder.resized(batch.images))
+        engine, apart = onnx.held_against_torch(encoder, graph, pixels)
     except CannotRun as why:
         worker.store.put("graph", graph_key(use), meta={**meta, "refused": str(why)})
         raise
@@ -118,7 +156,7 @@ def _made(worker: Worker, use: EncoderUse, encoder: OneNetwork, images: Selectio
     seconds = time.perf_counter() - started
     worker.store.put("graph", graph_key(use), arrays=arrays, meta={**meta, "apart": apart, "seconds": seconds})
     worker.say(
-        f"note: {use.name} runs on ONNX Runtime: exported in {seconds:.0f} s, its features at most {apart:.1g} of "
-        "a standard deviation from torch's"
+        f"note: {use.name} exported for ONNX Runtime in {seconds:.0f} s, its features at most {apart:.1g} of a "
+        "standard deviation from torch's"
     )
     return engine

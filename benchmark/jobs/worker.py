@@ -26,10 +26,14 @@ from methods.encoders.networks.rerun import Rerun
 
 @dataclass(frozen=True)
 class Engine:
-    """What an encoder's network is to run on. `stands`: features of it that were made so are there already."""
+    """What an encoder's network is to run on. `stands`: features of it that were made so are there already.
+
+    `if_faster`: only where it is faster than torch on this processor with so many threads; "": in any case.
+    """
 
     name: str
     stands: bool = False
+    if_faster: str = ""
 
 
 class Worker:

@@ -15,6 +15,7 @@ from benchmark.jobs.inputs import EncoderUse
 from benchmark.jobs.scoring import Score
 from benchmark.jobs.worker import Engine
 from benchmark.planning.suite import UsageError
+from benchmark.records.throughput import describe_device
 from benchmark.store import chunks
 from benchmark.store.entries import Store
 from methods.device import exporting
@@ -22,7 +23,7 @@ from methods.encoders.networks.one_network import OneNetwork
 
 Asked = Literal["torch", "onnxruntime", "auto"]
 # Export in seconds by what an image is encoded faster on two cores, times that side: .05 to .33 x 10^6 (ResNet-18, -50,
-# B4, Lite0), .46 x 10^6 (DenseNet-BC at 32). ResNet-20 and ViT-S gain nothing, which only trying them tells.
+# B4, Lite0), .46 x 10^6 (DenseNet-BC at 32). ResNet-20 and ViT-S may gain nothing, which only trying them tells.
 PAYS = 500_000  # images x the side at which the network sees them
 
 
@@ -61,7 +62,8 @@ def chosen(
 ) -> dict[str, Engine]:
     """The engine of each encoder, by its key, for what a run is to make. `asked`: as `resolved` gives it.
 
-    "auto" is ONNX Runtime where the images, all that the plan has for the encoder, pay for the export.
+    "auto" is ONNX Runtime where the images, all that the plan has for the encoder, pay for the export, and where it
+    is the faster of the two here: the first worker that opens the encoder times both, for all.
     """
     found: dict[str, _Passes] = {}
     for job in walk(targets):
@@ -81,8 +83,10 @@ def chosen(
                     "of it; another --cache begins anew"
                 )
             engines[key] = Engine(of.stands, stands=True)
-        elif asked == ONNX or (asked == "auto" and pays(sum(of.images.values()), of.use.resolution)):
+        elif asked == ONNX:
             engines[key] = Engine(ONNX)
+        elif asked == "auto" and pays(sum(of.images.values()), of.use.resolution):
+            engines[key] = Engine(ONNX, if_faster=describe_device("cpu"))
     return engines
 
 

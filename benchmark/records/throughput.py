@@ -4,7 +4,7 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,17 @@ def measure(work: Callable[[], object], images: int, *, device: str, repeats: in
         _wait(device)
         seconds.append(max(clock() - start, 1e-9))  # a clock too coarse for the work must not end in 1 / 0
     return Speed.of(images, seconds)
+
+
+def compared(works: Mapping[str, Callable[[], object]], images: int) -> dict[str, Speed]:
+    """The speed of each on the CPU, timed in turn, so that what else the machine does hits all alike."""
+    for work in works.values():
+        work()
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(REPEATS):
+        for name, work in works.items():
+            seconds[name] += measure(work, images, device="cpu", repeats=1, warmup=0).seconds
+    return {name: Speed.of(images, taken) for name, taken in seconds.items()}
 
 
 def _wait(device: str) -> None:

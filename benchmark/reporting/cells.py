@@ -19,16 +19,16 @@ class Grid:
     """A view's cells. columns: (OOD set or average, title, group or ""). encoders: title -> [(row, title)].
 
     Near sets come before far ones, then the averages; within an encoder the rows that check the harness are
-    last.
+    last. table: the view's `frame`, where it is there already.
     """
 
-    def __init__(self, records: Iterable[Record], view: View) -> None:
+    def __init__(self, records: Iterable[Record], view: View, table: pd.DataFrame | None = None) -> None:
         records = list(records)
         self.view = view
         by_name = {metric.name: metric for metric in METRICS}
         self.shown = [by_name[name] for name in view.metrics]
         self.directions = " / ".join(f"{metric.title} {metric.arrow}" for metric in self.shown)
-        table = frame(records, view)
+        table = frame(records, view) if table is None else table
         self.below = [*footnotes.numbered(table, view), *footnotes.notes(records, view)]
         self._numbers = footnotes.reasons(table)
         lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]  # columns have names

@@ -28,7 +28,7 @@ def content(found: Iterable[Record], view: View, compared: Significance | None) 
     table = frame(found, view)
     lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]  # columns have names
     at = {(line["row"], line["ood"]): line for line in lines}
-    grids = {metric.name: Grid(found, replace(view, metrics=(metric.name,))) for metric in METRICS}
+    grids = {metric.name: Grid(found, replace(view, metrics=(metric.name,)), table) for metric in METRICS}
     grid = grids["auroc"]
     cells = results_of(found, view)
     otherwise = _otherwise(record for seeds in cells.values() for record in seeds)

@@ -81,9 +81,10 @@ def _weights():
 def test_all_images_of_the_plan_count_once_and_pixels_have_no_engine(plan, tmp_path, monkeypatch):
     counted = []
     monkeypatch.setattr(engines, "pays", lambda images, side: counted.append((images, side)) or images >= 90)
+    monkeypatch.setattr(engines, "describe_device", lambda device: f"this {device}, 3 threads")
     store = Store(tmp_path)
     assert engines.chosen((*plan.scores, *plan.scores, plan.pixels), store, "auto") == {
-        plan.use.key: Engine("onnxruntime")
+        plan.use.key: Engine("onnxruntime", if_faster="this cpu, 3 threads")
     }
     assert engines.chosen(plan.scores[:1], store, "auto") == {}
     assert counted == [(40 + 20 + 30, 32), (40 + 20, 32)]

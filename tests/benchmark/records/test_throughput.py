@@ -52,6 +52,21 @@ def test_work_is_called_once_a_repeat(clock):
     assert next(calls) == 5
 
 
+def test_speeds_are_compared_in_turn_after_one_call_each(clock):
+    calls = []
+
+    def work(name, seconds):
+        timed = working(clock, seconds)
+        return lambda: calls.append(name) or timed()
+
+    found = throughput.compared({"a": work("a", [9, 1, 2, 3, 4, 5]), "b": work("b", [9, 2, 2, 2, 8, 8])}, 12)
+    assert calls == ["a", "b"] * 6
+    assert {name: (speed.images_per_second, speed.batch) for name, speed in found.items()} == {
+        "a": (4, 12),
+        "b": (6, 12),
+    }
+
+
 def test_a_coarse_clock_does_not_divide_by_zero(clock):
     assert measure(lambda: None, 1, device="cpu").images_per_second > 0
 
