@@ -3,6 +3,7 @@
 A method turns the features of images into one score an image; **greater = more out-of-distribution**, always.
 """
 
+import copy
 import functools
 import itertools
 from abc import ABC, abstractmethod
@@ -119,6 +120,13 @@ class Method(ABC):
 
         Must not depend on how the images are blocked or ordered: noise comes from `methods.vectors.noise`.
         """
+
+    def before_export(self) -> Self:
+        """A copy of which a graph is made. Default: the same; a method adds what `score` then reads in the place
+
+        of what ONNX has no operation for (`torch.compiler.is_exporting()`).
+        """
+        return copy.copy(self)
 
     def state(self) -> dict[str, Tensor]:
         """What `fit` learned, on the CPU."""

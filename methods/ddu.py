@@ -68,11 +68,21 @@ class DDU(Method):
         self.log_weights = weights.to(device, torch.float64).log()
         return self
 
+    def before_export(self) -> Self:
+        method = super().before_export()
+        size = self.factors.shape[1]
+        eye = torch.eye(size, dtype=torch.float64, device=self.factors.device).expand_as(self.factors)
+        method.inverses = torch.linalg.solve_triangular(self.factors, eye, upper=False)
+        return method
+
     def score(self, x: Features) -> Tensor:
         z = x.need("embedding").double()
         densities = []
-        for centre, factor in zip(self.centres, self.factors, strict=True):
-            white = torch.linalg.solve_triangular(factor, (z - centre).T, upper=False)
+        for number, (centre, factor) in enumerate(zip(self.centres, self.factors, strict=True)):
+            if torch.compiler.is_exporting():
+                white = self.inverses[number] @ (z - centre).T
+            else:
+                white = torch.linalg.solve_triangular(factor, (z - centre).T, upper=False)
             distance = white.square().sum(dim=0).clamp(max=FARTHEST)
             densities.append(-distance / 2 - factor.diagonal().log().sum() - len(factor) / 2 * math.log(2 * math.pi))
         return -torch.logsumexp(torch.stack(densities, dim=1) + self.log_weights, dim=1)

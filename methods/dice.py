@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from methods.base import Features, Method, Range, register
+from methods.base import CannotRun, Features, Method, Range, register
 from methods.vectors.statistics import means
 
 
@@ -17,7 +17,7 @@ from methods.vectors.statistics import means
 class DICE(Method):
     """-logsumexp((W * M) z + b), M = V > the `percentile` of V, V = mean_train(z) * W.
 
-    One threshold over all classes and features. Meant for ReLU features.
+    One threshold over all classes and features. Meant for ReLU features. CannotRun where no weight is above it.
     """
 
     title = "DICE"
@@ -34,6 +34,8 @@ class DICE(Method):
         weight = train.need_head().weight.to(device)
         contribution = means(train.need("embedding"), device=device) * weight
         threshold = float(np.percentile(contribution.cpu().numpy(), self.percentile))
+        if not bool((contribution > threshold).any()):
+            raise CannotRun(f"no weight contributes more than percentile {self.percentile:g}: all images score alike")
         self.weight = weight * (contribution > threshold)
         return self
 

@@ -1,5 +1,6 @@
 """NegLabel: how much of an image's likeness to words belongs to the classes, and how much to words far from them."""
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -40,8 +41,12 @@ class NegLabel(Method):
         if not words:
             raise CannotRun("needs negative words; there are none")
         groups = min(self.groups, words)
-        order = torch.randperm(words, generator=torch.Generator().manual_seed(0)).to(negatives.device)
-        order = order[: words - words % groups].view(groups, -1)
+        order = _permutation(words)[: words - words % groups].view(groups, -1).to(negatives.device)
         positive = (x.need("logits").double() / self.tau).logsumexp(dim=1)
         odds = torch.stack([negatives[:, one].logsumexp(dim=1) - positive for one in order])  # log N / P
         return logsigmoid(odds).logsumexp(dim=0) - logsigmoid(-odds).logsumexp(dim=0)
+
+
+@functools.cache  # a graph, which cannot draw, takes what was drawn before
+def _permutation(words: int) -> Tensor:
+    return torch.randperm(words, generator=torch.Generator().manual_seed(0))

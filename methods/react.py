@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from methods.base import Features, Method, Range, combinations, register
+from methods.vectors.shaping import reaches
 
 
 @register("react")
@@ -16,7 +17,7 @@ from methods.base import Features, Method, Range, combinations, register
 class ReAct(Method):
     """-logsumexp(W min(z, c) + b); c is the `percentile` of all activations of the ID training set together.
 
-    Meant for ReLU features.
+    Meant for ReLU features. CannotRun where c is their smallest (0, where so many are), which leaves all images alike.
     """
 
     title = "ReAct"
@@ -34,6 +35,7 @@ class ReAct(Method):
         # The one statistic here that is no sum: numpy copies the activations once, as kNN's index does.
         activations = train.need("embedding").cpu().numpy()
         clip = float(np.percentile(activations, self.percentile))
+        reaches(activations, clip, f"the percentile {self.percentile:g}")
         self.clip = torch.tensor(clip, dtype=torch.float32, device=device)
         return self
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from methods.base import Features, Method, Range, combinations, register
 from methods.vectors.head import energy, logits
+from methods.vectors.shaping import reaches
 
 
 @register("vra")
@@ -20,6 +21,7 @@ class VRA(Method):
 
     a and c: the `lower` and `upper` percentile of each feature (`per_channel`) or of all together, of the ID
     validation images, or of the training images where there are none. `below` "clip": a in the place of 0.
+    CannotRun where no c is above the smallest activation (0, where so many are): all images score alike.
     Preset `openood` is its code: on ReLU features its a is 0, and the row equals ReAct at 90; `pytorch-ood` its.
     """
 
@@ -51,7 +53,9 @@ class VRA(Method):
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z = (train if train.validation is None else train.validation).need("embedding")
         # As ReAct's percentile: numpy copies the activations once.
-        found = np.percentile(z.cpu().numpy(), (self.lower, self.upper), axis=0 if self.per_channel else None)
+        activations, axis = z.cpu().numpy(), 0 if self.per_channel else None
+        found = np.percentile(activations, (self.lower, self.upper), axis=axis)
+        reaches(activations, found[1], f"upper {self.upper:g}")
         self.low, self.high = torch.tensor(found, dtype=torch.float32, device=device)
         return self
 

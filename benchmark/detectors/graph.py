@@ -3,7 +3,6 @@
 torch.export sees the very code that scores; what it cannot follow is not arithmetic, and the row says so.
 """
 
-import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +41,11 @@ def export(detector: "Detector", path: Path) -> None:
         raise CannotRun("--onnx: on the CPU alone: --device cpu")
     graph = _Graph(detector).eval()
     size = detector.use.chain[0].resolution
+    try:
+        with torch.no_grad():
+            graph.score(colours(2, size, seed=0))
+    except CannotRun as why:
+        raise CannotRun(f"--onnx: {detector.method.title}: {why}") from None
     try:
         model = _exported(graph, size)
     except CannotRun:
@@ -141,7 +145,7 @@ class _Bank(nn.Module):
 
 def _plain(method: Any) -> Any:
     """A copy whose parts are tensors and numbers: no search for neighbours, and no whole numbers in tensors."""
-    method = copy.copy(method)
+    method = method.before_export()
     method.__dict__.pop("_device", None)
     for name, value in vars(method).items():
         if isinstance(value, Neighbours):

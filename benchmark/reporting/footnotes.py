@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark.records.frames import ALL, COMMON, COVARIATE, SPECTRAL, Record, View, results_of, speeds_of
+from benchmark.records.frames import ALL, COMMON, COVARIATE, SANITY, SPECTRAL, Record, View, results_of, speeds_of
 from benchmark.records.searching import state
 from benchmark.records.shortcuts import separable
 
@@ -81,6 +81,7 @@ def notes(records: Iterable[Record], view: View) -> list[str]:
         *_seeds(cells, view),
         *map(_sentence, view.footnotes),
         *_of_rows(done, view),
+        *_alike(done, view),
         *sweeps(done, view),
         *_knn_accuracies(done),
         *_speeds(records, view),
@@ -208,6 +209,19 @@ def _of_rows(done: Sequence[Record], view: View) -> list[str]:
         for note in record["footnotes"]:
             rows.setdefault(note, set()).add(record["row"])
     return [_sentence(note if of == measured else f"{_who(of, view)}: {note}") for note, of in rows.items()]
+
+
+def _alike(done: Sequence[Record], view: View) -> list[str]:
+    """Rows that tell no image from another; older records, without quantiles, cannot say it."""
+    rows: dict[str, dict[str, None]] = {}
+    for record in done:
+        scores = {value for of_set in (record.get("quantiles") or {}).values() for value in of_set}
+        if len(scores) == 1 and record["method"] not in SANITY:
+            rows.setdefault(record["row"], {})[record["ood"]["title"]] = None
+    return [
+        f"{_who([row], view)}: all images score alike ({', '.join(sets)}): its AUROC of 50 says nothing of it."
+        for row, sets in rows.items()
+    ]
 
 
 def sweeps(done: Sequence[Record], view: View) -> list[str]:

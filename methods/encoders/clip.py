@@ -149,7 +149,11 @@ class CLIP(Encoder):
     def encode(self, images: Images) -> dict[str, Tensor]:
         if self._placed is None:
             raise RuntimeError("open the encoder before encode")
-        pixels = preprocessing.prepared(images, self.shrinking, self._device)
+        return self.encode_pixels(preprocessing.prepared(images, self.shrinking, self._device))
+
+    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
+        if self._placed is None:
+            raise RuntimeError("open the encoder before encode")
         visual: Any = self._placed.network
         values: list[Tensor] = []
         hook = visual.transformer.resblocks[-1].register_forward_pre_hook(_values(values)) if self.local else None

@@ -72,7 +72,13 @@ class Inside(Rerun):
         self._sizes = {name: tuple(part.shape[1] for part in parts) for name, parts in found.items()}
 
     def encode(self, images: Images) -> dict[str, Tensor]:
-        features, found = self._pass(self.resized(images))
+        return self._joined(self.resized(images))
+
+    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
+        return super().encode_pixels(pixels) if "gradients" in self.extras else self._joined(pixels)
+
+    def _joined(self, pixels: Tensor) -> dict[str, Tensor]:
+        features, found = self._pass(pixels)
         return {**features, **{name: torch.cat(parts, dim=1).float() for name, parts in found.items()}}
 
     def _pass(self, pixels: Tensor) -> tuple[dict[str, Tensor], dict[str, list[Tensor]]]:

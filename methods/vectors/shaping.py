@@ -1,6 +1,8 @@
 """What shapes an embedding before an energy: the largest entries and how much of the sum they hold."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from methods.base import CannotRun
@@ -21,6 +23,12 @@ def largest(z: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
     cut = values[:, -1:]
     above, at = z > cut, z == cut
     return values, above | (at & (at.cumsum(dim=1) <= kept - above.sum(dim=1, keepdim=True)))
+
+
+def reaches(activations: NDArray[np.float32], clip: float | NDArray[np.float64], called: str) -> None:
+    """CannotRun where a clip (one, or one a feature) leaves no training activation (N, D) above the smallest."""
+    if not bool((clip > activations.min(axis=0 if np.ndim(clip) else None)).any()):
+        raise CannotRun(f"{called} of the training activations is their smallest: clipped so, all images score alike")
 
 
 def ratio(z: Tensor, kept: Tensor, otherwise: float) -> Tensor:

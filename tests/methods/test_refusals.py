@@ -92,6 +92,22 @@ def test_more_than_the_data_has() -> None:
         methods.create("vra", lower=60, upper=50)
 
 
+def test_no_row_clips_every_activation_to_one_value() -> None:
+    """19 of 20 activations are 0: so is the 90th percentile, and behind it every image gives the bias alone."""
+    z = torch.zeros(40, 20)
+    z[torch.arange(40), torch.arange(40) % 20] = 1
+    train = Features(embedding=z, head=Head(torch.eye(20), torch.zeros(20)))
+    for name, settings in (("react", {}), ("vra", {"preset": "openood"}), ("vra", {"upper": 80})):
+        with pytest.raises(CannotRun, match="of the training activations is their smallest: clipped so, all images"):
+            methods.create(name, **settings).fit(train)
+    for name, settings in (("react", {"percentile": 96}), ("vra", {"upper": 96})):
+        method = methods.create(name, **settings).fit(train)
+        scores = method.score(Features(embedding=torch.cat([z[:1], z[:2].amax(dim=0)[None]]), head=train.head))
+        assert float(scores[0]) > float(scores[1])  # of two activations the energy is more
+    with pytest.raises(CannotRun, match="no weight contributes more than percentile 90: all images score alike"):
+        methods.create("dice").fit(Features(embedding=torch.zeros(4, 20), head=train.head))
+
+
 def test_ddu_refuses_what_memory_cannot_hold() -> None:
     z = torch.zeros(1, 2048).expand(1000, -1)  # no memory of its own
     train = Features(embedding=z, labels=torch.arange(1000))

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from methods.base import Head
+from methods.base import CannotRun, Head
 from methods.encoders.base import Encoder, Images
 from methods.encoders.images import preprocessing
 from methods.encoders.networks.one_network import OneNetwork
@@ -79,6 +79,9 @@ class Rerun(Encoder):
 
     def resized(self, images: Images) -> Tensor:
         return self.below.resized(images)
+
+    def encode_pixels(self, pixels: Tensor) -> dict[str, Tensor]:
+        raise CannotRun(f"{self.title}: it runs its network again, with gradients or with a part removed")
 
     def logits(self, embedding: Tensor) -> Tensor:
         logits = self.below.logits(embedding)

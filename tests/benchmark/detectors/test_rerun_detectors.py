@@ -8,10 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from benchmark.detectors import graph
 from benchmark.planning import planner
 from benchmark.planning.options import Options
 from benchmark.store.entries import Store
+from methods.base import CannotRun
 from tests.benchmark.detectors.test_detectors import NET, saved_again, suite
+from tests.benchmark.detectors.test_every_graph import holds
 
 CLIP = {
     "embed_dim": 16,
@@ -28,6 +31,7 @@ ROWS = {
     "glmcm": ("glmcm", {"kind": "clip", "model": "tiny-detector", "local": True}),
     "neglabel": ("neglabel", {"kind": "clip", "model": "tiny-detector", "words": ""}),
 }
+LISTENING = ("gram", "combood", "glmcm")
 SETTINGS = {"combood": {"k": 3}, "nac": {"layers": "cifar10"}}
 
 
@@ -65,3 +69,16 @@ def test_a_saved_row_scores_as_the_harness_does(run, name, tmp_path):
     rounding = np.finfo(np.float32).eps * np.abs(wanted).max()  # what float32 can tell apart, where all are alike
     assert np.abs(found - wanted).max() <= max(1e-5 * wanted.std(), rounding)
     assert str(tmp_path.parent) not in (tmp_path / "d" / "detector.json").read_text()
+
+
+@pytest.mark.timeout(600)  # the graph of Gram's powers is large
+@pytest.mark.parametrize("name", ["neglabel", *(pytest.param(row, marks=pytest.mark.real) for row in LISTENING)])
+def test_a_row_that_listens_to_one_pass_has_a_graph(run, name, tmp_path):
+    holds(saved_again(run, f"{ROWS[name][0]}@{name}", tmp_path / "d")[0], tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - {"neglabel", *LISTENING}))
+def test_a_row_that_runs_its_network_again_says_so_in_the_place_of_a_graph(run, name, tmp_path):
+    detector = saved_again(run, f"{ROWS[name][0]}@{name}", tmp_path / "d")[0]
+    with pytest.raises(CannotRun, match=r"--onnx: .* it runs its network again"):
+        graph.export(detector, tmp_path / "x.onnx")
