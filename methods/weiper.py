@@ -14,6 +14,7 @@ from methods.vectors.noise import normal
 from methods.vectors.statistics import BLOCK, float64_blocks, unit
 
 EPSILONS = (0.01, 0.025)  # added to the histograms of z and of f~
+DRAWN = 64  # rows of a head at a time: drawing them, step by step, stays in the cache
 
 
 @register("weiper")
@@ -76,12 +77,17 @@ class WeiPer(Method):
         weight, bias = head.weight.double(), head.bias.double()
         length = self.delta * weight.norm(dim=1, keepdim=True)
         longest = max(len(block) for block in blocks()) if not torch.compiler.is_exporting() else size
-        at_once = max(1, BLOCK // (8 * classes * max(size, longest)))  # a graph is of any number of rows
+        at_once = max(1, BLOCK // (8 * classes * max(size, longest)))
+        few = self.copies * classes if torch.compiler.is_exporting() else DRAWN  # a graph has no use for parts
+
+        def moved(rows: Tensor) -> Tensor:
+            of = rows % classes
+            return unit(normal(rows, size, seed=int(self.seed))).mul_(length[of]).add_(weight[of])
+
         for rows in torch.split(torch.arange(self.copies * classes, device=weight.device), at_once * classes):
-            moved = unit(normal(rows, size, seed=int(self.seed))).view(-1, classes, size)
-            moved = moved.mul_(length).add_(weight).flatten(0, 1)
+            heads = torch.cat([moved(part) for part in torch.split(rows, few)])
             for z in blocks():
-                yield torch.addmm(bias.repeat(len(rows) // classes), z, moved.T)
+                yield torch.addmm(bias.repeat(len(rows) // classes), z, heads.T)
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding").double(), x.need_head()

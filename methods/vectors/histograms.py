@@ -24,7 +24,7 @@ def histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
     )  # 0: below; the last: or above
     counts = torch.zeros(values.shape[0], bins + 1, dtype=torch.float64, device=values.device)
     counts.scatter_add_(1, place, counts.new_ones(()).expand_as(place))
-    counts[:, -1] -= (values > high).sum(dim=1)
+    counts[:, -1] -= (values > high).view(torch.uint8).sum(dim=1, dtype=torch.int32)
     return counts[:, 1:]
 
 
