@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from methods.vectors.statistics import in_cache
+
 
 def spread(blocks: Iterator[Tensor]) -> Tensor:
     """The smallest and the largest of all entries (2,)."""
@@ -18,13 +20,17 @@ def histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
 
     The last bin has its end too.
     """
+    return torch.cat([_histogram(part, ends, bins) for part in in_cache(values, values.shape[1])])
+
+
+def _histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
     low, high = ends
     place = (
         (values - low).mul_(bins / (high - low)).floor_().add_(1).clamp_(0, bins).long()
     )  # 0: below; the last: or above
     counts = torch.zeros(values.shape[0], bins + 1, dtype=torch.float64, device=values.device)
     counts.scatter_add_(1, place, counts.new_ones(()).expand_as(place))
-    counts[:, -1] -= (values > high).view(torch.uint8).sum(dim=1, dtype=torch.int32)
+    counts[:, -1] -= (values > high).sum(dim=1)
     return counts[:, 1:]
 
 
