@@ -11,7 +11,7 @@ from torch import Tensor
 from methods.base import CannotRun, Count, Features, Head, Method, NotNegative, Range, register
 from methods.vectors.histograms import divergence, histogram, smooth, spread
 from methods.vectors.noise import normal
-from methods.vectors.statistics import BLOCK, float64_blocks, unit
+from methods.vectors.statistics import BLOCK, float64_blocks, in_cache, unit
 
 EPSILONS = (0.01, 0.025)  # added to the histograms of z and of f~
 
@@ -77,11 +77,15 @@ class WeiPer(Method):
         length = self.delta * weight.norm(dim=1, keepdim=True)
         longest = max(len(block) for block in blocks()) if not torch.compiler.is_exporting() else size
         at_once = max(1, BLOCK // (8 * classes * max(size, longest)))  # a graph is of any number of rows
+
+        def moved(rows: Tensor) -> Tensor:
+            of = rows % classes
+            return unit(normal(rows, size, seed=int(self.seed))).mul_(length[of]).add_(weight[of])
+
         for rows in torch.split(torch.arange(self.copies * classes, device=weight.device), at_once * classes):
-            moved = unit(normal(rows, size, seed=int(self.seed))).view(-1, classes, size)
-            moved = moved.mul_(length).add_(weight).flatten(0, 1)
+            heads = torch.cat([moved(part) for part in in_cache(rows, size)])
             for z in blocks():
-                yield torch.addmm(bias.repeat(len(rows) // classes), z, moved.T)
+                yield torch.addmm(bias.repeat(len(rows) // classes), z, heads.T)
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding").double(), x.need_head()

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from methods.vectors.statistics import in_cache
+
 
 def spread(blocks: Iterator[Tensor]) -> Tensor:
     """The smallest and the largest of all entries (2,)."""
@@ -18,6 +20,10 @@ def histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
 
     The last bin has its end too.
     """
+    return torch.cat([_histogram(part, ends, bins) for part in in_cache(values, values.shape[1])])
+
+
+def _histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
     low, high = ends
     place = (
         (values - low).mul_(bins / (high - low)).floor_().add_(1).clamp_(0, bins).long()

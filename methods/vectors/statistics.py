@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 from methods.base import CannotRun
 
 BLOCK = 1 << 25  # bytes of float64 that a fit has in hand at a time: 32 MiB
+CACHE = 1 << 20  # bytes of float64 that several steps in a row go over faster: 1 MiB
 ROUNDING = torch.finfo(torch.float32).eps ** 2  # the variance that rounding to float32 gives a constant feature
 TINY = torch.finfo(torch.float32).tiny  # in the place of a length of 0: what is divided by it stays finite
 Change = Callable[[Tensor], Tensor]
@@ -30,6 +31,13 @@ def row_blocks(values: Tensor, width: int) -> tuple[Tensor, ...]:
     if torch.compiler.is_exporting():  # a graph of any number of rows
         return (values,)
     return torch.split(values, max(1, BLOCK // (8 * width)))
+
+
+def in_cache(values: Tensor, width: int) -> tuple[Tensor, ...]:
+    """`values` in parts of so many rows that `width` numbers a row fill CACHE; whole on a GPU and in a graph."""
+    if torch.compiler.is_exporting() or values.device.type != "cpu":
+        return (values,)
+    return torch.split(values, max(1, CACHE // (8 * width)))
 
 
 def float64_blocks(values: Tensor, device: str, change: Change | None = None) -> Iterator[Tensor]:
