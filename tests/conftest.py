@@ -7,7 +7,12 @@ import gc
 import os
 import shutil
 import signal
+from concurrent.futures import Future
 from pathlib import Path
+
+import pytest
+
+from benchmark.reporting.drawers import Drawers
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -25,6 +30,7 @@ def pytest_configure(config):
     """Where tests run, which is not the process that hands them to others."""
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return
+    gc.disable()  # until all is imported
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
     import torch
     from hypothesis import HealthCheck, settings
@@ -45,3 +51,31 @@ def pytest_collection_finish():
     """What is imported now stays: no collection of garbage looks at it again, and opening a network asks for one."""
     gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+_give = Drawers.give
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _drawn_here():
+    """Figures of a run are drawn in the test's own process, where all is imported that draws."""
+
+    def give(self, draw, path):
+        future = Future()
+        try:
+            draw(path.absolute())
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    Drawers.give = give
+    yield
+    Drawers.give = _give
+
+
+@pytest.fixture
+def drawers(monkeypatch):
+    """The processes that draw, as a run has them."""
+    monkeypatch.setattr(Drawers, "give", _give)

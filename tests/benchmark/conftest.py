@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -75,8 +76,7 @@ def trial(tmp_path):
 def measured(tmp_path_factory):
     """The trial suite, measured once for all tests of a file; without figures."""
     trial = Trial(tmp_path_factory.mktemp("measured"))
-    with pytest.MonkeyPatch.context() as patch:
-        _draw_nothing(patch)
+    with undrawn():
         assert trial.run() == 0
     return trial
 
@@ -90,6 +90,14 @@ def drawn():
 def _figures(request, monkeypatch):
     if {"trial", "copied"} & set(request.fixturenames) and "drawn" not in request.fixturenames:
         _draw_nothing(monkeypatch)
+
+
+@contextmanager
+def undrawn():
+    """Runs without their figures, pictures and page, for a fixture of a whole file."""
+    with pytest.MonkeyPatch.context() as patch:
+        _draw_nothing(patch)
+        yield
 
 
 def _draw_nothing(monkeypatch):

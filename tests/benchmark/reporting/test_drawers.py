@@ -17,6 +17,7 @@ from benchmark.reporting.drawing import Figure
 CELL = Cell(np.arange(50.0), np.arange(50.0) + 9, 0.7, 0.8)
 
 
+@pytest.mark.usefixtures("drawers")
 def test_a_figure_from_another_process_is_the_one_drawn_here(tmp_path, monkeypatch):
     draw = partial(figures.histograms, "a row", {"a set": CELL})
     draw(tmp_path / "here.png")

@@ -11,27 +11,30 @@ from sklearn.metrics import roc_auc_score
 
 from benchmark.metrics import fpr95_ood, fpr_at_tpr
 from datasets.sources import find
-from tests.benchmark.conftest import SUITE
+from tests.benchmark.conftest import SUITE, Trial
 
 FOLDER = "mini+limit=30+limit-train=60"
 ROWS = ["msp@net", "knn@net", "lowlevel@pixels"]
 N = 24
 
 
-@pytest.fixture
-def shifted(tmp_path):
+@pytest.fixture(scope="module")
+def shifted(tmp_path_factory):
     """Digits, inverted, in a folder a class: the last class alone has no images."""
+    place = tmp_path_factory.mktemp("sets") / "shifted"
     images = find("digits", "test", None, download=False)
     rows = [row for row in range(len(images)) if images.classes[images.labels[row]] != "9"][:N]
     for row, picture in zip(rows, images.read(rows), strict=True):
-        folder = tmp_path / "shifted" / images.classes[images.labels[row]]
+        folder = place / images.classes[images.labels[row]]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(255 - np.asarray(picture)).save(folder / f"{row}.png")
-    return str(tmp_path / "shifted")
+    return str(place)
 
 
-@pytest.fixture
-def run(trial, drawn, shifted):
+@pytest.fixture(scope="module")
+def run(shifted, tmp_path_factory):
+    """A run, to look at."""
+    trial = Trial(tmp_path_factory.mktemp("run"))
     ood = [*SUITE["ood"], {"set": shifted, "group": "covariate"}]
     trial.write(ood=ood, rows=[SUITE["rows"][0], SUITE["rows"][1], SUITE["rows"][4]], metrics=["auroc", "fpr95_ood"])
     assert trial.run("--all-rows", "--columns", "all") == 0
@@ -42,8 +45,7 @@ def scores(run, row, name):
     return np.load(run.results / FOLDER / "scores" / row / f"{name}.seed0.npy")
 
 
-def test_ood_sets_are_held_against_id_and_against_all_that_is_id(run, capsys):
-    capsys.readouterr()
+def test_ood_sets_are_held_against_id_and_against_all_that_is_id(run):
     records = {(r["row"], r["ood"]["name"]): r for r in run.records().values()}
     assert set(records) == {(row, name) for row in ROWS for name in ("halves", "letters", "shifted")}
     for row in ROWS:

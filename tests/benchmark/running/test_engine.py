@@ -13,7 +13,7 @@ from benchmark.store.entries import Store
 from methods.base import CannotRun
 from methods.device import exporting
 from methods.encoders.networks import engine
-from tests.benchmark.conftest import SUITE, Trial
+from tests.benchmark.conftest import SUITE, Trial, undrawn
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -46,10 +46,7 @@ def records(trial):
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """A run on ONNX Runtime against one OOD set, and a saved detector; not to be written to."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
-        patch.setattr("benchmark.reporting.ahead.Ahead.measured", lambda self, row: None)
-        patch.setattr("benchmark.reporting.page.report.write", lambda *what, **how: None)
+    with undrawn():
         trial = made(tmp_path_factory.mktemp("ran"))
         more = ("--ood", "letters", "--save", "mahalanobis@net")
         assert trial.run("--engine", "onnxruntime", *more) == 0
@@ -66,10 +63,9 @@ def again(ran, tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
-    monkeypatch.setattr("benchmark.reporting.ahead.Ahead.measured", lambda self, row: None)
-    monkeypatch.setattr("benchmark.reporting.page.report.write", lambda *what, **how: None)
+def _no_figures():
+    with undrawn():
+        yield
 
 
 def test_markers_and_records_name_the_engine(ran, tmp_path):

@@ -12,7 +12,7 @@ from benchmark.records import records
 from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Store
 from tests.apart import Apart
-from tests.benchmark.conftest import Trial
+from tests.benchmark.conftest import Trial, undrawn
 
 
 def start(trial, folder, holder=None, name="", at=-1):
@@ -38,7 +38,8 @@ def start(trial, folder, holder=None, name="", at=-1):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     trial = Trial(tmp_path_factory.mktemp("undisturbed"))
-    assert trial.run("--batch-size", "10") == 0
+    with undrawn():
+        assert trial.run("--batch-size", "10") == 0
     return trial.records()
 
 

@@ -21,7 +21,7 @@ from methods.encoders.classifier import Classifier
 FOLDER = "mini+limit=30+limit-train=60"
 
 
-def test_a_run_measures_every_cell_and_says_where_it_wrote(trial, drawn, capsys, monkeypatch):
+def test_a_run_measures_every_cell_and_says_where_it_wrote(trial, drawn, drawers, capsys, monkeypatch):
     late, before = [], drawing._finish
     monkeypatch.setattr(drawing, "_finish", lambda *given: (late.append(given[1].path), before(*given)))
     assert trial.run() == 0
