@@ -25,8 +25,10 @@ CLASSES = {"digits": tuple("0123456789"), "letters": tuple("ABCDEFGHIJ")}
 class ArraySet(ImageSet):
     """Images that lie in memory: uint8 (N, H, W, 3)."""
 
-    def __init__(self, entry: Entry, split: str, images: Pixels, labels: Labels, classes: tuple[str, ...]) -> None:
-        super().__init__(entry.name, split, title=entry.title, labels=labels, classes=classes)
+    def __init__(
+        self, name: str, title: str, split: str, images: Pixels, labels: Labels, classes: tuple[str, ...]
+    ) -> None:
+        super().__init__(name, split, title=title, labels=labels, classes=classes)
         self._images = images
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
@@ -43,10 +45,15 @@ class ArraySet(ImageSet):
 
 
 def load(entry: Entry, split: str) -> ImageSet:
-    """An embedded set; the same images everywhere."""
-    counts, labels = _shipped()[f"{entry.name}.{split}"], _shipped().get(f"{entry.name}.{split}.labels")
+    """An embedded set; the same images everywhere, and the same object: what is known of it is found out once."""
+    return _loaded(entry.name, entry.title, split)
+
+
+@cache
+def _loaded(name: str, title: str, split: str) -> ImageSet:
+    counts, labels = _shipped()[f"{name}.{split}"], _shipped().get(f"{name}.{split}.labels")
     labels = np.full(len(counts), -1) if labels is None else labels
-    return ArraySet(entry, split, enlarge(counts), labels.astype(np.int64), CLASSES.get(entry.name, ()))
+    return ArraySet(name, title, split, enlarge(counts), labels.astype(np.int64), CLASSES.get(name, ()))
 
 
 def enlarge(counts: Counts) -> Pixels:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmark.metrics import METRICS
@@ -157,8 +158,14 @@ def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
             at = {"ood": ood, "ood_title": ood_title, "group": "average"}
             over = [of_row[name] for name in view.over(ood)]
             lines.append({**about, **at, **_average(over), **_published(view, row, ood), **whole})
-    numbers = [*_numbers([]), *_published(view, "", ""), *WHOLE, "set_accuracy"]
-    return pd.DataFrame(lines).astype(dict.fromkeys(numbers, float))  # NaN for what is not there
+    numbers = {*_numbers([]), *_published(view, "", ""), *WHOLE, "set_accuracy"}
+    names = dict.fromkeys(name for line in lines for name in line)
+    columns = {name: [line.get(name) for line in lines] for name in names}
+    return pd.DataFrame(
+        {  # NaN for what is not there
+            name: np.array(values, dtype=float) if name in numbers else values for name, values in columns.items()
+        }
+    )
 
 
 def _published(view: View, row: str, ood: str) -> dict[str, float | None]:

@@ -1,6 +1,7 @@
 """The cells of a table as strings, before any markup: figures, the best of a column, spreads, published numbers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
 from typing import Any, Literal
 
 import pandas as pd
@@ -29,29 +30,30 @@ class Grid:
         self.shown = [by_name[name] for name in view.metrics]
         self.directions = " / ".join(f"{metric.title} {metric.arrow}" for metric in self.shown)
         table = frame(records, view) if table is None else table
-        self.below = [*footnotes.numbered(table, view), *footnotes.notes(records, view)]
-        self._numbers = footnotes.reasons(table)
         lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]  # columns have names
+        self.below = [*footnotes.numbered(lines, view), *footnotes.notes(records, view)]
+        self._numbers = footnotes.reasons(lines)
         self._lines = {(line["row"], line["ood"]): line for line in lines}
         marked = separable(records)
         self.columns = [
             (name, f"{title} {SEPARABLE}" if name in marked else title, group)
             for name, title, group in [*view.near_first(), *((ood, title, "") for ood, title in view.averages())]
         ]
-        sanity = set(table.loc[table["sanity"], "row"])
+        sanity = {line["row"] for line in lines if line["sanity"]}
         self.checking = sanity | {row for row, _, _ in view.rows if is_control(row, records)}
         self.encoders: dict[str, list[tuple[str, str]]] = {}
         for row, title, encoder in sorted(view.rows, key=lambda line: line[0] in sanity):
             self.encoders.setdefault(encoder, []).append((row, title))
-        compared = table[~table["sanity"] & (table["searched"] != "swept")]
+        compared = {ood: [x for x in lines if x["ood"] == ood and _is_compared(x)] for ood, _, _ in self.columns}
         self._ranks = {
-            (ood, metric.name): _ranks(compared[compared["ood"] == ood][metric.name], metric.higher_is_better)
+            (ood, metric.name): _ranks([line[metric.name] for line in compared[ood]], metric.higher_is_better)
             for ood, _, group in self.columns
             for metric in self.shown
             if group not in ("control", COVARIATE)  # there is nothing to be best at: nobody should flag ID images
         }
-        self.has_accuracy = bool(table["accuracy"].notna().any())
-        self.has_speed = bool(table[["images_per_second", "published_images_per_second"]].notna().any(axis=None))
+        self.has_accuracy = any(not isnan(line["accuracy"]) for line in lines)
+        rates = ("images_per_second", "published_images_per_second")
+        self.has_speed = any(not isnan(line[name]) for line in lines for name in rates)
 
     def figures(self, row: str, ood: str) -> list[tuple[str, Rank]] | None:
         """The metrics of a cell, each with its rank where it is the first or second of its column; None without."""
@@ -59,7 +61,7 @@ class Grid:
         if line["status"] != "done":
             return None
         ranked: list[tuple[str, Rank]] = []
-        compared = not line["sanity"] and line["searched"] != "swept"
+        compared = _is_compared(line)
         for metric in self.shown:
             value = line[metric.name]  # an old record may lack a metric
             figure = NONE if pd.isna(value) else format(value, metric.format)
@@ -121,13 +123,17 @@ class Grid:
         return self._lines[row, self.columns[0][0]][column]  # type: ignore[no-any-return]
 
 
-def _ranks(values: "pd.Series[float]", higher: bool) -> dict[str, Rank]:
+def _is_compared(line: Mapping[str, Any]) -> bool:
+    """Whether a cell may be the best: none of a row that checks the harness, or of a sweep that is only shown."""
+    return not line["sanity"] and line["searched"] != "swept"
+
+
+def _ranks(values: Iterable[float], higher: bool) -> dict[str, Rank]:
     """The best of a column as it is printed, and the second; neither where there are no two to compare."""
-    values = values.dropna()
-    if len(values) < 2:
+    there = sorted((value for value in values if not isnan(value)), reverse=higher)
+    if len(there) < 2:
         return {}
-    printed = list(dict.fromkeys(number(value) for value in values.sort_values(ascending=not higher)))
-    return dict(zip(printed, ("best", "second"), strict=False))
+    return dict(zip(dict.fromkeys(map(number, there)), ("best", "second"), strict=False))
 
 
 def number(percent: float | None) -> str:

@@ -176,7 +176,7 @@ def _limits(rows: Ranking, found: Sequence[Record]) -> Lines:
         [
             *noise,
             *(note for note in notes if not note.startswith("†")),
-            *footnotes.numbered(rows.table, rows.view),
+            *footnotes.numbered(rows.table.to_dict("records"), rows.view),
             *(f"Absent: {line}" for line in footnotes.absent(rows.view)),
         ]
     )

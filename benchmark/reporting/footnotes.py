@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 from benchmark.records.frames import ALL, COMMON, COVARIATE, SANITY, SPECTRAL, Record, View, results_of, speeds_of
 from benchmark.records.searching import state
 from benchmark.records.shortcuts import separable
 
+Line = Mapping[str, Any]  # of `frames.frame`
 NONE = "none"  # of features in files, which were made of anything
 RESOLUTIONS = {
     "native": "every image goes from its own size straight to the encoder's",
@@ -23,28 +22,30 @@ PRECISIONS = {
 }
 
 
-def reasons(table: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """The number of each (status, reason) of the cells of `frames.frame` that have no numbers, from 1."""
-    unmeasured = table[table["status"].isin(["failed", "skipped", "interrupted"])]
-    pairs = dict.fromkeys(zip(unmeasured["status"], unmeasured["reason"], strict=True))
+def reasons(lines: Iterable[Line]) -> dict[tuple[str, str], int]:
+    """The number of each (status, reason) of the lines of `frames.frame` that have no numbers, from 1."""
+    unmeasured = (line for line in lines if line["status"] in ("failed", "skipped", "interrupted"))
+    pairs = dict.fromkeys((line["status"], line["reason"]) for line in unmeasured)
     return {pair: number for number, pair in enumerate(pairs, start=1)}
 
 
-def numbered(table: pd.DataFrame, view: View) -> list[str]:
+def numbered(lines: Sequence[Line], view: View) -> list[str]:
     """The notes that cells point to, as `[1] skipped: why (which rows)`."""
-    sets = table[table["group"] != "average"]
-    lines = []
-    for (status, reason), number in reasons(table).items():
-        cells = sets[(sets["status"] == status) & (sets["reason"] == reason)]
+    notes = []
+    for (status, reason), number in reasons(lines).items():
+        lacking: dict[str, list[str]] = {}  # OOD sets by row
+        for line in lines:
+            if (line["status"], line["reason"]) == (status, reason) and line["group"] != "average":
+                lacking.setdefault(line["row"], []).append(line["ood_title"])
         rows: dict[tuple[str, ...], list[str]] = {}  # by the OOD sets that they lack
-        for row, of_row in cells.groupby("row", sort=False):
-            rows.setdefault(tuple(of_row["ood_title"]), []).append(str(row))
+        for row, titles in lacking.items():
+            rows.setdefault(tuple(titles), []).append(row)
         which = [
             _who(of_sets, view) + ("" if len(titles) == len(view.ood) else f" against {', '.join(titles)}")
             for titles, of_sets in rows.items()
         ]
-        lines.append(f"[{number}] {status}: {reason or 'no reason given'} ({'; '.join(which)})")
-    return lines
+        notes.append(f"[{number}] {status}: {reason or 'no reason given'} ({'; '.join(which)})")
+    return notes
 
 
 def _who(rows: Iterable[str], view: View) -> str:
