@@ -23,7 +23,10 @@ MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
-LONG = ("test_cluster.py", "test_quick.py", "test_browser.py", "test_contract.py", "test_oal.py", "test_damage.py")
+LONG = (
+    *("test_cluster.py", "test_browser.py", "test_contract.py", "test_run.py", "test_readme.py", "test_oal.py"),
+    *("test_quick.py", "test_damage.py", "test_speed.py", "test_ddpm.py", "test_views.py"),
+)
 
 
 def pytest_configure(config):
@@ -51,6 +54,7 @@ def pytest_collection_finish():
     """What is imported now stays: no collection of garbage looks at it again, and opening a network asks for one."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
     gc.enable()
 
 

@@ -17,6 +17,7 @@ def run(suite: suites.Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Against one of its OOD sets: of the others it asks nothing else."""
     for drawing in ("benchmark.reporting.drawing.draw", "benchmark.reporting.page.report.write"):
         monkeypatch.setattr(drawing, lambda *what, **how: None)
+    monkeypatch.setattr("methods.encoders.outliers.border.CANDIDATES", 100)
     monkeypatch.setattr("benchmark.reporting.ahead.Ahead.measured", lambda self, row: None)
     monkeypatch.setattr(suites, "read", lambda *_, **how: suite.model_copy(update={"ood": suite.ood[:1]}))
     where = ["--device", "cpu", "--no-speed", "--limit", "10", "--limit-train", "80", "--results", str(tmp_path)]

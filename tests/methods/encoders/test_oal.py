@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from methods.base import CannotRun, Features
 from methods.encoders.classifier import Classifier, split
 from methods.encoders.oal import OAL
-from methods.encoders.outliers import feature_diffusion
+from methods.encoders.outliers import border, feature_diffusion
 from methods.encoders.outliers import loss as outlier_loss
 from methods.encoders.registry import create
 from methods.training import loop
@@ -55,6 +55,14 @@ def toy(n: int = 150, seed: int = 0) -> Features:
 def pixels_and_labels(n: int = 150) -> tuple[Tensor, Tensor]:
     x = toy(n)
     return x.need("pixels"), x.need_labels()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_candidates() -> Iterator[None]:
+    """Of toys, a hundred for a boundary feature are as good as 1,500."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(border, "CANDIDATES", 100)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +162,7 @@ def test_calibration_images_that_are_given_are_not_held_out_again(start: Path, f
 
 
 def test_on_a_ring_the_loss_falls_and_outliers_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(border, "CANDIDATES", 1500)
     generator = torch.Generator().manual_seed(0)
     angle = 2 * math.pi * torch.rand(400, generator=generator)
     radius = 1 + 0.05 * torch.randn(400, generator=generator)
