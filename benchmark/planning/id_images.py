@@ -83,7 +83,7 @@ def _split(suite: Suite, split: str, options: Options, download: bool) -> ImageS
     """A split of the ID set: its labels must be right, and images without one are left out."""
     images = counting.images(suite, suite.id.set, split, options, download=download)
     if images.fault:
-        raise ValueError(f"{images.name} ({split}): labels: {images.fault}")
+        raise ValueError(f"{images.name} ({split}): {images.fault}")
     images.notes = tuple(note for note in images.notes if not note.startswith(OF_SPLITS))  # each has its place here
     if suite.id.name is not None:
         images.name = images.title = suite.id.name
