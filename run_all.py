@@ -128,6 +128,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
     import torch
 
     from benchmark.planning import folder_suite
+    from benchmark.planning.changing import changed
     from benchmark.planning.options import results_folder
     from benchmark.running import where
 
@@ -139,7 +140,7 @@ def _run(given: argparse.Namespace, options: "Options") -> int:
         return 0
     suite = folder_suite.asked(given.id or "digits")
     if given.write_suite:
-        folder_suite.write(suite, given.write_suite)
+        folder_suite.write(changed(suite, replace(options, quick=False))[0], given.write_suite)
         print(f"wrote {given.write_suite}: run_all.py --id {given.write_suite}", file=sys.stderr)
         return 0
     place = None

@@ -97,6 +97,7 @@ class FeatureSet(ImageSet):
         self._hashes = [file_sha256(file) for file in self._files]
         self.digests = _checked(features)
         labels, classes, fault = _labels(path, features.n)
+        fault = f"of the key 'labels': {fault}" if fault else ""
         if features.unread:
             unread = ", ".join(map(printable, features.unread))
             notes = (*notes, f"keys that are not read: {unread:.200}")

@@ -88,11 +88,10 @@ class Method(ABC):
         if "score" in vars(cls):
             cls.score = _moved(cls.score)  # type: ignore[method-assign]
 
-    @classmethod
-    def lacking(cls, offered: Collection[str]) -> set[str]:
+    def lacking(self, offered: Collection[str]) -> set[str]:
         """The features that it needs and an encoder that offers these has not; labels are the set's."""
-        needs = set(cls.reads) - {"labels"}
-        return set() if cls.reads_any and needs.intersection(offered) else needs.difference(offered)
+        needs = set(self.reads) - {"labels"}
+        return set() if self.reads_any and needs.intersection(offered) else needs.difference(offered)
 
     def __post_init__(self) -> None:
         """Every hyper-parameter is what its annotation says. A method that has more to say calls this first."""

@@ -55,12 +55,15 @@ def _called(row: Row) -> dict[str, str]:
     }
 
 
-def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu") -> Detector:
-    """The detector of a row, whatever of it the store lacks made. CannotRun, with the reason, where it cannot be."""
+def build(plan: Plan, row_label: str, store: Store, *, device: str = "cpu", worker: Worker | None = None) -> Detector:
+    """The detector of a row, whatever of it the store lacks made. CannotRun, with the reason, where it cannot be.
+
+    worker: of `store` and `device`, with the encoders that it has open; None: one of its own.
+    """
     row = row_of(plan, row_label)
     if row.scored is None:
         raise CannotRun(row.reason or "it has no jobs")
-    worker = Worker(store, device=device)
+    worker = worker or Worker(store, device=device)
     worker.engines = chosen(row.cells, store, "torch")  # of what stands, where the row is not whole
     scored, train = row.scored, row.train
     for job in train if any(use.trained_here for passed in train for use in passed.use.made_of) or scored.fit else ():

@@ -70,19 +70,20 @@ def places(images: ImageSet, order: Order) -> Places:
     if not len(occurring):
         return None
     where, count = f"{images.title} ({images.split})", len(order.names)
+    if not images.named and images.split == "train" and occurring[0] > 0:
+        raise Differ(f"the labels of {where} start at {occurring[0]}; count its {count} classes from 0")
     if images.named == order.named or all(name.isdecimal() for name in (*images.classes, *order.names)):
         place = {name: number for number, name in enumerate(order.names)}
         more = [images.classes[label] for label in occurring if images.classes[label] not in place]
         if more:
-            raise Differ(f"{where} has {len(more)} classes that are not among the {count}, the first is {more[0]!r}")
+            kinds = "classes that are" if len(more) > 1 else "class that is"
+            raise Differ(f"{where} has {len(more)} {kinds} not among the {count}, the first is {more[0]!r}")
         found = tuple(place.get(name, -1) for name in images.classes)
     else:
         numbers = occurring if order.named else np.arange(len(images.classes))
         if numbers[-1] >= count or (len(numbers) < count and images.split == "train"):
             raise Differ(f"the classes of {where} are the numbers {numbers[0]} to {numbers[-1]}, not 0 to {count - 1}")
         found = tuple(range(len(images.classes)))
-    if not images.named and images.split == "train" and occurring[0] > 0:
-        raise Differ(f"the labels of {where} start at {occurring[0]}, those of the {count} classes at 0")
     return None if found == tuple(range(len(found))) else found
 
 

@@ -226,6 +226,7 @@ def _file_or_use(start: "Path | EncoderUse | None") -> "Path | EncoderUse | None
 def _title(spec: EncoderSpec, base: EncoderUse | None) -> str:
     if base is not None:
         return f"{spec.kind} on {base.title}"
-    name = str(spec.settings.get("model") or spec.settings.get("architecture") or spec.kind)
+    names = (spec.settings.get(setting) for setting in ("model", "architecture", "network"))
+    name = str(next(filter(None, names), spec.kind))
     pooling = spec.settings.get("pooling")
     return name if pooling is None else f"{name}, {pooling}"

@@ -232,6 +232,9 @@ def write(suite: Suite, path: Path) -> None:
     content = suite.model_dump(exclude_defaults=True, exclude={"name"})
     content["id"]["set"] = relative(suite.id.set)
     content["ood"] = [{**ood, "set": relative(ood["set"])} for ood in content["ood"]]
+    for encoder in content["encoders"].values():
+        if encoder["kind"] == "network":  # the user's own
+            encoder["settings"]["checkpoint"] = relative(encoder["settings"]["checkpoint"])
     head = f"# What the folder {suite.id.name} stands for, as `run_all.py --id {path.name}` runs it.\n"
     options: dict[str, Any] = {"sort_keys": False, "allow_unicode": True, "width": 120, "default_flow_style": None}
     write_atomically(path, head + yaml.dump(content, Dumper=_Dumper, **options))

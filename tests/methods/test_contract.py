@@ -405,7 +405,7 @@ def test_random_tells_two_sets_of_one_size_apart() -> None:
 
 @pytest.mark.parametrize("feature", methods.get("random").reads)
 def test_random_draws_from_whatever_the_encoder_offers(feature: str) -> None:
-    assert not methods.get("random").lacking({feature})
+    assert not methods.create("random").lacking({feature})
     given = only(ID, (feature,))
     method = fit("random", only(TRAIN, (feature,)))
     scores = method.score(given)
@@ -415,7 +415,8 @@ def test_random_draws_from_whatever_the_encoder_offers(feature: str) -> None:
 
 
 def test_random_reads_something() -> None:
-    assert methods.get("random").lacking({"labels"}) == set(methods.get("random").reads)
-    assert methods.get("knn").lacking(("logits",)) == {"embedding"}
+    assert methods.create("random").lacking({"labels"}) == set(methods.get("random").reads)
+    assert methods.create("knn").lacking(("logits",)) == {"embedding"}
+    assert methods.create("knn", feature="layers").lacking(("logits", "embedding")) == {"layers"}
     with pytest.raises(CannotRun, match="needs pixels; there is only labels"):
         fitted("random").score(only(ID, ("labels",)))

@@ -56,7 +56,7 @@ def test_without_names_the_integers_are_the_names():
     for labels in (range(1, 11), range(11)):
         with pytest.raises(Differ, match="not among the 10, the first is '10'"):
             classes.places(labelled(labels), order)
-    with pytest.raises(Differ, match="start at 1"):
+    with pytest.raises(Differ, match="start at 1; count its 10 classes from 0"):
         classes.places(labelled(range(1, 10), split="train"), order)
 
 

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 import run_all
 from benchmark.jobs.worker import Worker
 from benchmark.planning import folder_suite, id_images, planner, suite
+from benchmark.planning.changing import with_network
 from benchmark.planning.options import Options
 from benchmark.planning.suite import EncoderSpec, UsageError
 from benchmark.store.entries import Store
@@ -353,6 +354,16 @@ def test_write_suite_runs_nothing(tmp_path, run, capsys):
     assert run(folder, "--write-suite", str(tmp_path / "mine.yaml")) == (0, {})
     assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["id"] == {"set": "./mine/id", "name": "mine"}
     assert run(tmp_path / "mine.yaml", "--methods", "knn")[0] == 0
+
+
+def test_write_suite_writes_the_users_own_network(tmp_path):
+    images(tmp_path / "mine" / "id", "train/a/1.png", "train/b/2.png", "test/a/3.png", "test/b/4.png")
+    own = {"network": "resnet18", "checkpoint": str(tmp_path / "my.pth"), "size": 32}
+    meant = with_network(folder_suite.asked(str(tmp_path / "mine")), own)
+    folder_suite.write(meant, tmp_path / "suite.yaml")
+    read = suite.read(str(tmp_path / "suite.yaml"))
+    assert (read.encoders, read.rows) == (meant.encoders, meant.rows)
+    assert str(tmp_path) not in (tmp_path / "suite.yaml").read_text()
 
 
 def test_a_folder_of_images_has_pixels_and_a_public_network(tmp_path):
