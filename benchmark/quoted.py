@@ -142,9 +142,9 @@ def signs() -> str:
 _WHY = {"a": {"react", "scale", "fdbd"}, "b": {"klm"}, "c": {"scale", "ash-b", "dice", "gradnorm", "mahalanobis"}}
 
 
-def openood() -> str:
-    """Rows on a ResNet-18 of OpenOOD's recipe: near averages, the leaderboard's in brackets, and each set."""
-    found = [r for r in _results("openood-cifar10") if r["encoder"].startswith("resnet18")]
+def openood(folder: str = "openood-cifar10", network: str = "resnet18") -> str:
+    """Rows on a network at hand: near averages, the leaderboard's in brackets, and each set."""
+    found = [r for r in _results(folder) if r["encoder"].startswith(network) and r["status"] == "done"]
     shown = view(found)
     lines = _lines(found, shown)
     body = []
@@ -157,6 +157,29 @@ def openood() -> str:
         body.append([title, *beside, "" if isnan(apart) else " ".join([f"{round(apart, 1) + 0:+.1f}", *why]), *of_sets])
     titles = (title for _, title, _ in shown.near_first())
     return _markdown(["row", "near AUROC", "near FPR95 (OOD)", "difference", *titles], body)
+
+
+OTHER = "openood-cifar100+limit=500+limit-train=5000"
+
+
+def other_network() -> str:
+    """CIFAR-100's rows on a DenseNet, and what the leaderboard has for the same rows on its ResNet-18."""
+    found = [r for r in _results(OTHER) if r["status"] == "done"]
+    shown = view(found)
+    lines = _lines(found, shown)
+    rows = suites.read("openood-cifar100").rows
+    names = {row.label.partition("@")[0]: row.published for row in rows if row.encoder.startswith("openood")}
+    near = pd.read_csv(reference.REFERENCE / "openood_cifar100.csv").query("ood == 'near'")
+    theirs = near.set_index(["method", "metric"]).value
+    body = []
+    for row, title, _ in shown.rows:
+        ours, published = lines[row, NEAR], names[row.partition("@")[0]]
+        beside = [f"{theirs[published, m]:.1f}" if (published, m) in theirs else "" for m in ("AUROC", "FPR95_OOD")]
+        of_sets = (f"{lines[row, ood]['auroc']:.1f}" for ood, _, _ in shown.near_first())
+        body.append([title, f"{ours['auroc']:.1f}", beside[0], f"{ours['fpr95_ood']:.1f}", beside[1], *of_sets])
+    titles = (title for _, title, _ in shown.near_first())
+    head = ["row", "near AUROC", "ResNet-18's", "near FPR95 (OOD)", "ResNet-18's", *titles]
+    return _markdown(head, body)
 
 
 def _beside(ours: float, theirs: float) -> str:
@@ -317,6 +340,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "dlsr": dlsr,
     "signs": signs,
     "openood": openood,
+    "openood-cifar100": other_network,
     "trained": trained,
     "steps": steps,
     "against": against,

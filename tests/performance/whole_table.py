@@ -131,7 +131,7 @@ class Table:
         found, self.beyond = dict[tuple[str, str], float](), dict[str, float]()
         for row, target in planned.targets():
             record = records.read(target.path) if isinstance(target, Measure) else None
-            if record is not None:
+            if record is not None and record["status"] == "done":
                 of, ood = row.spec.method, record["ood"]["name"]
                 found[of, ood] = record["metrics"]["auroc"]
                 of_cell = record["provenance"]["seconds"]
