@@ -55,7 +55,7 @@ class TrainEncoder(Job):
 
     def run(self, worker: Worker) -> None:
         assert self.use.train is not None
-        started, begun = time.perf_counter(), worker.store.begun(self.key)
+        seconds = worker.clock(self.key)
         encoder = registry.create(self.use.kind, **self.use.settings)
         encoder.open(None, device=worker.device, precision=self.use.precision)
         if isinstance(self.use.start, EncoderUse):
@@ -68,8 +68,7 @@ class TrainEncoder(Job):
         train = replace(train, validation=validation[0]) if validation else train
         with switches("32", worker.device):  # a training has its own inside, in the precision asked for
             encoder.fit(train, seed=self.use.seed, device=worker.device, workdir=worker.store.workdir(self.key))
-        seconds = None if begun else time.perf_counter() - started
-        meta = {"title": self.title, "seconds": seconds, "training": training(worker.device)}
+        meta = {"title": self.title, "seconds": seconds(0.0), "training": training(worker.device)}
         if self.use.base is not None:
             meta["engine"] = engines.behind(worker.store, self.use.base, self.use.train)
         worker.store.put("fit", self.key, tensors=encoder.state(), meta=meta)

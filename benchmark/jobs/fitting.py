@@ -94,20 +94,18 @@ class FitMethod(Job):
         return (*self.train, *self.validation, *self.shards)
 
     def run(self, worker: Worker) -> None:
-        started, begun = time.perf_counter(), worker.store.begun(self.key)
+        seconds, before = worker.clock(self.key), 0.0
         method, store = methods.create(self.method, **self.settings), worker.store
-        seconds = 0.0
         with switches("32", worker.device):  # a training has its own inside
             if self.shards:
                 assert isinstance(method, Summed)
                 keys_of = [shard.key for shard in self.shards]
                 sums = added(store.tensors("fit", key) for key in keys_of)
                 method.fit_sums({name: values.to(worker.device) for name, values in sums.items()})
-                seconds = sum(store.meta("fit", key)["seconds"] for key in keys_of)
+                before = sum(store.meta("fit", key)["seconds"] for key in keys_of)
             else:
                 self._fit(method, worker)
-        seconds += time.perf_counter() - started
-        meta = {"title": self.title, "seconds": None if begun else seconds, "training": training(worker.device)}
+        meta = {"title": self.title, "seconds": seconds(before), "training": training(worker.device)}
         meta["engine"] = engines.behind(worker.store, self.train[-1].use, self.train[-1].images)
         store.put("fit", self.key, tensors=method.state(), meta=meta)
 

@@ -1,7 +1,8 @@
 """What a job is carried out with: the store, the device, and the networks that are open."""
 
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,14 @@ class Worker:
     def say(self, line: str) -> None:
         """A note for people, on stderr, that leaves progress bars whole."""
         tqdm.write(line, file=sys.stderr)
+
+    def clock(self, key: str) -> Callable[[float], float | None]:
+        """Asked when a training has ended: its seconds, and those before it that it is told of.
+
+        None where an earlier process began it: what that took was not counted.
+        """
+        started, begun = time.perf_counter(), self.store.begun(key)
+        return lambda before: None if begun else before + time.perf_counter() - started
 
     @contextmanager
     def progress(self, title: str, total: int, done: int = 0) -> Iterator["tqdm[Any]"]:
