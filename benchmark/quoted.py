@@ -168,7 +168,7 @@ def other_network() -> str:
     shown = view(found)
     lines = _lines(found, shown)
     rows = suites.read("openood-cifar100").rows
-    names = {row.label.partition("@")[0]: row.published for row in rows if row.encoder.startswith("openood")}
+    names = {row.label.partition("@")[0]: row.published or "" for row in rows if row.encoder.startswith("openood")}
     near = pd.read_csv(reference.REFERENCE / "openood_cifar100.csv").query("ood == 'near'")
     theirs = near.set_index(["method", "metric"]).value
     body = []

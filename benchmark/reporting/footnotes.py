@@ -7,7 +7,7 @@ from benchmark.records.frames import ALL, COMMON, COVARIATE, SANITY, SPECTRAL, R
 from benchmark.records.searching import state
 from benchmark.records.shortcuts import separable
 
-Line = Mapping[str, Any]  # of `frames.frame`
+Line = Mapping[Any, Any]  # of `frames.frame`
 NONE = "none"  # of features in files, which were made of anything
 RESOLUTIONS = {
     "native": "every image goes from its own size straight to the encoder's",

@@ -3,7 +3,6 @@
 import json
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -37,6 +36,7 @@ SETTINGS = {"combood": {"k": 3}, "nac": {"layers": "cifar10"}}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
+    open_clip = pytest.importorskip("open_clip")
     folder = tmp_path_factory.mktemp("run")
     (folder / "tiny-detector.json").write_text(json.dumps(CLIP))
     open_clip.add_model_config(folder / "tiny-detector.json")

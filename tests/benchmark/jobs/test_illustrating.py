@@ -39,9 +39,9 @@ def test_pdf_beside_png(tmp_path):
 @pytest.mark.parametrize(
     ("losses", "scale", "some"),
     [
-        ([60 * 0.9**i for i in range(30)], "log", "50"),
-        ([6e3 * 0.1**i for i in range(9)], "log", "0.01"),
-        ([2.0, 1.0], "linear", "1.4"),
+        ([60 * 0.9**i for i in range(30)], "log", {"50"}),
+        ([6e3 * 0.1**i for i in range(9)], "log", {"0.01", "0.001"}),
+        ([2.0, 1.0], "linear", {"1.4"}),
     ],
 )
 def test_ticks_of_a_loss_curve_are_plain_numbers(tmp_path, monkeypatch, losses, scale, some):
@@ -54,7 +54,7 @@ def test_ticks_of_a_loss_curve_are_plain_numbers(tmp_path, monkeypatch, losses, 
     (axes,) = kept[0].axes
     assert axes.get_yscale() == scale
     labels = [label.get_text() for which in ("major", "minor") for label in axes.yaxis.get_ticklabels(which=which)]
-    assert some in labels
+    assert some & set(labels)  # of decades each second one has a label: which, differs by version
     assert not [label for label in labels if set(label) - set("0123456789.,e+-")]
 
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +14,7 @@ from torch.nn.functional import normalize
 from methods.encoders.clip import chosen
 from methods.encoders.registry import create
 
+open_clip = pytest.importorskip("open_clip")
 CONFIG = {
     "embed_dim": 16,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16},
