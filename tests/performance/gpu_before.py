@@ -39,5 +39,10 @@ FIGURES = (
     Figure(
         "end_to_end", "EfficientNet-B4, PNG to score, images/s", 1_775.0, lambda result: result["rates"]["end to end"]
     ),
-    Figure("loading", "CIFAR-10's files to features, images/s", 2_300.0, lambda result: result["rates"]["job"]),
+    Figure(
+        "loading",
+        "CIFAR-10's files to features (before: 1,500 to 2,300), images/s",
+        2_300.0,
+        lambda result: result["rates"]["job"],
+    ),
 )

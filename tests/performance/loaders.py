@@ -1,8 +1,9 @@
 """Images per second from storage to uint8 batches, against all cores decoding with PIL or torchvision alone.
 
 The same images as parquet, as a folder, through torchvision's reader; the second time from parquet, where the pixels
-are still in memory: PNG of 32 x 32 (CIFAR-10's with --data, else noise), JPEG of 224 x 224 and of 500 x 375 (ImageNet's
-photographs with --data, else scikit-learn's two, brought to that size), which are shrunk to 224 where they are decoded.
+are still in memory: files of 32 x 32 (CIFAR-10's with --data, else PNG of noise), JPEG of 224 x 224 and of 500 x 375
+(ImageNet's photographs with --data, else scikit-learn's two, brought to that size), the latter shrunk to 224 where
+they are decoded.
 shrinking: 500 x 375 to 224, pixels in memory, by PIL, by torch's own antialiased resize of uint8, and as we do it.
 overlap: features of a folder of 500 x 375, on the CPU by a ResNet-18 and in front of a fast device (an encoder that
 sleeps 1/3,000 s an image), of the slower of decoding and encoding alone.
@@ -104,8 +105,8 @@ def shrunk_by_pil(image: Image.Image) -> Any:
 
 def with_torchvision(file: bytes) -> Tensor:
     """As `with_pil`."""
-    decode = io.decode_png if file.startswith(PNG) else io.decode_jpeg
-    return shrunk_by_torch(decode(torch.frombuffer(bytearray(file), dtype=torch.uint8), mode=io.ImageReadMode.RGB))
+    content = torch.frombuffer(bytearray(file), dtype=torch.uint8)
+    return shrunk_by_torch(io.decode_image(content, mode=io.ImageReadMode.RGB))
 
 
 def shrunk_by_torch(image: Tensor) -> Tensor:

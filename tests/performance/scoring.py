@@ -4,8 +4,9 @@ end to end / encoder = t(encoder) / (t(encoder) + t(method)), the loader left ou
 a block of the features that it wrote, as in a run. Methods are fitted on 50,000 random features of the right shapes,
 those that are trained on a few for one epoch: what they learn does not change what a score costs.
 DLSR's bound: the same, if it did its matrix products at the rate of a plain one of its size, and nothing else.
-ResNet-18 at 32 pixels; DLSR with EfficientNet-B4 at 224 too. With --full also the generators on pixels, whose encoder
-is the image itself: on a CPU that takes hours.
+ResNet-18 at 32 pixels; DLSR, with MSP for the paper's ratio of the two, with EfficientNet-B4 at 224 too, on a CPU on
+torch and on ONNX Runtime. With --full also the generators on pixels, whose encoder is the image itself: on a CPU that
+takes hours.
 """
 
 import tempfile
@@ -20,9 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import methods
 from methods.base import Features, Head, Method
-from methods.encoders import registry
 from methods.encoders.base import Encoder
 from methods.encoders.classifier import Classifier
+from methods.encoders.networks.engine import OnnxRuntime, graph_of
+from methods.encoders.pretrained import Pretrained
 from tests.performance import paired
 
 TRAIN, TRAINED_ON, BATCH, BLOCK = 50_000, 256, 64, 1024
@@ -98,25 +100,30 @@ def products_alone(method: Method, x: Features, device: str) -> float:
 
 
 def main() -> None:
-    given = paired.arguments(__doc__)
+    given = paired.arguments(__doc__, methods=methods.names())
     device, images = given.device, 2048 if given.full else 128
     shortly = {name: {"epochs": 1} for name in methods.names() if hasattr(methods.get(name), "epochs")}
-    rows = {name: shortly.get(name, {}) for name in methods.names() if "pixels" not in methods.get(name).reads}
+    rows = {name: shortly.get(name, {}) for name in given.methods if "pixels" not in methods.get(name).reads}
     dlsr = {f"dlsr {measure}": {"measure": measure, "epochs": 1} for measure in ("mse", "mfsim")}
+    of_paper = {name: how for name, how in {"msp": {}, **dlsr}.items() if name.partition(" ")[0] in rows}
     with tempfile.TemporaryDirectory() as folder:
         weights = paired.save_classifier(Path(folder) / "resnet18.safetensors")
         small = Classifier(architecture="resnet18", checkpoint="resnet18").open(weights, device=device)
         lines = speeds("resnet18@32", small, 512, 32, images, rows, device)
         weights = Path(folder) / f"{B4}.safetensors"
         save_file(timm.create_model(B4, pretrained=False).state_dict(), weights)
-        large = registry.create("pretrained", model=B4).open(weights, device=device)
-        lines += speeds("EfficientNet-B4@224", large, 1792, 224, images // 2, dlsr, device)
+        large = Pretrained(model=B4).open(weights, device=device)
+        lines += speeds("EfficientNet-B4@224", large, 1792, 224, images // 2, of_paper, device)
+        if device == "cpu":
+            large.run_on(OnnxRuntime(graph_of(large)))
+            lines += speeds("EfficientNet-B4@224, ONNX Runtime", large, 1792, 224, images // 2, of_paper, device)
     if given.full:
-        pixels = {name: shortly.get(name, {}) for name in methods.names() if "pixels" in methods.get(name).reads}
+        pixels = {name: shortly.get(name, {}) for name in given.methods if "pixels" in methods.get(name).reads}
         lines += on_pixels(pixels, device)
     heads = ("images/s", "encoder", "method alone", "end to end / encoder", "bound")
     ratios = {line[0]: line[3] for line in lines}
-    paired.finish("Scoring, against the encoder alone", heads, lines, device, full=given.full, ratios=ratios)
+    some = {} if given.methods == methods.names() else {"methods": given.methods}
+    paired.finish("Scoring, against the encoder alone", heads, lines, device, full=given.full, ratios=ratios, **some)
 
 
 def on_pixels(rows: dict[str, dict[str, Any]], device: str) -> list[tuple[Any, ...]]:
