@@ -70,10 +70,13 @@ class DDU(Method):
 
     def before_export(self) -> Self:
         method = super().before_export()
-        size = self.factors.shape[1]
-        eye = torch.eye(size, dtype=torch.float64, device=self.factors.device).expand_as(self.factors)
-        method.inverses = torch.linalg.solve_triangular(self.factors, eye, upper=False)
+        method._invert()
         return method
+
+    def _invert(self) -> None:
+        """What `score` multiplies by in a graph, where there is no triangular solve."""
+        eye = torch.eye(self.factors.shape[1], dtype=torch.float64, device=self.factors.device)
+        self.inverses = torch.linalg.solve_triangular(self.factors, eye.expand_as(self.factors), upper=False)
 
     def score(self, x: Features) -> Tensor:
         z = x.need("embedding").double()

@@ -1,7 +1,7 @@
 """A row as it is taken home: an encoder, a fitted method, and the scores of the ID calibration images."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,8 @@ from datasets.files import read_regular
 from datasets.images import decode
 from datasets.walking import printable
 from methods.base import NAMES, CannotRun, Features, Head, Method, hyperparameters
-from methods.device import tensors
+from methods.device import exporting, tensors
+from methods.device.memory import out_of_memory
 from methods.encoders import registry
 from methods.encoders.base import class_of
 
@@ -85,12 +86,23 @@ class Detector:
         if self.of_features:
             yield from self._given(images)
             return
-        size = self.worker.batch_size_of(self.use.chain[0])
+        first = self.use.chain[0]
+        size = self.worker.batch_size_of(first)
         if isinstance(images, str | Path):
             images = [images]
+        if not isinstance(images, Sequence | Tensor | np.ndarray):
+            raise ValueError(f"{type(images).__name__}: {first.name} takes {first.encoder.takes}")
         for start in range(0, len(images), size):
             shrunk = [self.use.shrink(_image(image)) for image in images[start : start + size]]
-            yield self.encode(torch.stack(shrunk) if len({image.shape for image in shrunk}) == 1 else shrunk)
+            try:
+                yield self.encode(torch.stack(shrunk) if len({image.shape for image in shrunk}) == 1 else shrunk)
+            except RuntimeError as error:
+                if not first.encoder.is_given or out_of_memory(error):
+                    raise
+                shapes = ", ".join(sorted({f"{image.dtype} {tuple(image.shape)}" for image in shrunk}))
+                raise ValueError(
+                    f"{first.name} takes {first.encoder.takes}, no images of {shapes}: {exporting.first_line(error)}"
+                ) from None
 
     def encode(self, images: Tensor | list[Tensor]) -> Features:
         """Features of images that `use.shrink` has seen."""

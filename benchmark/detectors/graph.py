@@ -66,6 +66,11 @@ def export(detector: "Detector", path: Path) -> None:
             f"--onnx: {detector.method.title}: the graph's scores differ by {apart:.2g} of their spread, more than "
             f"{most:.2g}"
         )
+    if apart > TOLERANCE:
+        detector.worker.say(
+            f"note: {detector.method.title}: the scores of its graph differ by up to {apart:.2g} of their spread: they "
+            "are nearly alike"
+        )
     for name, value in {**_metadata(detector, size), "differs": f"{apart:.2g} of the scores' spread at most"}.items():
         entry = model.metadata_props.add()
         entry.key, entry.value = name, value

@@ -80,6 +80,8 @@ class FeatureReader(Encoder):
         found = {name: as_tensor(block[name], torch.float32) for name in self.offers if name in block}
         for name, values in found.items():
             columns = sum(self.layers) if name == "layers" else getattr(self, name)
+            if values.ndim != 2:
+                raise ValueError(f"{name} is {tuple(values.shape)}; it must be (rows, columns)")
             if values.shape[1] != columns:
                 raise ValueError(f"{name} has {values.shape[1]:,} columns, not {columns:,}")
         if "logits" not in found and "embedding" in found and self._head is not None:

@@ -25,3 +25,13 @@ def test_it_takes_tensors_as_the_network_does_and_says_so(tmp_path):
     assert np.array_equal(detector.scores(far), kept)
     with pytest.raises(CannotRun, match="Sequential is an object, of which no file is made"):
         detector.save(tmp_path / "saved")
+    for wrong, said in (
+        (far[0], r"no images of torch.float32 \(8, 8\): "),
+        (far[:2].byte(), r"no images of torch.uint8 \(3, 8, 8\): "),
+        ([far[0], far[1, :, :7]], r"\(3, 7, 8\), torch.float32 \(3, 8, 8\): "),
+        (None, "NoneType: Sequential takes images as the network reads them: float32"),
+        ({"images": far}, "dict: Sequential takes images as the network reads them: float32"),
+    ):
+        with pytest.raises(ValueError, match=said) as error:
+            detector(wrong)
+        assert "\n" not in str(error.value)

@@ -290,6 +290,8 @@ def test_features_go_in_where_features_were_learned(tmp_path, capsys):
     assert [line[0] for line in lines] == [f"{file}[{row}]" for row in range(30)]
     given = {"embedding": np.load(file)["embedding"]}
     assert [float(line[1]) for line in lines] == Detector.load(tmp_path / "d").scores(given).tolist()
+    with pytest.raises(ValueError, match=r"embedding is \(4,\); it must be \(rows, columns\)"):
+        detector.scores({"embedding": given["embedding"][0]})
     row = next(row for row in made.rows if row.spec.label == "mahalanobis@features")
     assert detector.scores(given).tolist() == row.scored.scores(Store(tmp_path / "store")).tolist()
 

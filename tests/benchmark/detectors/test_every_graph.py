@@ -112,7 +112,7 @@ def holds(detector, path):
     graph.export(detector, path)
     session = onnxruntime.InferenceSession(path)
     for count in (1, 2, 7):
-        images = colours(count, SIDE, seed=500 + count).numpy()
+        images = colours(count, detector.use.chain[0].resolution, seed=500 + count).numpy()
         wanted = detector.scores(images)
         score, p_value = session.run(["score", "p_value"], {"images": images})
         off = graph.tolerance(detector) * detector.spread

@@ -63,8 +63,8 @@ def test_without_names_the_integers_are_the_names():
 def test_names_and_integers_meet_where_these_are_0_to_k():
     named = Order(("bird", "cat", "dog"), True)
     assert classes.places(labelled([2, 1, 0], split="train"), named) is None
-    for labels in ([1, 2, 3], [0, 1], [1, 2]):
-        with pytest.raises(Differ, match="not 0 to 2"):
+    for labels, why in (([1, 2, 3], "start at 1; count its 3"), ([0, 1], "not 0 to 2"), ([1, 2], "start at 1")):
+        with pytest.raises(Differ, match=why):
             classes.places(labelled(labels, split="train"), named)
     with pytest.raises(Differ, match="not 0 to 3"):  # three folders, four outputs
         classes.places(labelled([0, 1, 2], ("a", "b", "c"), "train"), Order(tuple("0123"), False))
