@@ -14,8 +14,10 @@ _MACHINE = ("cpu", "threads", "commit", "versions")  # of a header: what a train
 
 
 def of_encoder(use: EncoderUse) -> dict[str, Any]:
-    """Kind, settings, and the hash of the weights or the training that they come from."""
+    """Kind, settings, and the hash of the weights or the training that they come from; `of_seed` of a file a seed."""
     about = {name: use.identity[name] for name in ("kind", "settings", "weights", "precision", "match")}
+    if use.of_seeds:
+        about["of_seed"] = use.seed
     if use.trained_here:
         assert use.train is not None
         start = (

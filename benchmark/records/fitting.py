@@ -1,4 +1,4 @@
-"""Which records may stand beside each other: all of one ID set, and of one network by the name of an encoder."""
+"""Which records may stand beside each other: of one ID set, and of one network by an encoder's name, or one a seed."""
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
@@ -26,8 +26,10 @@ def parts(record: Record) -> Iterator[tuple[Hashable, Any]]:
     for side in ("id", "train"):
         if about.get(side) is not None:
             yield side, about[side]
-    if about.get("encoder") is not None:
-        yield ("encoder", record.get("encoder")), _of_any_seed(about["encoder"])
+    if (encoder := about.get("encoder")) is not None:
+        of_seed = encoder.get("of_seed") if isinstance(encoder, Mapping) else None
+        yield ("encoder", record.get("encoder"), of_seed), _of_any_seed(encoder)
+        yield ("a file for each seed", record.get("encoder")), of_seed is not None
     if about.get("ood") is not None:
         yield ("ood", record["ood"]["name"]), about["ood"]
     for name, images in (about.get("covariate") or {}).items():

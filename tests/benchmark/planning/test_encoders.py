@@ -2,6 +2,7 @@
 
 import os
 
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -153,6 +154,9 @@ def test_a_checkpoint_for_each_seed_is_taken_in_turn(trial, counted, capsys):
     of = {(record["row"], record["seed"]): record["metrics"] for record in trial.records().values()}
     for row in ("msp@net", "msp@moved"):
         assert of[row, 0] != of[row, 1]
+    assert "Left out" not in capsys.readouterr().out
+    table = pd.read_csv(next(trial.results.glob("*/table.csv")))
+    assert set(table.seeds) == {2}
     write(trial, checkpoint="net_s1")
     trial.results = trial.folder / "alone"
     assert trial.run() == 0

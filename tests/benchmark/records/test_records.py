@@ -249,6 +249,19 @@ def test_seeds_of_a_trained_encoder_stand_beside_each_other_and_older_records_te
     assert fitting.split(found, {}) == (found, [])
 
 
+def test_files_of_several_seeds_stand_beside_each_other_and_one_that_was_replaced_does_not():
+    def of_seed(seed, weights, date, row="msp@net"):
+        about = {"encoder": {"kind": "net", "weights": weights, "of_seed": seed}, "id": "i"}
+        return {**of(None, date, row=row), "seed": seed, "depends": about}
+
+    first, second = of_seed(0, "a", "2026-11-01"), of_seed(1, "b", "2026-11-01")
+    assert fitting.split([first, second], {}) == ([first, second], [])
+    replaced = of_seed(1, "c", "2026-11-02", row="knn@net")
+    assert fitting.split([first, second, replaced], {}) == ([first, replaced], [second])
+    one_for_all = of("a", "2026-11-03")
+    assert fitting.split([first, second, one_for_all], {}) == ([one_for_all], [first, second])
+
+
 def test_a_command_and_a_packed_reason_keep_no_folder_of_the_machine(folder):
     words = ["run_all.py", "--data", "/home/me/data", "--results=/tmp/r", "--ood", "/my photos/cats", "../x", "a=b"]
     told = "run_all.py --data .../data --results=.../r --ood .../cats ../x a=b"
