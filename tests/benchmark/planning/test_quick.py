@@ -20,7 +20,7 @@ def run(suite: suites.Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("methods.encoders.outliers.border.CANDIDATES", 100)
     monkeypatch.setattr("benchmark.reporting.ahead.Ahead.measured", lambda self, row: None)
     monkeypatch.setattr(suites, "read", lambda *_, **how: suite.model_copy(update={"ood": suite.ood[:1]}))
-    where = ["--device", "cpu", "--no-speed", "--limit", "10", "--limit-train", "80", "--results", str(tmp_path)]
+    where = ["--device", "cpu", "--no-speed", "--limit", "4", "--limit-train", "80", "--results", str(tmp_path)]
     return run_all.main(["--id", suite.name, "--quick", *where])
 
 
