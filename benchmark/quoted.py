@@ -174,7 +174,9 @@ def other_network() -> str:
     rows = suites.read("openood-cifar100").rows
     names = {row.label.partition("@")[0]: row.published or "" for row in rows if row.encoder.startswith("openood")}
     near = pd.read_csv(reference.REFERENCE / "openood_cifar100.csv").query("ood == 'near'")
-    theirs = near.set_index(["method", "metric"]).value
+    theirs = {
+        (method, metric): value for method, metric, value in zip(near.method, near.metric, near.value, strict=True)
+    }
     body = []
     for row, title, _ in shown.rows:
         ours, published = lines[row, NEAR], names[row.partition("@")[0]]
