@@ -112,7 +112,7 @@ def main() -> None:
         lines = speeds("resnet18@32", small, 512, 32, images, rows, device)
         weights = Path(folder) / f"{B4}.safetensors"
         save_file(timm.create_model(B4, pretrained=False).state_dict(), weights)
-        large = Pretrained(model=B4).open(weights, device=device)
+        large = Pretrained(model=B4, resolution=224).open(weights, device=device)
         lines += speeds("EfficientNet-B4@224", large, 1792, 224, images // 2, of_paper, device)
         if device == "cpu":
             large.run_on(OnnxRuntime(graph_of(large)))

@@ -4,7 +4,7 @@ MSP, energy, DICE, ASH, ReAct, Mahalanobis, kNN, MaxLogit and ViM on one ResNet-
 sets: of --data those around CIFAR-10, else the embedded ones around the digits.
 
 ours: from image files to records on disk (features, fits, scores, metrics with their intervals), as `run_all.py` does
-    it, in an empty folder; no figures.
+    it, in an empty folder; no figures, and no pictures of what rows erred on, which are the page's.
 pytorch-ood: its benchmark over the list of detectors with its cache on, with torch's settings and the batch size that
     is best for its forward pass. It is spared what it would have to pay for: its images are decoded, resized,
     normalised and in memory, its detectors fitted on features extracted once.
@@ -36,6 +36,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -117,7 +118,8 @@ class Table:
             speed=False,
             **self.limits,
         )
-        return planner.make(suite.read(str(self.suite)), options, download=False)
+        made = planner.make(suite.read(str(self.suite)), options, download=False)
+        return replace(made, rows=tuple(replace(row, mistakes={}) for row in made.rows))
 
     def ours(self, planned: Plan | None = None) -> Figures:
         """Of a plan that was carried out before, the images are in memory; its records are gone."""
