@@ -89,7 +89,7 @@ def main() -> None:
         )
     heads = ("method", "ms an image", "% of the encoder", "of which products alone, or why not")
     title = f"A score beside ResNet-50 at 224 pixels ({1000 * of_encoder:.1f} ms an image)"
-    paired.finish(title, heads, lines, given.device, shares=shares, encoder_ms=1000 * of_encoder)
+    paired.finish(title, heads, lines, given.device, full=False, shares=shares, encoder_ms=1000 * of_encoder)
 
 
 if __name__ == "__main__":
