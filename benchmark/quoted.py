@@ -13,7 +13,7 @@ import pandas as pd
 
 from benchmark.planning import suite as suites
 from benchmark.records import records, reference
-from benchmark.records.frames import ALL, FAR, NEAR, Record, View, frame, is_sanity, spectral
+from benchmark.records.frames import ALL, FAR, NEAR, Record, View, frame, is_sanity, lines_of, spectral
 from benchmark.records.paired import LEVEL
 from benchmark.records.shortcuts import separable
 from benchmark.reporting import report
@@ -82,7 +82,7 @@ def digits(folder: str = "digits", rows: Sequence[str] = ()) -> str:
         for name, title, group in shown.near_first()
         if group != "control"
     ]
-    lines = _lines(found, shown)
+    lines = lines_of(frame(found, shown))
     head = ["row", *(title for _, title in columns), "average"]
     body = []
     for row, title, _ in sorted(shown.rows, key=lambda row: is_sanity(row[0])):
@@ -150,7 +150,7 @@ def openood(folder: str = "openood-cifar10", network: str = "resnet18") -> str:
     """Rows on a network at hand: near averages, the leaderboard's in brackets, and each set."""
     found = [r for r in _results(folder) if r["encoder"].startswith(network) and r["status"] == "done"]
     shown = view(found)
-    lines = _lines(found, shown)
+    lines = lines_of(frame(found, shown))
     body = []
     for row, title, _ in shown.rows:
         near, name = lines[row, NEAR], row.partition("@")[0].partition(":")[0]
@@ -170,7 +170,7 @@ def other_network() -> str:
     """CIFAR-100's rows on a DenseNet, and what the leaderboard has for the same rows on its ResNet-18."""
     found = [r for r in _results(OTHER) if r["status"] == "done"]
     shown = view(found)
-    lines = _lines(found, shown)
+    lines = lines_of(frame(found, shown))
     rows = suites.read("openood-cifar100").rows
     names = {row.label.partition("@")[0]: row.published or "" for row in rows if row.encoder.startswith("openood")}
     near = pd.read_csv(reference.REFERENCE / "openood_cifar100.csv").query("ood == 'near'")
@@ -207,7 +207,9 @@ def trained() -> str:
         found = list(records.read_all(PUBLISHED / "cpu" / folder))
         shown = view(found)
         titles = {row.partition("@")[0]: title for row, title, _ in shown.rows}
-        lines[folder] = {(row.partition("@")[0], ood): line for (row, ood), line in _lines(found, shown).items()}
+        lines[folder] = {
+            (row.partition("@")[0], ood): line for (row, ood), line in lines_of(frame(found, shown)).items()
+        }
     native, at_id = lines.values()
     body = [
         [
@@ -286,12 +288,6 @@ def _verdict(difference: float, p: float) -> str:
     if p >= LEVEL:
         return "neither"
     return "better" if difference > 0 else "worse"
-
-
-def _lines(found: Sequence[Record], shown: View) -> dict[tuple[str, str], dict[str, Any]]:
-    """The numbers of each row and OOD set, and of its averages."""
-    every: list[dict[str, Any]] = frame(found, shown).to_dict("records")  # type: ignore[assignment]  # names
-    return {(line["row"], line["ood"]): line for line in every}
 
 
 def _results(folder: str) -> list[Record]:

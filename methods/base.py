@@ -121,9 +121,9 @@ class Method(ABC):
         """
 
     def before_export(self) -> Self:
-        """A copy of which a graph is made. Default: the same; a method adds what `score` then reads in the place
+        """A copy of which a graph is made. Default: the same.
 
-        of what ONNX has no operation for (`torch.compiler.is_exporting()`).
+        A method adds what `score` reads, in a graph, in the place of what ONNX has no operation for.
         """
         return copy.copy(self)
 

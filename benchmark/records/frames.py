@@ -168,6 +168,12 @@ def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
     )
 
 
+def lines_of(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
+    """The lines of `frame`, in its order, by row and by OOD set or average."""
+    lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]  # columns have names
+    return {(line["row"], line["ood"]): line for line in lines}
+
+
 def _published(view: View, row: str, ood: str) -> dict[str, float | None]:
     return {f"published_{metric}": view.published.get((row, ood, metric)) for metric in PUBLISHED}
 

@@ -3,9 +3,8 @@
 import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any
 
-from benchmark.records.frames import ALL, Record, View, frame, results_of
+from benchmark.records.frames import ALL, Record, View, frame, lines_of, results_of
 
 MAIN = 8  # rows that are compared set by set: at most half of them DLSR's, where there are others
 
@@ -24,8 +23,7 @@ class Ranking:
         self.table = frame(found, view)
         compared = ~self.table["sanity"] & (self.table["searched"] != "swept")
         done = self.table[self.table["auroc"].notna() & compared]
-        lines: list[dict[str, Any]] = done.to_dict("records")  # type: ignore[assignment]  # columns have names
-        self.lines = {(line["row"], line["ood"]): line for line in lines}
+        self.lines = lines_of(done)
         self.cells = results_of(found, view)
         about = {row: seeds[0] for (row, _), seeds in self.cells.items()}
         self.method = {row: str(record["method"]) for row, record in about.items()}

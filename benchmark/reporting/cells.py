@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from benchmark.metrics import METRICS
-from benchmark.records.frames import ALL, COVARIATE, Record, View, frame, is_control
+from benchmark.records.frames import ALL, COVARIATE, Record, View, frame, is_control, lines_of
 from benchmark.records.shortcuts import separable
 from benchmark.reporting import footnotes
 
@@ -30,10 +30,10 @@ class Grid:
         self.shown = [by_name[name] for name in view.metrics]
         self.directions = " / ".join(f"{metric.title} {metric.arrow}" for metric in self.shown)
         table = frame(records, view) if table is None else table
-        lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]  # columns have names
+        self._lines = lines_of(table)
+        lines = list(self._lines.values())
         self.below = [*footnotes.numbered(lines, view), *footnotes.notes(records, view)]
         self._numbers = footnotes.reasons(lines)
-        self._lines = {(line["row"], line["ood"]): line for line in lines}
         marked = separable(records)
         self.columns = [
             (name, f"{title} {SEPARABLE}" if name in marked else title, group)

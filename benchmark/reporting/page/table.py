@@ -9,7 +9,7 @@ import pandas as pd
 
 import methods
 from benchmark.metrics import METRICS, Metric
-from benchmark.records.frames import Record, View, frame, results_of
+from benchmark.records.frames import Record, View, frame, lines_of, results_of
 from benchmark.records.paired import LEVEL
 from benchmark.records.significance import Significance
 from benchmark.reporting import footnotes
@@ -26,8 +26,7 @@ def content(found: Iterable[Record], view: View, compared: Significance | None) 
     """
     found = list(found)
     table = frame(found, view)
-    lines: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]  # columns have names
-    at = {(line["row"], line["ood"]): line for line in lines}
+    at = lines_of(table)
     grids = {metric.name: Grid(found, replace(view, metrics=(metric.name,)), table) for metric in METRICS}
     grid = grids["auroc"]
     cells = results_of(found, view)
