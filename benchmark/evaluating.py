@@ -94,7 +94,8 @@ def evaluate(
         ood = {(group, name): data for group, sets in groups.items() for name, data in sets.items()}
         suite = given_suite(network, (id[0], id[1]), ood, place, head=head, layers=layers)
         planned = planner.make(suite, options, download=False)
-        planned = replace(planned, broken=tuple((name, _without(place, why)) for name, why in planned.broken))
+        broken = tuple((name, _without(place, why).removeprefix(f"{name}: ")) for name, why in planned.broken)
+        planned = replace(planned, broken=broken)
         store = Store(options.cache, say=_say)
         worker = Worker(store, device=where, batch_size=batch_size)
         store.welcome()

@@ -193,6 +193,17 @@ def test_an_ood_set_that_cannot_be_stops_alone(network, capsys):
     assert note in record["ood"]["notes"]
 
 
+def test_features_that_cannot_be_are_named_once(capsys):
+    arrays = np.random.default_rng(0).normal(size=(3, 30, 4)).astype(np.float32)
+    labels = np.arange(30) % 3
+    arrays[2, 3, 1] = np.nan
+    evaluate(
+        None, id=((arrays[0], labels), (arrays[1], labels)), near={"good": arrays[1] + 1, "bad": arrays[2]},
+        methods=["mahalanobis"],
+    )  # fmt: skip
+    assert "failed: near/bad: embedding of row 3 (from 0) is NaN or infinite" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("how", "said"),
     [
