@@ -3,9 +3,12 @@
     python -m tests.evidence.curve --data DATA --weights WEIGHTS --cache CACHE --fits FITS --checkpoints CHECKPOINTS \
         --out results/evidence/dlsr-curve.csv
 
-CHECKPOINTS holds copies of `<cache>/work/*/training.pt`, taken by hand; what seed each is of stands in it.
+CHECKPOINTS holds copies of `<cache>/work/*/training.pt`, taken by hand; what seed each is of stands in it. A training
+that has not ended has no fit: its network of the first epoch, which lies beside its checkpoint, is copied there as
+`first_epoch.seed<N>.safetensors`, and its curve ends where its last checkpoint does.
 """
 
+import argparse
 import csv
 import json
 from collections.abc import Iterator
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from methods.base import Features
@@ -38,14 +42,16 @@ def main() -> None:
             sets = trained.read(given, resolution)
             images = {"": sets.id, **sets.ood}
             for seed in trained.SEEDS:
-                fit = trained.fitted(given, seed)
+                if (fit := _fit(given, seed, sets.train.layer_sizes)) is None:
+                    continue
                 first = _errors(fit, images, "first_epoch")
                 found: list[tuple[int, Errors]] = [(FIRST, first)]
                 for step, network in sorted(
                     (step, network) for of, step, network in kept if of == seed and step > FIRST
                 ):
-                    found.append((step, _errors(trained.fitted(given, seed, network), images, "final")))
-                found.append((LAST, _errors(fit, images, "final")))
+                    found.append((step, _errors(_put(fit, network), images, "final")))
+                if (given.fits / f"dlsr-mse.seed{seed}.safetensors").is_file():
+                    found.append((LAST, _errors(fit, images, "final")))
                 for step, errors in found:
                     for measure, scores in _scores(errors, first).items():
                         for name in sets.ood:
@@ -54,6 +60,24 @@ def main() -> None:
                             writer.writerow((*row, value["auroc"], value["fpr95"]))
                     file.flush()
                     print(resolution, seed, step, flush=True)
+
+
+def _fit(given: argparse.Namespace, seed: int, sizes: tuple[int, ...]) -> DLSR | None:
+    """Of a training that has not ended: with the first epoch's network in the final one's place."""
+    if (given.fits / f"dlsr-mse.seed{seed}.safetensors").is_file():
+        return trained.fitted(given, seed)
+    path = given.checkpoints / f"first_epoch.seed{seed}.safetensors"
+    if not path.is_file():
+        return None
+    state = {"seed": torch.tensor(seed), "layer_sizes": torch.tensor(sizes), "losses": torch.tensor([])}
+    for name, value in load_file(path).items():
+        state |= {f"first.{name}": value, f"final.{name}": value}
+    return DLSR().load_state(state)
+
+
+def _put(fit: DLSR, network: dict[str, Tensor]) -> DLSR:
+    """The fit with another state of its network in the final one's place."""
+    return DLSR().load_state(fit.state() | {f"final.{name}": value for name, value in network.items()})
 
 
 def _kept(folder: Path) -> Iterator[tuple[int, int, dict[str, Tensor]]]:

@@ -1,4 +1,4 @@
-"""The features that DLSR reads in the suite `cifar10-dlsr-long`, and its fits: what the evidence's programs share."""
+"""The features that DLSR reads in a suite, and its fits: what the evidence's programs share."""
 
 import argparse
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from benchmark.store.entries import Store
 from methods.base import Features
 from methods.dlsr import DLSR
 
-SUITE, ROW = "cifar10-dlsr-long", "pca"  # a row that reads DLSR's layers and costs nothing
+ROW = "pca"  # a row that reads DLSR's layers and costs nothing
 SEEDS = (0, 1, 2)
 
 
@@ -38,7 +38,10 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parse.add_argument("--weights", type=Path, required=True)
     parse.add_argument("--cache", type=Path, required=True, help="where features are kept")
     parse.add_argument("--fits", type=Path, required=True, help="the trainings' states, <row>.seed<N>.safetensors")
+    parse.add_argument("--suite", default="cifar10-dlsr-long")
     parse.add_argument("--encoder", default="resnet20")
+    parse.add_argument("--pretrained", help="as the command line's")
+    parse.add_argument("--limit", type=int, help="as the command line's")
     return parse
 
 
@@ -50,11 +53,13 @@ def planned(given: argparse.Namespace, row: str, seeds: tuple[int, ...] = (), re
         results=given.cache / "results",
         cache=given.cache,
         resolution=resolution,
+        pretrained=given.pretrained,
+        limit=given.limit,
         methods=(f"{row}@{given.encoder}",),
         seeds=seeds,
         speed=False,
     )
-    return planner.make(suite.read(SUITE), options, download=False)
+    return planner.make(suite.read(given.suite), options, download=False)
 
 
 def cells(plan: Plan) -> list[Measure]:
@@ -62,7 +67,7 @@ def cells(plan: Plan) -> list[Measure]:
 
 
 def read(given: argparse.Namespace, resolution: str = "native") -> Sets:
-    """Every set of the suite that is here, encoded where it was not."""
+    """Every set of the suite that is here but controls (they are ID images), encoded where it was not."""
     plan = planned(given, ROW, resolution=resolution)
     worker = Worker(Store(given.cache), device="cpu")
     Runner(plan, worker).run()
@@ -73,16 +78,17 @@ def read(given: argparse.Namespace, resolution: str = "native") -> Sets:
     return Sets(
         load_features(fit.train, worker.store, reads),
         load_features(measured[0].id.images, worker.store, reads),
-        {cell.about["ood"]["name"]: load_features(cell.ood.images, worker.store, reads) for cell in measured},
+        {
+            cell.about["ood"]["name"]: load_features(cell.ood.images, worker.store, reads)
+            for cell in measured
+            if cell.about["ood"]["group"] != "control"
+        },
     )
 
 
-def fitted(given: argparse.Namespace, seed: int, final: dict[str, Tensor] | None = None, **settings: object) -> DLSR:
-    """The fit of a seed; `final`: another state of its network in the final one's place."""
-    state = load_file(given.fits / f"dlsr-mse.seed{seed}.safetensors")
-    if final is not None:
-        state |= {f"final.{name}": value for name, value in final.items()}
-    return DLSR(**settings).load_state(state)  # type: ignore[arg-type]
+def fitted(given: argparse.Namespace, seed: int, **settings: object) -> DLSR:
+    """The fit of a seed."""
+    return DLSR(**settings).load_state(load_file(given.fits / f"dlsr-mse.seed{seed}.safetensors"))  # type: ignore[arg-type]
 
 
 def figures(id_scores: Tensor, ood_scores: Tensor) -> dict[str, float]:
