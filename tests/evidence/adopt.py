@@ -4,9 +4,10 @@
 
 A fit's key holds the source, so that a long training made from a commit that is never updated (the issue "Evidence")
 is not found by later code, which scores it anew. FITS holds the states as the store had them, each under the first row
-of the suite that it is of, `<row>.seed<N>.safetensors`. Of each, one epoch is trained by today's code on today's
-features; only where its loss, and DLSR's network of the first epoch, are the kept ones bit for bit, the fit is put
-under today's key. Records then say when, where and by which commit it was trained.
+of the suite that it is of, `<row>.seed<N>.safetensors`. CACHE has today's encodings by the engine that the kept
+training read (`--engine torch`: another's differ by rounding). Of each fit one epoch is trained by today's code on
+them; only where its loss, and DLSR's network of the first epoch, are the kept ones bit for bit, the fit is put under
+today's key. Records then say when, where and by which commit it was trained.
 """
 
 from collections.abc import Mapping
