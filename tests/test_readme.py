@@ -15,6 +15,7 @@ import methods
 import run_all
 from benchmark import arguments, quoted
 from methods import base
+from tests.benchmark.conftest import undrawn
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,6 +56,13 @@ def photos(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def tables_alone():
+    """What a run writes but figures, pictures and page: those the recipe of the folder of photographs has."""
+    with undrawn():
+        yield
+
+
+@pytest.fixture
 def margin(tmp_path, monkeypatch):
     """The README's method in a file of its own; forgotten after the test."""
     monkeypatch.chdir(tmp_path)
@@ -74,7 +82,7 @@ def test_a_recipe_has_at_most_ten_lines():
         assert sum(bool(line.strip()) for block in blocks for line in block.splitlines()) <= 10, recipe
 
 
-def test_a_network_of_ones_own(photos, tmp_path, capsys):
+def test_a_network_of_ones_own(photos, tables_alone, tmp_path, capsys):
     first, second = commands(NETWORK)
     rows = ("--methods", "msp", "mahalanobis", "--size", "32", "--crop", "1")
     run(first, tmp_path, *rows)
@@ -102,7 +110,7 @@ def test_a_module_from_python(tmp_path, monkeypatch):
     assert list(given["detector"](given["others"])) == ["score", "p_value", "accepted"]
 
 
-def test_features_alone(tmp_path, monkeypatch, capsys):
+def test_features_alone(tmp_path, tables_alone, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
     weight, bias = generator.normal(size=(3, 8)).astype("f"), np.zeros(3, "f")
@@ -139,7 +147,7 @@ def test_a_folder_of_photographs_and_its_saved_detector(photos, tmp_path, capsys
     assert found["none.jpg"][1:4] == ["", "", ""]
 
 
-def test_a_method_of_ones_own(margin, tmp_path, capsys):
+def test_a_method_of_ones_own(margin, tables_alone, tmp_path, capsys):
     first, second = commands(METHOD)
     run(first, tmp_path, "--quick")
     assert "Logit margin" in capsys.readouterr().out

@@ -380,7 +380,7 @@ def test_fpr_interval_is_that_of_a_bootstrap(shift):
     assert high - low > 1.3 * 2 * 1.96 * math.sqrt(share * (1 - share) / 600)
 
 
-@pytest.mark.parametrize("m", [5, 10, 19, 50, 200])
+@pytest.mark.parametrize("m", [5, 10, 19, 200])
 @pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
 def test_fpr_interval_covers(m, shift):
     # With 10 ID images the largest score is below the true threshold .95 ** 10 = 60 % of the time.

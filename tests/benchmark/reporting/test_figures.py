@@ -385,19 +385,25 @@ def test_a_file_is_replaced_not_rewritten(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+OUTSIDE = [r"costs $5 or $\frac{6$", "数据集 данные مجموعة", "a\tb\nc\udce9\x1b[31m", "x" * 5000, "$$" * 9]
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(
-    "name", [r"costs $5 or $\frac{6$", "数据集 данные مجموعة", "a\tb\nc\udce9\x1b[31m", "x" * 5000, "$$" * 9]
-)
-def test_a_name_from_outside_breaks_nothing(tmp_path, drawn, name):
-    figures.histograms(name, {name: scores(0), "b": scores(1)}, tmp_path / "a.png", id_title=name)
-    figures.roc_curves({name: {name: scores(0), "b": scores(1)}}, tmp_path / "b.png")
-    speeds.speed([(name, 50.0, 1.0, name), ("b", 40.0, 0.5, name)], tmp_path / "c.png")
+def test_names_from_outside_break_nothing(tmp_path, drawn):
+    """Of sets and rows all at once, then each where a figure has one name: of its row, of the ID set."""
+    sets = {name: scores(number) for number, name in enumerate(OUTSIDE)}
+    figures.histograms("row", sets, tmp_path / "a.png")
+    figures.roc_curves(dict.fromkeys(OUTSIDE, sets), tmp_path / "b.png")
+    speeds.speed([(name, 50.0 - n, 1.0 - n / 9, name) for n, name in enumerate(OUTSIDE)], tmp_path / "c.png")
+    for number, name in enumerate(OUTSIDE):
+        figures.histograms(name, {"b": scores(1)}, tmp_path / f"{number}.png", id_title=name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # measuring, here, the boxes of a script that no font has
         assert all(map(within, drawn))
-    if len(name) < 30 and name.isprintable():
-        assert [drawn[0].get_suptitle(), drawn[0].axes[0].get_title().split("\n")[0]] == [name, name]
+    shown = [axes.get_title().split("\n")[0] for axes in drawn[0].axes]
+    for number, name in enumerate(OUTSIDE):
+        if len(name) < 30 and name.isprintable():
+            assert [drawn[3 + number].get_suptitle(), shown[number]] == [name, name]
 
 
 def test_a_pdf_has_what_the_png_has(tmp_path, drawn):

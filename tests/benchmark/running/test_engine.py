@@ -103,11 +103,12 @@ def test_what_goes_on_without_the_engine_that_stands_does_not_run(again, capsys,
     assert said in capsys.readouterr().err
 
 
-def test_an_entry_that_was_begun_is_gone_on_with_by_its_engine(tmp_path, monkeypatch):
+def test_an_entry_that_was_begun_is_gone_on_with_by_its_engine(ran, tmp_path, monkeypatch):
     from benchmark.jobs import writing
     from benchmark.store.chunks import ChunkWriter
 
     trial = made(tmp_path)
+    shutil.copytree(ran.results / ".cache" / "graph", trial.results / ".cache" / "graph")  # an export takes seconds
     monkeypatch.setattr(writing, "CHUNK_IMAGES", 10)
     append, calls = ChunkWriter.append, []
 

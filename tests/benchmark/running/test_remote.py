@@ -24,6 +24,7 @@ from benchmark.running.where import Place
 from benchmark.store import locks
 from benchmark.store.entries import Store
 
+pytest.importorskip("ray")
 GIB = 1 << 30
 
 

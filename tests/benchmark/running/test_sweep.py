@@ -63,7 +63,7 @@ def test_the_values_are_rows_beside_the_suites_that_are_compared_with_none(trial
     assert "searched" not in page
 
 
-def test_one_is_chosen_on_the_named_set_and_marked_everywhere(trial, drawn, noise, capsys):
+def test_one_is_chosen_on_the_named_set_and_marked_everywhere(trial, noise, capsys):
     arguments = ("--sweep", "knn.k=1,5,20", "--searched", noise)
     assert trial.run(*arguments) == 0
     found = rows(trial)

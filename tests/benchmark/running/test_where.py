@@ -11,6 +11,8 @@ from benchmark.records import reference
 from benchmark.running import session, where
 from benchmark.running.where import Place, place
 
+pytest.importorskip("ray")
+
 
 @pytest.mark.parametrize("value", ["ray://head:10001", "local:0", "local:", "local:-1", "2", "LOCAL", "auto:2"])
 def test_any_other_place_is_status_2_and_one_line(trial, capsys, value):
