@@ -197,7 +197,7 @@ def test_small_images_are_decoded_some_at_a_time_each_as_alone(monkeypatch):
     made = Decoders().each(((data, str(number)) for number, data in enumerate(files)), decode)
     for number, (data, found) in enumerate(zip(files[:91], made, strict=False)):
         assert np.array_equal(found, pillow(data)), number
-    with pytest.raises(ValueError, match="^91 cannot be decoded"):
+    with pytest.raises(ValueError, match=r"^91 cannot be decoded"):
         next(made)
     assert max(taken) == decoders.TOGETHER
     whole = Decoders()
