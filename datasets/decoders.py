@@ -7,7 +7,7 @@ torchvision's decoder refuses: what an error is, Pillow says.
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
@@ -25,6 +25,8 @@ Pixels = NDArray[np.uint8]
 COMPARED = 10  # images of a format, in each set, that are decoded by both before torchvision's pixels are taken
 COMPARED_PIXELS = 16_000_000  # a larger one is not decoded twice
 FILE_BYTES = 16 << 20  # a larger file is not read as a whole
+SMALL_BYTES = 128 << 10  # that decoding an image takes: beside it what Python does for each counts
+TOGETHER = 32  # small images that are decoded one right after the other
 PNG_BYTES = 1 << 20  # of pixels; Pillow lets go of the lock as well where there are more
 _PARTS = 256  # chunks or markers before the pixels; a file with more is none of the usual ones
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -40,6 +42,13 @@ class Header(NamedTuple):
     width: int
     height: int
     beside: int
+
+    def needed(self, data: bytes) -> int:
+        """Bytes that decoding `data`, of which this is the header, takes at most."""
+        return self.width * self.height * (3 + self.beside) + len(data)
+
+
+Small = tuple[bytes, Header, str]  # an image that is decoded with others, and what names it
 
 
 def header(data: bytes) -> Header | None:
@@ -148,8 +157,44 @@ class Decoders:
 
     def decode(self, source: bytes | Path, pillow: Callable[[bytes | Path], Pixels]) -> Pixels:
         """The image, uint8 (H, W, 3), as `pillow` decodes it; that is asked where torchvision's may not be taken."""
-        data = source if isinstance(source, bytes) else _content(source)
-        found = None if data is None else header(data)
+        return self._one(source, *_opened(source), pillow)
+
+    def each(
+        self, sources: Iterable[tuple[bytes | Path, str]], pillow: Callable[[bytes | Path, str], Pixels]
+    ) -> Iterator[Pixels]:
+        """The images one after the other, as `decode`. sources: with each what names it, which `pillow` is told.
+
+        Small ones are decoded some at a time, with nothing of Python between them: else threads wait for its lock.
+        """
+        small: list[Small] = []
+        for source, where in sources:
+            data, found = _opened(source)
+            if data is not None and found is not None and self._is_small(data, found):
+                small.append((data, found, where))
+                if len(small) < TOGETHER:
+                    continue
+                yield from self._together(small, pillow)
+                small = []
+            else:
+                yield from self._together(small, pillow)
+                small = []
+                yield self._one(source, data, found, partial(pillow, where=where))
+        yield from self._together(small, pillow)
+
+    def _is_small(self, data: bytes, found: Header) -> bool:
+        return self._equal.get(found.format, 0) >= COMPARED and found.needed(data) <= SMALL_BYTES
+
+    def _together(self, small: Sequence[Small], pillow: Callable[[bytes | Path, str], Pixels]) -> Iterable[Pixels]:
+        found = _all_decoded(small)
+        return found or (self._one(data, data, header, partial(pillow, where=where)) for data, header, where in small)
+
+    def _one(
+        self,
+        source: bytes | Path,
+        data: bytes | None,
+        found: Header | None,
+        pillow: Callable[[bytes | Path], Pixels],
+    ) -> Pixels:
         if data is None or found is None:
             return self._note("Pillow", "other kinds", pillow(source if data is None else data))
         equal = self._equal.get(found.format, 0)
@@ -174,6 +219,12 @@ class Decoders:
         return pixels
 
 
+def _opened(source: bytes | Path) -> tuple[bytes | None, Header | None]:
+    """What is in a file, and its header; None for what is Pillow's."""
+    data = source if isinstance(source, bytes) else _content(source)
+    return data, None if data is None else header(data)
+
+
 def _content(path: Path) -> bytes | None:
     """None for what Pillow is to look at itself, be it too large, absent or no file at all."""
     try:
@@ -185,7 +236,7 @@ def _content(path: Path) -> bytes | None:
 def _decoded(data: bytes, found: Header, area: int) -> Pixels | None:
     """By torchvision; None where it cannot, or where that would take more memory than one image may."""
     run = _torchvision()[1].get(found.format)
-    needed = area * (3 + found.beside) + len(data)
+    needed = found.needed(data)
     if run is None or not 0 < area <= memory.MAX_PIXELS or needed > memory.ALONE:
         return None
     import torch  # listing sets needs none of it
@@ -200,4 +251,28 @@ def _decoded(data: bytes, found: Header, area: int) -> Pixels | None:
         memory.admit(-needed)
         return None
     memory.admit(pixels.nbytes - needed)
+    return pixels
+
+
+def _all_decoded(small: Sequence[Small]) -> list[Pixels]:
+    """As `_decoded`, of several images; none where one of them cannot be decoded."""
+    if not small:
+        return []
+    import torch
+
+    runs, needed = _torchvision()[1], sum(found.needed(data) for data, found, _ in small)
+    memory.admit(needed)
+    try:
+        images = [runs[found.format](torch.frombuffer(bytearray(data), dtype=torch.uint8)) for data, found, _ in small]
+        pixels: list[Pixels] = [image.numpy().transpose(1, 2, 0) for image in images]
+    except Exception:  # each is looked at alone
+        memory.admit(-needed)
+        return []
+    if any(
+        of_one.shape != (found.height, found.width, 3) or of_one.dtype != np.uint8
+        for of_one, (_, found, _) in zip(pixels, small, strict=True)
+    ):
+        memory.admit(-needed)
+        return []
+    memory.admit(sum(of_one.nbytes for of_one in pixels) - needed)
     return pixels

@@ -1,6 +1,6 @@
 """Sets of images in a folder: flat, or with a sub-folder for each class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -69,10 +69,12 @@ class FolderSet(ImageSet):
         )
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
-        return [
-            self.decode(self._root / self._files[row], f"{self.name} ({self.split}): {printable(self._files[row])}")
-            for row in rows
-        ]
+        return list(self.each(rows))
+
+    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
+        where = f"{self.name} ({self.split})"
+        names = map(self._files.__getitem__, rows)
+        return self.decoded((self._root / name, f"{where}: {printable(name)}") for name in names)
 
     def content(self) -> list[tuple[str, int, str]]:
         return [(path, size, digest) for path, (size, digest) in zip(self._files, self._hashes, strict=True)]

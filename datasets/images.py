@@ -4,7 +4,7 @@ import hashlib
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.util import find_spec
@@ -100,21 +100,24 @@ class ImageSet(ABC):
         Several threads may read at once.
         """
 
-    def recall(self, rows: Sequence[int]) -> list[Pixels]:
-        """As `read`, but a set of at most 256 MiB of pixels is decoded once and stays in memory, read-only.
+    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
+        """As `read`, one after the other: none is decoded before it is asked for, but a few where they are small."""
+        for row in rows:
+            yield from self.read([row])
+
+    def recall(self, rows: Sequence[int]) -> Iterator[Pixels]:
+        """As `each`, but a set of at most 256 MiB of pixels is decoded once and stays in memory, read-only.
 
         All sets together keep at most 2 GiB.
         """
-        found = {row: pixels for row in map(int, rows) if (pixels := self._kept.get(row)) is not None}
-        missing = [row for row in map(int, rows) if row not in found]
-        for row, pixels in zip(missing, self.read(missing) if missing else [], strict=True):
-            self._kept.keep(row, pixels, len(self))
-            found[row] = pixels
-        return [found[row] for row in map(int, rows)]
+        known = [self._kept.get(row) for row in rows]
+        missing = self.each([row for row, pixels in zip(rows, known, strict=True) if pixels is None])
+        for row, pixels in zip(rows, known, strict=True):
+            yield self._kept.keep(row, next(missing), len(self)) if pixels is None else pixels
 
-    def decode(self, source: bytes | Path, where: str) -> Pixels:
-        """One image of the set, as the function `decode` gives it, by whichever decoder is faster."""
-        return self.decoders.decode(source, lambda data: decode(data, where))
+    def decoded(self, sources: Iterable[tuple[bytes | Path, str]]) -> Iterator[Pixels]:
+        """Images of the set, each as the function `decode` gives it, by whichever decoder is faster."""
+        return self.decoders.each(sources, decode)
 
     @cached_property
     def digests(self) -> Digests:

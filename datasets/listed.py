@@ -1,7 +1,7 @@
 """Sets of images that a list names: lines of "path label", as OpenOOD has them."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -111,8 +111,12 @@ class ListedSet(ImageSet):
         self.digests = np.array([bytes.fromhex(digest)[:16] for _, _, digest in self._content], dtype="S16")
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
+        return list(self.each(rows))
+
+    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
         where = f"{self.name} ({self.split})"
-        return [self.decode(self._root / self._files[row], f"{where}: {printable(self._files[row])}") for row in rows]
+        names = map(self._files.__getitem__, rows)
+        return self.decoded((self._root / name, f"{where}: {printable(name)}") for name in names)
 
     def content(self) -> list[tuple[str, int, str]]:
         return self._content

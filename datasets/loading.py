@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -58,7 +58,7 @@ def batches(
     rows = np.asarray(rows, dtype=np.int64)
     start, size = 0, 0
     waiting: list[Pixels] = []
-    reading = _Reading(images.recall if keep else images.read, shrink)
+    reading = _Reading(images.recall if keep else images.each, shrink)
     for image in _decoded(reading, rows, workers or min(16, os.cpu_count() or 1), batch_size):
         if waiting and size + image.nbytes > BATCH_BYTES:
             yield Batch(rows[start : start + len(waiting)], _together(waiting))
@@ -78,22 +78,22 @@ def batches(
 class _Reading:
     """Images read and shrunk, and how large they were in the mean before and after that."""
 
-    def __init__(self, read: Callable[[list[int]], list[Pixels]], shrink: Shrink | None) -> None:
-        self._read, self._shrink = read, shrink
+    def __init__(self, each: Callable[[list[int]], Iterable[Pixels]], shrink: Shrink | None) -> None:
+        self._each, self._shrink = each, shrink
         self._images, self._bytes, self._left = 0, 0, 0
 
-    def __call__(self, rows: list[int]) -> list[Pixels]:
-        images = self._read(rows)
-        self._images, self._bytes = self._images + len(images), self._bytes + sum(image.nbytes for image in images)
-        if self._shrink is not None:
-            images = [self._shrunk(images.pop(0)) for _ in rows]
-        self._left += sum(image.nbytes for image in images)
-        return images
+    def __call__(self, rows: list[int]) -> Iterator[Pixels]:
+        for image in self._each(rows):
+            size = image.nbytes
+            if self._shrink is not None:  # a large one is not held any more
+                image = self._shrunk(image, self._shrink)
+            self._images, self._bytes, self._left = self._images + 1, self._bytes + size, self._left + image.nbytes
+            yield image
 
-    def _shrunk(self, image: Pixels) -> Pixels:
-        assert self._shrink is not None
+    @staticmethod
+    def _shrunk(image: Pixels, shrink: Shrink) -> Pixels:
         before = torch.from_numpy(image)
-        after = self._shrink(before)
+        after = shrink(before)
         if after is before:
             return image
         memory.admit(after.nbytes - image.nbytes)

@@ -6,7 +6,7 @@ is thrown away, to be decoded again when its turn comes.
 """
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from threading import Condition, RLock
 
@@ -54,14 +54,16 @@ class Kept:
     def get(self, row: int) -> Pixels | None:
         return self._images.get(row)
 
-    def keep(self, row: int, pixels: Pixels, count: int) -> None:
-        """`count`: the images of the set; one that is larger than its share of the set's room is not kept."""
+    def keep(self, row: int, pixels: Pixels, count: int) -> Pixels:
+        """These pixels. `count`: the images of the set; one larger than its share of the set's room is not kept."""
+        if pixels.nbytes * count > SET_BYTES:
+            return pixels
         with Kept._lock:
-            if row in self._images or pixels.nbytes * count > SET_BYTES or Kept._all + pixels.nbytes > KEPT_BYTES:
-                return
-            Kept._all += pixels.nbytes
-            pixels.flags.writeable = False
-            self._images[row] = pixels
+            if row not in self._images and Kept._all + pixels.nbytes <= KEPT_BYTES:
+                Kept._all += pixels.nbytes
+                pixels.flags.writeable = False
+                self._images[row] = pixels
+        return pixels
 
     @staticmethod
     def _gone(images: dict[int, Pixels]) -> None:
@@ -70,10 +72,10 @@ class Kept:
 
 
 class Flight:
-    """One pass: tasks of images, each known by the place of its first image, decoded by `read`."""
+    """One pass: tasks of images, each known by the place of its first image, decoded by `each`, one after the other."""
 
-    def __init__(self, read: Callable[[list[int]], list[Pixels]]) -> None:
-        self._read = read
+    def __init__(self, each: Callable[[list[int]], Iterable[Pixels]]) -> None:
+        self._each = each
         self._wanted = -1  # the task that the consumer decodes itself, as it waits for it
         self._held: dict[int, int] = {}
         self._found: dict[int, list[Pixels]] = {}
@@ -110,11 +112,11 @@ class Flight:
         images: list[Pixels] = []
         size = 0
         try:
-            for row in rows:
+            for image in self._each(rows):
+                images.append(image)
+                size += image.nbytes
                 if size >= TASK_BYTES:
                     break
-                images += self._read([row])
-                size += images[-1].nbytes
         finally:
             _task.reset(token)
         return images

@@ -126,17 +126,26 @@ class ParquetSet(ImageSet):
         self.__dict__.update(state, _lock=Lock())
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
-        images = []
+        return list(self.each(rows))
+
+    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
+        return self.decoded(self._encoded(rows))
+
+    def _encoded(self, rows: Sequence[int]) -> Iterator[tuple[bytes, str]]:
+        """The images as they are stored, and where."""
+        last: tuple[int, int] | None = None
+        images: Any = None
         for row in self._rows[np.asarray(rows, dtype=np.int64)].tolist():
             number = bisect_right(self._starts, row) - 1
             group = self._groups[number]
             block, within = divmod(row - group.start, group.block)
+            if (number, block) != last:
+                last, images = (number, block), self._block(number, block)
             where = f"{self.name} ({self.split}): image {row} ({group.path.name})"
-            data = self._block(number, block)[within].as_py()
+            data = images[within].as_py()
             if data is None:
                 raise ValueError(f"{where} has no bytes; embed the images in the parquet file")
-            images.append(self.decode(data, where))
-        return images
+            yield data, where
 
     def _block(self, number: int, block: int) -> Any:
         """Encoded images of a row group, as an arrow array; those used last are kept."""

@@ -1,7 +1,7 @@
 """Some images of a set, as a set."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,10 @@ class Part(ImageSet):
         self.features = images.features and images.features.taken(rows)
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
-        return self._images.read(self._rows[np.asarray(rows, dtype=np.int64)].tolist())
+        return list(self.each(rows))
+
+    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
+        return self._images.each(self._rows[np.asarray(rows, dtype=np.int64)].tolist())
 
     def content(self) -> list[tuple[str, int, str]]:
         return [*self._images.content(), *self._drawn]

@@ -1,6 +1,6 @@
 """Sets of images that torchvision has downloaded: it says which there are, and our own readers read them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +72,14 @@ class TorchvisionSet(ImageSet):
                 raise ValueError(f"images of {width:,} x {height:,} pixels")
 
     def read(self, rows: Sequence[int]) -> list[Pixels]:
+        return list(self.each(rows))
+
+    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
         if self._paths:
             where = f"{self.name} ({self.split})"
-            return [self.decode(self._paths[row], f"{where}: {printable(self._paths[row].name)}") for row in rows]
-        return [np.array(self._images[int(row)][0].convert("RGB")) for row in rows]
+            paths = map(self._paths.__getitem__, rows)
+            return self.decoded((path, f"{where}: {printable(path.name)}") for path in paths)
+        return (np.array(self._images[int(row)][0].convert("RGB")) for row in rows)
 
     def content(self) -> list[tuple[str, int, str]]:
         return self._content

@@ -185,6 +185,28 @@ def test_ten_of_each_format_are_compared_before_one_is_taken():
     assert made.used == [f"{TORCHVISION} (JPEG, PNG)"]
 
 
+def test_small_images_are_decoded_some_at_a_time_each_as_alone(monkeypatch):
+    files = [file(PICTURE.rotate(turn), kind) for turn in range(70) for kind in ("PNG", "JPEG")]
+    files[40:40] = [data for name, data in NOT_TAKEN.items() if name != "nothing"]
+    large = file(PICTURE.resize((300, 200)), "JPEG")
+    files[90:90] = [large, TAKEN["jpeg"][:-300], *TAKEN.values()]  # what is cut off is Pillow's to judge, alone
+    taken, right = [], decoders._all_decoded
+    monkeypatch.setattr(decoders, "_all_decoded", lambda small: taken.append(len(small)) or right(small))
+    held = []
+    monkeypatch.setattr(decoders.memory, "admit", held.append)
+    made = Decoders().each(((data, str(number)) for number, data in enumerate(files)), decode)
+    for number, (data, found) in enumerate(zip(files[:91], made, strict=False)):
+        assert np.array_equal(found, pillow(data)), number
+    with pytest.raises(ValueError, match=r"^91 cannot be decoded"):
+        next(made)
+    assert max(taken) == decoders.TOGETHER
+    whole = Decoders()
+    whole._equal = {"JPEG": COMPARED}
+    held.clear()
+    size = sum(found.nbytes for found in whole.each([(TAKEN["jpeg"], "x")] * 50, decode))
+    assert sum(held) == size
+
+
 def test_where_one_differs_pillow_decodes_that_format(monkeypatch):
     right = decoders._decoded
 

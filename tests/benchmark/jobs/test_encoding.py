@@ -51,7 +51,7 @@ def test_at_the_id_sets_size_every_encoder_sees_the_same(images, tmp_path):
 
 def test_the_second_encoder_of_a_run_does_not_decode_again(images, tmp_path):
     store = Store(tmp_path / "cache")
-    with patch.object(images, "read", wraps=images.read) as read:
+    with patch.object(images, "each", wraps=images.each) as read:
         for size in (24, 40):
             encoded(EncoderUse(str(size), "pixels", {"resolution": size}, title=""), images, store)
     assert sum(len(call.args[0]) for call in read.call_args_list) == 16
