@@ -11,7 +11,7 @@ from torch import Tensor
 from methods.base import CannotRun, Count, Features, Head, Method, NotNegative, Range, register
 from methods.vectors.histograms import divergence, histogram, smooth, spread
 from methods.vectors.noise import normal
-from methods.vectors.statistics import BLOCK, float64_blocks, in_cache, unit
+from methods.vectors.statistics import BLOCK, float64_blocks, in_cache
 
 EPSILONS = (0.01, 0.025)  # added to the histograms of z and of f~
 
@@ -77,26 +77,37 @@ class WeiPer(Method):
         length = self.delta * weight.norm(dim=1, keepdim=True)
         longest = max(len(block) for block in blocks()) if not torch.compiler.is_exporting() else size
         at_once = max(1, BLOCK // (8 * classes * max(size, longest)))  # a graph is of any number of rows
-
-        def moved(rows: Tensor) -> Tensor:
-            of = rows % classes
-            return unit(normal(rows, size, seed=int(self.seed))).mul_(length[of]).add_(weight[of])
-
         for rows in torch.split(torch.arange(self.copies * classes, device=weight.device), at_once * classes):
-            heads = torch.cat([moved(part) for part in in_cache(rows, size)])
+            heads = torch.cat([self._moved(part, weight, length) for part in in_cache(rows, size)])
             for z in blocks():
                 yield torch.addmm(bias.repeat(len(rows) // classes), z, heads.T)
+
+    def _moved(self, rows: Tensor, weight: Tensor, length: Tensor) -> Tensor:
+        """Rows of all copies of the head, one after the other: w_c and `length[c]` times a unit vector (n, D)."""
+        of = rows % len(weight)
+        moved = normal(rows, weight.shape[1], seed=int(self.seed)).double()
+        return moved.mul_(length[of] / moved.norm(dim=1, keepdim=True)).add_(weight[of])
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding").double(), x.need_head()
         found = torch.zeros(z.shape[0], self.bins, dtype=torch.float64, device=z.device)
         confidence = torch.zeros(z.shape[0], dtype=torch.float64, device=z.device)
         for f in self._perturbed(head, lambda: iter([z])):
-            found += histogram(f, self.range_f, self.bins)
-            f = f.view(f.shape[0], -1, len(head.bias))
-            confidence += f.sub_(f.amax(dim=2, keepdim=True)).exp_().sum(dim=2).reciprocal_().sum(dim=1)
+            parts = [
+                (histogram(part, self.range_f, self.bins), _confidence(part, len(head.bias)))
+                for part in in_cache(f, f.shape[1])
+            ]
+            counts, sure = (torch.cat(of) for of in zip(*parts, strict=True))
+            found += counts
+            confidence += sure
         found_z = histogram(z, self.range_z, self.bins) / z.shape[1]
         of_z = divergence(smooth(found_z, self.smooth_z), self.typical_z, EPSILONS[0])
         found_f = found / (self.copies * len(head.bias))
         of_f = divergence(smooth(found_f, self.smooth_f), self.typical_f, EPSILONS[1])
         return of_z + self.l1 * of_f - self.l2 * confidence / self.copies
+
+
+def _confidence(f: Tensor, classes: int) -> Tensor:
+    """The sum over copies of max softmax (N,), of logits (N, copies x K) that are changed."""
+    f = f.view(f.shape[0], -1, classes)
+    return f.sub_(f.amax(dim=2, keepdim=True)).exp_().sum(dim=2).reciprocal_().sum(dim=1)

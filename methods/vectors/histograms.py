@@ -30,7 +30,9 @@ def _histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
     )  # 0: below; the last: or above
     counts = torch.zeros(values.shape[0], bins + 1, dtype=torch.float64, device=values.device)
     counts.scatter_add_(1, place, counts.new_ones(()).expand_as(place))
-    counts[:, -1] -= (values > high).sum(dim=1)
+    # to look for the largest entry of each row takes a sixth of the time that it takes to count what is above
+    rows = slice(None) if torch.compiler.is_exporting() else values.amax(dim=1) > high
+    counts[rows, -1] -= (values[rows] > high).sum(dim=1)
     return counts[:, 1:]
 
 

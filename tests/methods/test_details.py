@@ -125,9 +125,9 @@ def test_vra_keeps_what_is_on_an_end() -> None:
 def test_kernel_pca_needs_the_directions_of_its_classes() -> None:
     train = Features(embedding=TRAIN_Z, labels=LABELS)
     few: dict[str, Any] = {"share": 0.01}
-    assert WIDTH - methods.create("kpca", **few).fit(train).state()["beyond"].shape[1] == CLASSES - 1
-    assert WIDTH - methods.create("kpca", **few, floor=False).fit(train).state()["beyond"].shape[1] == 1
-    assert WIDTH - methods.create("kpca", **few).fit(Features(embedding=TRAIN_Z)).state()["beyond"].shape[1] == 1
+    assert methods.create("kpca", **few).fit(train).state()["leading"].shape[1] == CLASSES - 1
+    assert methods.create("kpca", **few, floor=False).fit(train).state()["leading"].shape[1] == 1
+    assert methods.create("kpca", **few).fit(Features(embedding=TRAIN_Z)).state()["leading"].shape[1] == 1
     assert not methods.create("kpca").random_fit
     assert methods.create("kpca", kernel="rff").random_fit
 

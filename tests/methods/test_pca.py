@@ -73,8 +73,9 @@ def test_components_that_the_images_do_not_span() -> None:
         PCA(components=5).fit(copies)
 
 
-def test_kernel_components_that_the_images_do_not_span() -> None:
-    few = Features(embedding=TRAIN.layers[:5].repeat(100, 1))
+@pytest.mark.parametrize("copies", [1, 100])  # fewer images than numbers, and more
+def test_kernel_components_that_the_images_do_not_span(copies: int) -> None:
+    few = Features(embedding=TRAIN.layers[:5].repeat(copies, 1))
     KernelPCA(components=4).fit(few)
     with pytest.raises(CannotRun, match="images span 4 directions, not 5: lower components"):
         KernelPCA(components=5).fit(few)
