@@ -251,16 +251,15 @@ def _moved(row: Row, folder: Path) -> Row:
 
 @contextlib.contextmanager
 def _as_before() -> Iterator[None]:
-    """Whatever happens inside, generators and switches of the caller's are afterwards as they were."""
+    """Whatever happens inside, the caller's generators are afterwards as they were."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    python, numpy, tf32 = random.getstate(), np.random.get_state(), torch.backends.cudnn.allow_tf32  # noqa: NPY002
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.random.fork_rng(devices):
         try:
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002
-            torch.backends.cudnn.allow_tf32 = tf32
 
 
 @contextlib.contextmanager

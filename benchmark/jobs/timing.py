@@ -141,11 +141,15 @@ def _encoder_speeds(worker: Worker, use: EncoderUse, images: Selection) -> tuple
 
 def _method_speed(worker: Worker, method: Method, x: Features, rows: int) -> throughput.Speed:
     """Of the method alone on so many rows, round the set. Out of GPU memory: on half as many, as it is scored."""
+
+    def timed() -> throughput.Speed:
+        block = x[torch.arange(rows) % len(x)].to(worker.device)  # of this call: the next one has its room
+        with switches("32", worker.device):
+            return throughput.measure(partial(method.score, block), rows, device=worker.device)
+
     while True:
         try:
-            block = x[torch.arange(rows) % len(x)].to(worker.device)
-            with switches("32", worker.device):
-                return throughput.measure(partial(method.score, block), rows, device=worker.device)
+            return timed()
         except RuntimeError as error:
             if rows == 1 or not out_of_memory(error):
                 raise

@@ -102,12 +102,14 @@ class Fetched:
         self._ring, self._buffer, self._marks, self._parts = ring, buffer, marks, parts
 
     def arrays(self) -> Arrays:
-        """To be called once, in any thread: waits for them; the buffer is free then."""
-        for mark in self._marks:
-            mark.synchronize()
-        arrays = {name: values.numpy().copy() for name, values in self._parts.items()}
-        self._ring.give(self._buffer)
-        return arrays
+        """To be called once, in any thread: waits for them; the buffer is free then, also where the device has failed,
+        so that nobody waits for it for ever."""
+        try:
+            for mark in self._marks:
+                mark.synchronize()
+            return {name: values.numpy().copy() for name, values in self._parts.items()}
+        finally:
+            self._ring.give(self._buffer)
 
 
 class Here:

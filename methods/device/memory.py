@@ -37,7 +37,14 @@ def keep_freed() -> None:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that a device has no memory left, in whichever of the forms that torch has for it."""
+    """Whether `error` says that a device has no memory left, in whichever of the forms that torch has for it.
+
+    Or follows one that does: a capture that memory ended then fails to end as well, and that is what arrives.
+    """
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(form.lower() in str(error).lower() for form in _OUT_OF_MEMORY)
+    if not isinstance(error, RuntimeError):
+        return False
+    before = None if error.__suppress_context__ else error.__context__
+    said = any(form.lower() in str(error).lower() for form in _OUT_OF_MEMORY)
+    return said or (before is not None and out_of_memory(before))

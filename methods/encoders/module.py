@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import CannotRun, Head
+from methods.device import memory
 from methods.encoders.base import Encoder, HeadClasses, Images, register
 from methods.encoders.networks.given import GivenNetwork, Reader, close
 from methods.encoders.networks.inference import Placed, inference
@@ -99,10 +100,10 @@ class Module(Encoder):
                     self._placed.arrange(memory_format)
                 self._reader = Reader(self._placed.network, given.title, given.head_name, given.maps)
                 ours = self._run(given.batch)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception:  # of the caller's code, which may not allow what others do: a view of maps channels last
-                continue
+            except Exception as error:
+                if memory.out_of_memory(error):
+                    raise
+                continue  # the caller's code may not allow what others do: a view of maps channels last
             if all(close(ours[name].cpu(), values, precision) for name, values in given.given.items()):
                 return self
         raise ValueError(

@@ -118,7 +118,9 @@ class Neighbours:
             squares, index = self._faiss.knn(x.numpy(), self._near.numpy(), count)
             # faiss finds no neighbour of NaN
             return torch.from_numpy(squares).double(), torch.from_numpy(index).clamp_(min=0)
-        found = [self._products(block, count) for block in torch.split(x, max(1, BLOCK // (4 * len(self))))]
+        # blocks whose distances to one part have room: a bank that is elsewhere goes by for each of them
+        blocks = torch.split(x, max(1, BLOCK // (4 * min(self._part, len(self)))))
+        found = [self._products(block, count) for block in blocks]
         squares, index = (torch.cat(parts) for parts in zip(*found, strict=True))
         return squares.double() + x.double().square().sum(dim=1, keepdim=True), index
 

@@ -170,6 +170,18 @@ def test_nothing_of_the_callers_is_changed(network, tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*"))
 
 
+def test_a_caller_who_set_a_precision_by_either_of_torchs_ways_is_served(network):
+    """To read `allow_tf32` raises where one of the newer switches differs from the others."""
+    conv = torch.backends.cudnn.conv
+    before = conv.fp32_precision
+    conv.fp32_precision = "ieee"
+    try:
+        evaluate(network, id=(TRAIN, TEST), far={"far": FAR}, methods=["msp"], device="cpu")
+        assert conv.fp32_precision == "ieee"
+    finally:
+        conv.fp32_precision = before
+
+
 def test_what_a_result_keeps_goes_with_it(network):
     of = evaluate(network, id=(TRAIN, TEST), far={"far": FAR}, methods=["msp"], device="cpu")
     place = of.plan.folder

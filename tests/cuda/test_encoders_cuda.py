@@ -12,7 +12,9 @@ from methods.encoders.base import Encoder
 from methods.encoders.networks import cifar
 
 HEADER = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.25, 0.25, 0.25]"}
-NEAR = {"32": 1e-3, "tf32": 2e-2, "bf16": 2e-1}  # of the deviation between images, at worst; random weights
+# Of the deviation between images, at worst: random weights, and noise, of which one image is nearly as another.
+# Imitated on a CPU DenseNet is .018 (TF32) and .17 (bf16) apart, the others less; a GPU may cut off where that rounds.
+NEAR = {"32": 1e-3, "tf32": 6e-2, "bf16": 5e-1}
 IMAGES = torch.randint(0, 256, (16, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 KINDS = {
     "resnet20": ("classifier", {"architecture": "resnet20", "checkpoint": "net"}),

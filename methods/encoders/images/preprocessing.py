@@ -112,10 +112,12 @@ def to_id_size(resolution: int) -> Shrinking:
 def normalise(pixels: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor) -> Tensor:
     """(pixels / 255 - mean) / std a channel; pixels float32 (N, 3, H, W) from 0 to 255.
 
-    mean, std: float32 tensors on the same device need not be copied there, for which a batch waits.
+    mean, std: three numbers each, or float32 tensors, which need not be copied where they are on the same device.
     """
+    # without waiting for what the device still has to do: three numbers are out of pageable memory when this returns
     centre, scale = (
-        torch.as_tensor(values, dtype=pixels.dtype, device=pixels.device).view(3, 1, 1) * 255 for values in (mean, std)
+        torch.as_tensor(values, dtype=pixels.dtype).to(pixels.device, non_blocking=True).view(3, 1, 1) * 255
+        for values in (mean, std)
     )
     return (pixels - centre) / scale
 

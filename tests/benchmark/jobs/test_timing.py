@@ -1,5 +1,6 @@
 """What is timed on a GPU, with the device's part replaced: this one says that it is a GPU, and computes on the CPU."""
 
+import weakref
 from collections import Counter
 from types import SimpleNamespace
 
@@ -100,6 +101,22 @@ def test_a_method_that_does_not_fit_is_timed_on_half_as_many(world):
     assert timing._method_speed(world.worker, Greedy(), x, 16).batch == 4
     with pytest.raises(RuntimeError, match="illegal"):
         timing._method_speed(world.worker, SimpleNamespace(score=_broken), x, 16)
+
+
+def test_what_did_not_fit_is_gone_before_the_next_is_made(world):
+    """Else a device would hold both."""
+    made = []
+
+    class Blocks(Features):
+        def to(self, device):
+            assert all(block() is None for block in made)
+            there = super().to(device)
+            made.append(weakref.ref(there))
+            return there
+
+    world.worker.device = "cpu"
+    assert timing._method_speed(world.worker, Greedy(), Blocks(index=torch.arange(3)), 16).batch == 4
+    assert len(made) == 3  # 16, 8, 4
 
 
 def _broken(x):

@@ -115,6 +115,25 @@ def test_features_come_back_as_they_were_computed():
                 assert arrays[name].dtype == values.numpy().dtype
 
 
+def test_a_device_that_fails_leaves_nobody_waiting():
+    """Who fetches may be ahead of who reads by all buffers: each that is not given back would be waited for."""
+
+    class Failing(Slow):
+        def fetch(self, source, out):
+            return Broken()
+
+    class Broken:
+        def synchronize(self):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    there = Transfer("cuda", (Slow(), Failing()))
+    coming = [there.fetch({"embedding": torch.zeros(3, 2)}) for _ in range(transfer.BUFFERS)]
+    for fetched in coming:
+        with pytest.raises(RuntimeError, match="illegal"):
+            fetched.arrays()
+    assert [there._rings[1].take(24).numel() for _ in coming] == [32, 32, 32]  # in multiples of 16
+
+
 def test_the_cpu_copies_nothing():
     batch = torch.zeros((2, 3, 3, 3), dtype=torch.uint8)
     there = Transfer("cpu")

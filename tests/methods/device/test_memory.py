@@ -57,3 +57,20 @@ def test_every_form_of_out_of_memory_is_known(error: BaseException) -> None:
 )
 def test_other_errors_are_not_taken_for_it(error: BaseException) -> None:
     assert not memory.out_of_memory(error)
+
+
+def test_what_fails_because_memory_ended_says_so_as_well() -> None:
+    """A capture that is cut short raises at its own end; what was told in one line is done with."""
+
+    def capture(*, told: bool) -> None:
+        try:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        except torch.OutOfMemoryError:
+            if told:
+                raise RuntimeError("training vae: lower batch_size") from None
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture")  # noqa: B904
+
+    for told in (False, True):
+        with pytest.raises(RuntimeError) as found:
+            capture(told=told)
+        assert memory.out_of_memory(found.value) != told

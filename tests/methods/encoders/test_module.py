@@ -56,6 +56,25 @@ def test_a_hook_of_the_callers_still_does_its_work():
     assert norms(encoder) == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "CUDA out of memory"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "ALLOC_FAILED"),
+        (RuntimeError("view size is not compatible"), "other outputs"),
+    ],
+)
+def test_a_device_without_memory_is_no_fault_of_the_network(error, said, monkeypatch):
+    encoder = Module(given.look(network().eval(), IMAGES))
+    monkeypatch.setattr(Module, "_run", lambda self, images: _raise(error))
+    with pytest.raises((RuntimeError, ValueError), match=said):
+        encoder.open(None)
+
+
+def _raise(error):
+    raise error
+
+
 class Draws(nn.Module):
     def forward(self, x):
         return x + torch.randn_like(x)

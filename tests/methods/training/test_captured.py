@@ -25,6 +25,7 @@ from methods.training.recipe import Recipe, flags, optimizer
 from methods.vectors.noise import derive
 from tests.methods.training import trainings
 from tests.rerun import Rerun
+from tests.waiting import Waits
 
 DATA = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
 RECIPE = Recipe(4, 8, "adamw", 0.01, 0.1, schedule="cosine", warmup_epochs=0.5, ema=0.9, clip=0.5)  # 6 x 8, and 2
@@ -292,6 +293,39 @@ def test_every_captured_training_is_as_eager(name: str, recorders: list[Rerun], 
     assert all(recorder.recorded >= 1 and recorder.replayed >= 4 for recorder in recorders)
     request.getfixturevalue("monkeypatch").setattr(graphs, "recorder", lambda device: None)
     assert same(trainings.learned(name, "cpu", "32"), captured)
+
+
+def test_what_waits_is_seen() -> None:
+    x = torch.arange(3.0)
+    with Waits() as waits:
+        x[:2], x[torch.tensor([1])], x[x > 1], float(x.sum()), x.nonzero()
+    assert waits.found == ["lift_fresh", "index", "_local_scalar_dense", "nonzero"]
+
+
+@pytest.mark.parametrize("name", trainings.NAMES)
+def test_a_step_that_is_captured_never_waits_for_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a capture that is an error, of which a CPU tells nothing. (The optimiser's flags are those of the device.)"""
+    learn, found = loop._Run.learn, []
+
+    def watched(self: Any, *tensors: Tensor) -> Tensor:
+        with Waits() as waits:
+            step = self.optimizer.step
+
+            def unwatched() -> None:
+                waits.paused = True
+                step()
+                waits.paused = False
+
+            monkeypatch.setattr(self.optimizer, "step", unwatched)
+            value = learn(self, *tensors)
+            monkeypatch.setattr(self.optimizer, "step", step)
+        found.append(waits.found)
+        return value
+
+    monkeypatch.setattr(loop._Run, "learn", watched)
+    trainings.learned(name, "cpu", "32")
+    assert found
+    assert not any(found)
 
 
 def test_methods_that_train_pass_their_precision_on(monkeypatch: pytest.MonkeyPatch) -> None:

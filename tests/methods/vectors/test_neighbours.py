@@ -147,3 +147,18 @@ def test_a_bank_goes_to_a_gpu_that_has_room_for_two_of_it(monkeypatch, free):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 80 << 30))
     assert module._fits(draw(300), torch.device("cuda:1")) == (free == 8 * 300 * WIDTH)
     assert module._fits(draw(300), torch.device("cpu"))
+
+
+def test_a_bank_that_stays_elsewhere_goes_by_once_for_as_many_images_as_there_is_room_for(monkeypatch):
+    bank, x = draw(300), draw(40, seed=1)
+    expected = neighbours(bank).search(x, 5)
+    monkeypatch.setattr(module, "_fits", lambda bank, device: False)
+    monkeypatch.setattr(module, "_faiss", lambda width: None)
+    monkeypatch.setattr(module, "BLOCK", 4 * WIDTH * 50)  # parts of 50 rows; the distances of 24 images to one
+    parts = []
+    least = module._least
+    monkeypatch.setattr(module, "_least", lambda values, count: parts.append(values.shape) or least(values, count))
+    found = neighbours(bank).search(x, 5)
+    assert all(torch.equal(one, other) for one, other in zip(expected, found, strict=True))
+    assert {shape[1] for shape in parts} == {50}
+    assert len(parts) == 6 * 2

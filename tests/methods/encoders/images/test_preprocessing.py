@@ -16,6 +16,7 @@ from torchvision import transforms
 from methods.encoders.images import preprocessing
 from methods.encoders.images.augmentation import random_crop, random_flip
 from methods.encoders.registry import create
+from tests.waiting import Waits
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -81,6 +82,14 @@ def test_normalise_by_hand() -> None:
     pixels = torch.tensor([0.0, 127.5, 255.0]).view(1, 3, 1, 1)
     out = preprocessing.normalise(pixels, (0.5, 0.25, 0.2), (0.5, 0.5, 0.1)).flatten()
     torch.testing.assert_close(out, torch.tensor([-1.0, 0.5, 8.0]))
+
+
+def test_a_batch_does_not_wait_for_its_mean_and_std() -> None:
+    pixels = torch.zeros((2, 3, 4, 4), device="meta")  # for the rules of a device that is not where the numbers are
+    with Waits("meta") as waits:
+        preprocessing.normalise(pixels, (0.5, 0.25, 0.2), (0.5, 0.5, 0.1))
+    assert waits.seen["_to_copy"] == 2
+    assert not waits.found
 
 
 @pytest.mark.parametrize(
