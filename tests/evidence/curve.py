@@ -3,6 +3,8 @@
     python -m tests.evidence.curve --data DATA --weights WEIGHTS --cache CACHE --fits FITS --checkpoints CHECKPOINTS \
         --out results/evidence/dlsr-curve.csv
 
+`--row mse-released`: of the released code's preset, its averaged networks and its sampler.
+
 CHECKPOINTS holds copies of `<cache>/work/*/training.pt`, taken by hand; what seed each is of stands in it. A training
 that has not ended has no fit: its network of the first epoch, which lies beside its checkpoint, is copied there as
 `first_epoch.seed<N>.safetensors`, and its curve ends where its last checkpoint does.
@@ -11,7 +13,10 @@ that has not ended has no fit: its network of the first epoch, which lies beside
 import argparse
 import csv
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,16 +30,15 @@ from methods.vectors.layers import BLOCK, normalise
 from methods.vectors.reconstruction import mfsim, mse
 from tests.evidence import trained
 
-FIRST, LAST = 391, 58_650  # steps: of one epoch, and of all
 Errors = dict[str, tuple[Tensor, Tensor]]  # MSE and MFsim of every set's images
 
 
 def main() -> None:
     parse = trained.parser(__doc__)
     parse.add_argument("--checkpoints", type=Path, required=True)
+    parse.add_argument("--row", default="dlsr-mse", help="of the suite; its fit's name in FITS")
     parse.add_argument("--out", type=Path, required=True, help="the CSV that is written")
     given = parse.parse_args()
-    kept = list(_kept(given.checkpoints))
     with given.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("encoder", "resolution", "seed", "steps", "measure", "set", "n", "auroc", "fpr95"))
@@ -44,14 +48,14 @@ def main() -> None:
             for seed in trained.SEEDS:
                 if (fit := _fit(given, seed, sets.train.layer_sizes)) is None:
                     continue
+                epoch = _steps_per_epoch(fit, len(sets.train))
                 first = _errors(fit, images, "first_epoch")
-                found: list[tuple[int, Errors]] = [(FIRST, first)]
-                for step, network in sorted(
-                    (step, network) for of, step, network in kept if of == seed and step > FIRST
-                ):
-                    found.append((step, _errors(_put(fit, network), images, "final")))
-                if (given.fits / f"dlsr-mse.seed{seed}.safetensors").is_file():
-                    found.append((LAST, _errors(fit, images, "final")))
+                found: list[tuple[int, Errors]] = [(epoch, first)]
+                for step, network in sorted(_kept(given.checkpoints, fit, seed), key=itemgetter(0)):
+                    if step > epoch:
+                        found.append((step, _errors(_put(fit, network), images, "final")))
+                if _path(given, seed).is_file():
+                    found.append((fit.epochs * epoch, _errors(fit, images, "final")))
                 for step, errors in found:
                     for measure, scores in _scores(errors, first).items():
                         for name in sets.ood:
@@ -62,31 +66,43 @@ def main() -> None:
                     print(resolution, seed, step, flush=True)
 
 
+def _path(given: argparse.Namespace, seed: int) -> Path:
+    return Path(given.fits / f"{given.row}.seed{seed}.safetensors")
+
+
 def _fit(given: argparse.Namespace, seed: int, sizes: tuple[int, ...]) -> DLSR | None:
     """Of a training that has not ended: with the first epoch's network in the final one's place."""
-    if (given.fits / f"dlsr-mse.seed{seed}.safetensors").is_file():
-        return trained.fitted(given, seed)
+    (fit,) = {cell.id.fit for cell in trained.cells(trained.planned(given, given.row, (seed,)))}
+    assert fit is not None
+    method = DLSR(**fit.settings)
+    if (path := _path(given, seed)).is_file():
+        return method.load_state(load_file(path))
     path = given.checkpoints / f"first_epoch.seed{seed}.safetensors"
     if not path.is_file():
         return None
     state = {"seed": torch.tensor(seed), "layer_sizes": torch.tensor(sizes), "losses": torch.tensor([])}
     for name, value in load_file(path).items():
         state |= {f"first.{name}": value, f"final.{name}": value}
-    return DLSR().load_state(state)
+    return method.load_state(state)
 
 
 def _put(fit: DLSR, network: dict[str, Tensor]) -> DLSR:
     """The fit with another state of its network in the final one's place."""
-    return DLSR().load_state(fit.state() | {f"final.{name}": value for name, value in network.items()})
+    return replace(fit).load_state(fit.state() | {f"final.{name}": value for name, value in network.items()})
 
 
-def _kept(folder: Path) -> Iterator[tuple[int, int, dict[str, Tensor]]]:
-    """Seed, step and network of every checkpoint of DLSR."""
+def _steps_per_epoch(fit: DLSR, images: int) -> int:
+    return images // fit.batch_size if fit.drop_last else math.ceil(images / fit.batch_size)
+
+
+def _kept(folder: Path, fit: DLSR, seed: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Step and network, averaged where the training averages, of every checkpoint of this training."""
     for path in sorted(folder.glob("*.pt")):
         state: dict[str, Any] = torch.load(path, weights_only=True)
         identity = json.loads(state["identity"])
-        if identity["name"] == "dlsr" and identity["recipe"]["ema"] is None:
-            yield identity["seed"], state["step"], dict(state["model"])
+        if (identity["name"], identity["seed"], identity["recipe"]["ema"]) == ("dlsr", seed, fit.ema):
+            averaged = dict(zip(dict(fit._final.named_parameters()), state["average"], strict=False))
+            yield state["step"], {**state["model"], **averaged}
 
 
 @torch.no_grad()
@@ -94,9 +110,10 @@ def _errors(fit: DLSR, images: dict[str, Features], which: str) -> Errors:
     def of(x: Features) -> tuple[Tensor, Tensor]:
         parts = []
         for block in x.blocks(BLOCK):
-            z = normalise(block.need("layers"), block.layer_sizes)
+            z = normalise(block.need("layers"), block.layer_sizes, fit.std)
             back = fit._reconstruct(cast(Any, which), z, block.index, 0)
-            parts.append((mse(z, back), mfsim(z, back, block.layer_sizes)))
+            skipped = int(fit.mfsim_layers == "without_first")
+            parts.append((mse(z, back), mfsim(z, back, block.layer_sizes, first=skipped)))
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
     return {name: of(x) for name, x in images.items()}
