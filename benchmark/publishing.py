@@ -1,7 +1,7 @@
 """Committed results as pages, from their records alone: `python -m benchmark.publishing` writes them all anew.
 
 Tables, findings and comparisons of every folder of `results/published`, tables of papers, and the tables in README.md
-and results/*.md (`benchmark/quoted.py`). Nothing is measured; no images and no scores are needed.
+and results/*.md (`benchmark/quoted`). Nothing is measured; no images and no scores are needed.
 """
 
 from pathlib import Path
@@ -11,7 +11,8 @@ from PIL import Image
 
 from benchmark.papers import views
 from benchmark.planning.options import Options
-from benchmark.quoted import PAGES, PUBLISHED, ROOT, filled, view
+from benchmark.quoted import PAGES, filled
+from benchmark.quoted.committed import PUBLISHED, ROOT, view
 from benchmark.records import records, resolutions, significance
 from benchmark.records.frames import View
 from benchmark.records.names import folder_parts

@@ -208,8 +208,8 @@ def test_the_tables_are_those_of_the_committed_records(page):
 
 
 def test_a_figure_of_a_table_is_rounded_once():
-    (row,) = (line for line in quoted.dlsr().splitlines() if line.startswith("| DLSR (MFsim) "))
-    cells = quoted._cells(quoted.SHORT)
+    (row,) = (line for line in quoted.dlsr.dlsr().splitlines() if line.startswith("| DLSR (MFsim) "))
+    cells = quoted.dlsr._cells(quoted.dlsr.SHORT)
     auroc, fpr95 = cells["dlsr-mfsim@imagenet", "cifar100"]
     assert row.split(" | ")[1] == f"{auroc:.1f} / {fpr95:.1f}"
     counted = [name for (name, _) in cells if name == "dlsr-mfsim@imagenet"]

@@ -1,0 +1,32 @@
+"""Tables of committed records in README.md and results/*.md, between `<!-- table: NAME -->` and `<!-- end -->`."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+
+from benchmark.quoted import dlsr, suites, trained
+from benchmark.quoted.committed import ROOT
+
+PAGES = (ROOT / "README.md", *(ROOT / "results" / name for name in ("README.md", "DLSR.md", "OPENOOD.md")))
+_TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+TABLES: dict[str, Callable[[], str]] = {
+    "dozen": partial(suites.digits, rows=suites.DOZEN),
+    "digits": suites.digits,
+    "digits-trainings": partial(suites.digits, "digits-trainings"),
+    "dlsr": dlsr.dlsr,
+    "signs": dlsr.signs,
+    "openood": suites.openood,
+    "openood-passes": partial(suites.openood, "openood-cifar10+limit=500+limit-train=2000"),
+    "openood-cifar100": suites.other_network,
+    "trained": trained.trained,
+    "steps": trained.steps,
+    "released-steps": partial(trained.steps, "dlsr-released-curve.csv", trained.RELEASED_STEPS),
+    "released-turn": trained.turn,
+    "against": trained.against,
+    "why": trained.why,
+}
+
+
+def filled(text: str) -> str:
+    """A page with its tables as the committed records have them now."""
+    return _TABLE.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}{match[3]}", text)

@@ -1,0 +1,131 @@
+"""Tables of DLSR trained to its end."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any
+
+import pandas as pd
+
+from benchmark.quoted.committed import PUBLISHED, ROOT, markdown, results, view
+from benchmark.records import records
+from benchmark.records.frames import ALL, FAR, NEAR, frame, lines_of
+from benchmark.records.paired import LEVEL
+
+LONG = "cifar10-dlsr-long"
+EVIDENCE = ROOT / "results" / "evidence"
+_LONG_ROWS = (
+    "dlsr-mse", "dlsr-mfsim", "dlsr-lr", "dlsr-lr-released", "dlsr-mse-first", "dlsr-mfsim-first", "mse-released",
+    "mfsim-released", "lr-released", "mahalanobis-layers", "knn-layers", "pca", "autoencoder",
+)  # fmt: skip
+
+
+def trained() -> str:
+    """DLSR trained to its end, and simple detectors on the very features: averages at both resolutions."""
+    lines = {}
+    for folder in (LONG, f"{LONG}+resolution=id"):
+        found = list(records.read_all(PUBLISHED / "cpu" / folder))
+        shown = view(found)
+        titles = {row.partition("@")[0]: title for row, title, _ in shown.rows}
+        lines[folder] = {
+            (row.partition("@")[0], ood): line for (row, ood), line in lines_of(frame(found, shown)).items()
+        }
+    native, at_id = lines.values()
+    body = [
+        [
+            titles[row],
+            *(_of_trainings(native.get((row, mean))) for mean in (NEAR, FAR, ALL)),
+            _of_trainings(at_id.get((row, ALL))),
+        ]
+        for row in _LONG_ROWS
+        if (row, ALL) in native
+    ]
+    return markdown(["row", "near average", "far average", "average", "the same, all images at 32 × 32"], body)
+
+
+def _of_trainings(line: Mapping[str, Any] | None) -> str:
+    """AUROC, with its standard deviation over trainings where there are several."""
+    if line is None:
+        return "–"
+    return f"{line['auroc']:.1f}" + ("" if isnan(line["auroc_std"]) else f" ±{line['auroc_std']:.1f}")
+
+
+STEPS = (391, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 58_650)
+RELEASED_STEPS = (195, 719, 1_405, 2_172, 5_412, 10_163, 20_571, 29_250)  # those of its checkpoints
+_SCORES = {"mse": "MSE", "mfsim": "MFsim", "lr": "LR, the code's sign"}
+
+
+def steps(curve: str = "dlsr-curve.csv", steps: Sequence[int] = STEPS) -> str:
+    """Mean AUROC over the sets against training steps: mean and standard deviation over trainings."""
+    of_seed = _with_the_codes_sign(curve).groupby(["measure", "steps", "seed"]).auroc.mean().reset_index()
+    of_seed["about"] = [min(steps, key=lambda near: abs(near - at) / near) for at in of_seed.steps]
+    of_seed["off"] = (of_seed.steps - of_seed.about).abs()  # of checkpoints about as old the nearest one
+    of_seed = of_seed.sort_values("off").drop_duplicates(["measure", "seed", "about"])
+    table = of_seed.groupby(["measure", "about"]).auroc.agg(["mean", "std", "count"])
+    several = of_seed.seed.nunique() > 1
+    cells = {
+        key: f"{mean:.1f}" + (f" ±{std:.1f}" if several else "")
+        for key, mean, std, count in table.itertuples()
+        if count > 1 or not several
+    }
+    body = [[title, *(cells.get((measure, at), "–") for at in steps)] for measure, title in _SCORES.items()]
+    about = "about steps" if several else "steps"
+    return markdown([about, *(f"{at:,}" for at in steps)], body)
+
+
+def turn() -> str:
+    """AUROC of the released preset's LR on each set against training steps, with the code's sign."""
+    curve = _with_the_codes_sign("dlsr-released-curve.csv").query("measure == 'lr'")
+    titles = {r["ood"]["name"]: r["ood"]["title"] for r in results(LONG)}
+    table = curve.pivot(index="set", columns="steps", values="auroc")
+    body = [[titles[name], *(f"{value:.1f}" for value in table.loc[name])] for name in titles if name in table.index]
+    return markdown(["LR, the code's sign, after steps", *(f"{at:,}" for at in table.columns)], body)
+
+
+def _with_the_codes_sign(curve: str) -> pd.DataFrame:
+    """A curve at native resolution; LR, of which it has the paper's sign, mirrored."""
+    found = pd.read_csv(EVIDENCE / curve).query("resolution == 'native'").copy()
+    found.loc[found.measure == "lr", "auroc"] = 100 - found.auroc[found.measure == "lr"]
+    return found
+
+
+def against() -> str:
+    """In how many of the tests each score of DLSR is better than a simple detector, worse, or neither."""
+    tests = pd.read_csv(EVIDENCE / "dlsr-against.csv")
+    tests["verdict"] = [_verdict(*line) for line in zip(tests.difference, tests.p_holm, strict=True)]
+    detectors = {
+        "mahalanobis-layers": "a Gaussian",
+        "pca": "PCA",
+        "knn-layers": "kNN",
+        "autoencoder": "the autoencoder",
+    }
+    scores = {"dlsr-mse": "MSE", "dlsr-mfsim": "MFsim", "dlsr-lr": "LR", "dlsr-lr-released": "LR, the code's sign"}
+    body = []
+    for score, title in scores.items():
+        of_score = tests[tests.score == score]
+        found = [Counter(of_score.verdict[of_score.detector == detector]) for detector in detectors]
+        body.append([title, *(f"{n['better']} / {n['worse']} / {n['neither']}" for n in found)])
+    return markdown(["better / worse / neither", *detectors.values()], body)
+
+
+def why() -> str:
+    """What the errors of DLSR rank as: correlation with the distance and its parts, and the AUROC of each."""
+    lines = pd.read_csv(EVIDENCE / "dlsr-why.csv", keep_default_na=False)
+    mean = lines.groupby(["what", "of"]).value.mean()
+    on_id = lines[lines["set"] == ""].groupby(["what", "of"]).value.mean()
+    parts = {"distance": "the whole distance"}
+    parts |= {f"distance, band {band}": f"a quarter of its directions, {which}" for band, which in _BANDS.items()}
+    body = []
+    for part, title in parts.items():
+        correlations = (f"{on_id[f'spearman {measure}', part]:+.2f}" for measure in ("mse", "mfsim", "lr"))
+        body.append([title, f"{mean['auroc', part]:.1f}", *correlations])
+    return markdown(["", "mean AUROC alone", "rank correlation with MSE", "with MFsim", "with LR"], body)
+
+
+_BANDS = {1: "of most ID variance", 2: "the next", 3: "the next again", 4: "of least ID variance"}
+
+
+def _verdict(difference: float, p: float) -> str:
+    if p >= LEVEL:
+        return "neither"
+    return "better" if difference > 0 else "worse"
