@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmark.papers import reading
 from benchmark.planning import suite as suites
+from benchmark.planning.parts import EncoderSpec
 from datasets.sources import present
 from methods.base import CannotRun
 
@@ -15,7 +16,7 @@ _suite = cache(partial(suites.read, checked=False))  # ours; most views stand on
 def lacking(view: Any, data: Path, weights: Path) -> list[str]:
     """What a view needs that is not here: data sets and encoders, by name; empty where it can be filled whole."""
     absent = [each for each in reading.sets_of(view) if not present(each, data, "test")]
-    specs: list[suites.EncoderSpec] = []
+    specs: list[EncoderSpec] = []
     for suite_name, label, pretrained in reading.rows_of(view):
         suite = _suite(suite_name)
         if not all(present(suite.id.set, data, split) for split in ("train", "test")):
@@ -30,7 +31,7 @@ def lacking(view: Any, data: Path, weights: Path) -> list[str]:
     return sorted(set(absent))
 
 
-def _lacking_weights(spec: suites.EncoderSpec, weights: Path) -> list[str]:
+def _lacking_weights(spec: EncoderSpec, weights: Path) -> list[str]:
     if "model" in spec.settings:  # of timm, which takes seconds to import
         from huggingface_hub import constants
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import methods
 from benchmark.planning.options import Options
-from benchmark.planning.suite import EncoderSpec, RowSpec, Suite, UsageError
+from benchmark.planning.parts import EncoderSpec, RowSpec
+from benchmark.planning.suite import Suite, UsageError
 from methods.encoders import registry
 
 

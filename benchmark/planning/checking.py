@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from methods.base import nearest
 
 if TYPE_CHECKING:
-    from benchmark.planning.suite import EncoderSpec, Suite
+    from benchmark.planning.parts import EncoderSpec
+    from benchmark.planning.suite import Suite
 
 
 def check_names(suite: "Suite") -> None:

@@ -5,7 +5,8 @@ from typing import Any
 
 import methods
 from benchmark.planning import yaml_reader
-from benchmark.planning.suite import RowSpec, Suite, UsageError
+from benchmark.planning.parts import RowSpec
+from benchmark.planning.suite import Suite, UsageError
 from methods.base import nearest
 from methods.encoders import registry
 from methods.encoders.base import registered

@@ -10,7 +10,8 @@ from benchmark.jobs.inputs import Selection
 from benchmark.planning import counting
 from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
-from benchmark.planning.suite import OODSet, Suite, UsageError
+from benchmark.planning.parts import OODSet
+from benchmark.planning.suite import Suite, UsageError
 from datasets import catalogue
 from datasets.altered import AlteredSet
 from datasets.sources import ImageSet, Missing, is_path

@@ -10,7 +10,8 @@ from benchmark.jobs.inputs import EncoderUse, shifted
 from benchmark.planning import classes
 from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
-from benchmark.planning.suite import EncoderSpec, Suite, UsageError
+from benchmark.planning.parts import EncoderSpec
+from benchmark.planning.suite import Suite, UsageError
 from datasets.features import head_beside
 from datasets.images import ImageSet
 from methods.base import CannotRun

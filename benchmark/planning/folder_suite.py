@@ -12,7 +12,8 @@ import methods
 from benchmark.planning import suite as suites
 from benchmark.planning import yaml_reader
 from benchmark.planning.id_images import BadData
-from benchmark.planning.suite import EncoderSpec, IDSet, OODSet, RowSpec, Suite, UsageError
+from benchmark.planning.parts import EncoderSpec, IDSet, OODSet, RowSpec
+from benchmark.planning.suite import Suite, UsageError
 from benchmark.records import frames
 from benchmark.store.files import write_atomically
 from datasets import features, layout, walking

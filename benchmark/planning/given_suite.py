@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from benchmark.planning import folder_suite
 from benchmark.planning import suite as suites
 from benchmark.planning.folder_suite import Group
-from benchmark.planning.suite import EncoderSpec, IDSet, OODSet, Suite
+from benchmark.planning.parts import EncoderSpec, IDSet, OODSet
+from benchmark.planning.suite import Suite
 from benchmark.records.names import safe_name
 from datasets import given
 from datasets.features import FEATURES, KEYS, FeatureSet

@@ -15,7 +15,8 @@ from benchmark.jobs.scoring import Score
 from benchmark.jobs.searching import Search
 from benchmark.jobs.timing import MeasureSpeed
 from benchmark.planning.columns import Column
-from benchmark.planning.suite import RowSpec, Suite
+from benchmark.planning.parts import RowSpec
+from benchmark.planning.suite import Suite
 from benchmark.records import fitting
 
 

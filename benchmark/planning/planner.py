@@ -21,9 +21,10 @@ from benchmark.planning import changing, choosing, departures, id_images, sweepi
 from benchmark.planning.columns import ColumnLookup, about_images
 from benchmark.planning.encoders import EncoderLookup
 from benchmark.planning.options import Options, results_folder
+from benchmark.planning.parts import RowSpec
 from benchmark.planning.plan import Plan, Row
 from benchmark.planning.searched import Candidates, of_row, with_encoders
-from benchmark.planning.suite import RowSpec, Suite, UsageError
+from benchmark.planning.suite import Suite, UsageError
 from benchmark.records.frames import COVARIATE
 from benchmark.store.entries import Store
 from methods.base import Method, hyperparameters

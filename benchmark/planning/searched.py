@@ -7,7 +7,8 @@ from typing import Any
 
 from benchmark.jobs.searching import Search
 from benchmark.planning.grids import Choice, choices
-from benchmark.planning.suite import RowSpec, Suite
+from benchmark.planning.parts import RowSpec
+from benchmark.planning.suite import Suite
 from benchmark.records.searching import MARK, NAME
 from benchmark.store.entries import Store
 

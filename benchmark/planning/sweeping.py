@@ -13,7 +13,8 @@ from benchmark.planning.choosing import choose_rows
 from benchmark.planning.columns import Column
 from benchmark.planning.id_images import IDImages
 from benchmark.planning.options import Options
-from benchmark.planning.suite import RowSpec, Suite, UsageError
+from benchmark.planning.parts import RowSpec
+from benchmark.planning.suite import Suite, UsageError
 from datasets import openood
 from datasets.sources import ImageSet, is_path
 from datasets.walking import printable

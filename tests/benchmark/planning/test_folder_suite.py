@@ -17,7 +17,8 @@ from benchmark.jobs.worker import Worker
 from benchmark.planning import folder_suite, id_images, planner, suite
 from benchmark.planning.changing import with_network
 from benchmark.planning.options import Options
-from benchmark.planning.suite import EncoderSpec, UsageError
+from benchmark.planning.parts import EncoderSpec
+from benchmark.planning.suite import UsageError
 from benchmark.store.entries import Store
 
 D, CLASSES = 8, ("ant", "bee", "cow")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmark.jobs.encoding import encodes
-from benchmark.planning import changing, choosing, planner, suite
+from benchmark.planning import changing, choosing, parts, planner, suite
 from benchmark.planning.options import Options, results_folder
 from benchmark.planning.suite import UsageError
 from benchmark.records import reference
@@ -270,7 +270,7 @@ def test_a_plan_looks_at_each_row_once_and_encodes_once_for_all(tmp_path, monkey
     """2,000 rows took 16 s: each was compared with all others, and made the keys of all passes anew."""
     made = []
     monkeypatch.setattr(planner, "encodes", lambda use, images: made.append(use.name) or encodes(use, images))
-    monkeypatch.setattr(suite.RowSpec, "__eq__", None)
+    monkeypatch.setattr(parts.RowSpec, "__eq__", None)
     options = Options(data=None, weights=tmp_path, results=tmp_path, cache=tmp_path)
     for count in (1, 50):
         made.clear()
