@@ -176,10 +176,12 @@ def counted_once(digests: Digests, official: int | None) -> tuple[NDArray[np.int
     A set of `official` images is taken as it was released, with what stands twice in it. What has no content (b"")
     stays.
     """
+    if len(digests) == official:
+        return np.arange(len(digests)), ()
     _, first = np.unique(digests, return_index=True)
     rows = np.union1d(first, np.flatnonzero(digests == b""))
     twice = len(digests) - len(rows)
-    if not twice or len(digests) == official:
+    if not twice:
         return np.arange(len(digests)), ()
     files = "1 image that stands twice in it counts" if twice == 1 else f"{twice:,} images that stand twice in it count"
     return rows, (f"{files} once",)

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ BLOCK_BYTES = 32 << 20  # of encoded images that are read at once
 PAGE_BYTES = 320 << 20  # of one page, stored and unpacked: pyarrow reads it whole
 LABEL_ROWS = 1 << 16
 FILE_BYTES = 64 << 30
+_HASHING = 2  # threads
 _HOW: dict[str, Any] = {"page_checksum_verification": True}  # of pages that were written with one
 _BUFFER_BYTES = 1 << 20  # of a column that are read ahead; else pyarrow reads a row group's at once
 _UNPACKED = 100  # times the bytes that are stored, where they are more than a block: encoded images hardly shrink
@@ -80,8 +82,9 @@ class ParquetSet(ImageSet):
         entry: Entry | None,
         notes: tuple[str, ...] = (),
     ) -> None:
-        self._files, self._hashes, twice = _once(files)
-        if twice:
+        hashing = _Hashing(files)
+        self._files = hashing.once()
+        if twice := len(files) - len(self._files):
             notes = (*notes, f"left out: parquet files that stand twice ({twice})")
         self._groups: list[_Group] = []
         self._cache: OrderedDict[tuple[int, int], Any] = OrderedDict()
@@ -102,6 +105,7 @@ class ParquetSet(ImageSet):
         names = provenance.class_names(metadata)
         numbers, classes, fault = from_column(labels, names)
         digests = self._digests()
+        self._hashes = [hashing.of(path) for path in self._files]
         self._rows, told = counted_once(digests, None if entry is None else entry.splits.get(split))
         if entry is not None and (numbers >= 0).any():
             classes = spelled(classes, entry.class_names, numbered=True)
@@ -180,18 +184,32 @@ def _digests_of(images: Any) -> Digests:
     import pyarrow.types as kinds
 
     if not kinds.is_dictionary(images.type):
-        return content_digests(image.as_py() for image in images)
-    known = content_digests(image.as_py() for image in images.dictionary)
+        return content_digests(images.to_pylist())
+    known = content_digests(images.dictionary.to_pylist())
     found: Digests = np.append(known, b"")[images.indices.fill_null(-1).to_numpy()]
     return found
 
 
-def _once(files: Sequence[Path]) -> tuple[list[Path], list[tuple[int, str]], int]:
-    """The files, each content once, with their sizes and hashes; and how many were left out."""
-    hashed: dict[tuple[int, str], Path] = {}
-    for path in files:
-        hashed.setdefault(file_sha256(path, FILE_BYTES), path)
-    return list(hashed.values()), list(hashed), len(files) - len(hashed)
+class _Hashing:
+    """Sizes and hashes of files, computed beside what else is done with them."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+        with_threads = ThreadPoolExecutor(_HASHING)
+        self._found = {path: with_threads.submit(file_sha256, path, FILE_BYTES) for path in files}
+        with_threads.shutdown(wait=False)
+
+    def of(self, path: Path) -> tuple[int, str]:
+        return self._found[path].result()
+
+    def once(self) -> list[Path]:
+        """The files, each content once: only those of one size may be the same."""
+        if len({path.stat().st_size for path in self._files}) == len(self._files):
+            return list(self._files)
+        first: dict[tuple[int, str], Path] = {}
+        for path in self._files:
+            first.setdefault(self.of(path), path)
+        return list(first.values())
 
 
 @dataclass

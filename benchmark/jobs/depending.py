@@ -1,5 +1,6 @@
 """What a record depends on, in words that outlive an edit of the source, and where a network in a file was made."""
 
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ def of_encoder(use: EncoderUse) -> dict[str, Any]:
     return about
 
 
+@functools.lru_cache(maxsize=16)  # every cell of a row asks
 def made(use: EncoderUse) -> dict[str, Any] | None:
     """Where and with what the file that an encoder comes from was trained, as its header says; None where none does."""
     file = use.weights or use.start

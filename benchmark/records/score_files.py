@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -91,15 +92,16 @@ def quantiles(scores: Array) -> list[float]:
     scores = np.asarray(scores, dtype=np.float64)
     with np.errstate(invalid="ignore"):
         found = np.quantile(scores, LEVELS)
-        found = np.where(np.isnan(found), np.quantile(scores, LEVELS, method="lower"), found)  # between infinities
+        if np.isnan(found).any():  # between infinities
+            found = np.where(np.isnan(found), np.quantile(scores, LEVELS, method="lower"), found)
     finite = found[np.isfinite(found)]
     spread = float(np.ptp(finite)) if len(finite) else 0.0
-    return [_rounded(float(value), spread) for value in found]
+    return [_rounded(value, spread) for value in found.tolist()]
 
 
 def _rounded(value: float, spread: float) -> float:
     """Four digits of the value, or as many as show a 10,000th of the spread: far from 0 these are more."""
     size = min(abs(value), spread) or abs(value) or spread
-    if not np.isfinite(value) or size == 0:
+    if not math.isfinite(value) or size == 0:
         return value
-    return round(value, 3 - int(np.floor(np.log10(size))))
+    return round(value, 3 - math.floor(math.log10(size)))
