@@ -103,14 +103,13 @@ class Inside(Rerun):
 
 def gram(maps: Tensor, powers: int) -> Tensor:
     """G_p of each power 1 .. `powers`, one after the other: (N, powers C) float64 of maps (N, C, L)."""
-    count, channels, positions = maps.shape
-    rows = maps.new_zeros((powers, count, channels), dtype=torch.float64)  # of F^p (F^p)', which is never made
+    rows = [maps.new_zeros(maps.shape[:2], dtype=torch.float64) for _ in range(powers)]  # sums of F^p (F^p)'
     for images, places in _parts(maps):
         values = maps[images, :, places].double()
         power = torch.ones_like(values)
         for found in rows:
             power.mul_(values)
-            found[images] += (power @ power.sum(dim=1)[:, :, None])[:, :, 0]
+            found[images] += (power @ power.sum(dim=1)[:, :, None])[:, :, 0]  # which is never made
     return torch.cat([found.sign() * found.abs() ** (1 / p) for p, found in enumerate(rows, start=1)], dim=1)
 
 
