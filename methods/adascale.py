@@ -1,8 +1,9 @@
 """AdaSCALE: SCALE and LTS at a percentile of each image's own, by how far a small perturbation moves it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -22,8 +23,8 @@ class AdaSCALE(Method):
     Q = the sum of relu(z') over the k1 largest entries of z + weight times that of |z - z'| over the k2 largest of z,
     which are shares of D, one entry at least and of equal ones the first. z' is the embedding of the perturbed image
     (`perturbed`: the encoder of that kind with the rule "adascale"). F is the share of ID images whose Q is not above:
-    of the calibration images, else of the training images. OpenOOD: p_max 85 (80 to 85 on ResNet-50); the authors tune
-    it from a p_min of 60.
+    of the calibration images, else of the training images. OpenOOD: 75 to 85, preset `imagenet`
+    (a ResNet-50): 80 to 85; the authors tune p_max from a p_min of 60.
     """
 
     title = "AdaSCALE"
@@ -32,6 +33,7 @@ class AdaSCALE(Method):
     calibrates = True
     score_only = ("variant", "p_min", "p_max")
     fitted = ("quantities",)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"imagenet": {"p_min": 80.0}}
     grid = tuple(
         pair
         for pair in combinations(p_min=(60, 65, 70, 75, 80, 85, 90, 95), p_max=(65, 70, 75, 80, 85, 90, 95, 99))

@@ -1,6 +1,8 @@
 """GL-MCM: MCM, and the same of the best part of the image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -13,7 +15,8 @@ class GLMCM(Method):
     """-max_c softmax(f / tau) - weight max over positions i and classes c of softmax(f_i / tau), in float64.
 
     f the cosines of the image and each class's name; of those f_i of each of its parts, `local` (the encoder `clip`,
-    with its own tau) is the largest softmax. The authors' parser has a weight of 1, their ImageNet script .5.
+    with its own tau) is the largest softmax. The authors' ImageNet script has a weight of .5,
+    their parser of 1: preset `parser`.
     """
 
     title = "GL-MCM"
@@ -23,6 +26,7 @@ class GLMCM(Method):
     )
     reads = ("logits", "local")
     score_only = ("tau", "weight")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"parser": {"weight": 1.0}}
 
     tau: Positive = 1.0
     weight: NotNegative = 0.5

@@ -7,12 +7,10 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from methods.base import CannotRun, Count, Features, Method, Share, register
 from methods.vectors.drawing import by_class
 from methods.vectors.head import classes, energy, logits, positive
-from methods.vectors.neighbours import neighbours
 from methods.vectors.statistics import row_blocks, unit
 
 
@@ -50,22 +48,13 @@ class NNGuide(Method):
         rows = z[by_class(groups, wanted, least=max(10, self.k), seed=seed).to(z.device)].to(device)
         energies = -energy(logits(rows, head))
         positive(energies)
-        return self._over(unit(rows) * energies[:, None])
-
-    def _over(self, bank: Tensor) -> Self:
-        # With one more number a row all are as long as the longest, and the nearest has the largest product.
-        squares = bank.square().sum(dim=1, keepdim=True)
-        self.bank, self._nearest = bank, neighbours(torch.cat([bank, (squares.max() - squares).sqrt()], dim=1))
+        self.bank = unit(rows) * energies[:, None]
         return self
-
-    def load_state(self, state: Mapping[str, Tensor], *, device: str = "cpu") -> Self:
-        return self._over(state["bank"].to(device))
 
     def score(self, x: Features) -> Tensor:
         z, head = x.need("embedding"), x.need_head()
-        guidance = []
-        for block in row_blocks(z, self.k * z.shape[1]):
-            directions = unit(block)
-            index = self._nearest.search(pad(directions, (0, 1)), self.k)[1]
-            guidance.append((self.bank[index] @ directions[:, :, None]).mean(dim=(1, 2)))
+        guidance = [
+            (unit(block) @ self.bank.T).topk(self.k, sorted=False).values.mean(dim=1)
+            for block in row_blocks(z, sum(self.bank.shape))
+        ]
         return energy(logits(z, head)) * torch.cat(guidance)

@@ -7,9 +7,10 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold_
 
 from methods.base import Features, Method, Positive, Share, combinations, register
-from methods.vectors.statistics import float64_blocks, row_blocks, unit
+from methods.vectors.statistics import float64_blocks, in_cache, row_blocks, unit
 
 BANK = 4096  # training images whose relations are in hand at a time
 
@@ -53,6 +54,11 @@ class Relation(Method):
         for directions, predicted in zip(
             torch.split(self.directions, BANK), torch.split(self.predictions, BANK), strict=True
         ):
-            r = (z @ directions.double().T).clamp(min=0) * (p @ predicted.double().T)  # float64: [r > ..] is a jump
-            total += torch.where(r > self.threshold, r.pow(self.power), 0.0).sum(dim=1)
+            r = (z @ directions.double().T).mul_(p @ predicted.double().T)  # float64: [r > ..] is a jump
+            total += torch.cat([self._sum(part) for part in in_cache(r, r.shape[1])])
         return total
+
+    def _sum(self, r: Tensor) -> Tensor:
+        """Of each row (N,); r below 0 is below every threshold. It is changed."""
+        threshold_(r, self.threshold, 0.0)
+        return (r if self.power == 1 else r.pow_(self.power)).sum(dim=1)

@@ -69,12 +69,10 @@ def openood(folder: str = "openood-cifar10", network: str = "resnet18") -> str:
     return markdown(["row", "near AUROC", "near FPR95 (OOD)", "difference", *titles], body)
 
 
-OTHER = "openood-cifar100+limit=500+limit-train=5000"
-
-
-def other_network() -> str:
+def other_network(limit_train: int) -> str:
     """CIFAR-100's rows on a DenseNet, and what the leaderboard has for the same rows on its ResNet-18."""
-    found = [r for r in results(OTHER) if r["status"] == "done"]
+    folder = f"openood-cifar100+limit=500+limit-train={limit_train}"
+    found = [r for r in results(folder) if r["status"] == "done"]
     shown = view(found)
     lines = lines_of(frame(found, shown))
     rows = suites.read("openood-cifar100").rows
@@ -85,7 +83,7 @@ def other_network() -> str:
     }
     body = []
     for row, title, _ in shown.rows:
-        ours, published = lines[row, NEAR], names[row.partition("@")[0]]
+        ours, published = lines[row, NEAR], names[row.partition("@")[0].partition(":")[0]]
         beside = [f"{theirs[published, m]:.1f}" if (published, m) in theirs else "" for m in ("AUROC", "FPR95_OOD")]
         of_sets = (f"{lines[row, ood]['auroc']:.1f}" for ood, _, _ in shown.near_first())
         body.append([title, f"{ours['auroc']:.1f}", beside[0], f"{ours['fpr95_ood']:.1f}", beside[1], *of_sets])

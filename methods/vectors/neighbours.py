@@ -53,7 +53,6 @@ class Neighbours:
         lengths = self._lengths(self._near) if far else lengths
         self._longest = float(lengths.max())
         self._squares = lengths.square_().float().to(device)
-        self._faiss = _faiss(self.rows.shape[1]) if device.type == "cpu" else None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -114,8 +113,8 @@ class Neighbours:
     def _candidates(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Squared distances as the fast form has them, ascending, and index (N, count) of so many rows."""
         narrow = x.shape[1] < WIDE and _in_groups(len(self), count)
-        if self._faiss is not None and (len(x) < BLAS_QUERIES or narrow):
-            squares, index = self._faiss.knn(x.numpy(), self._near.numpy(), count)
+        if x.device.type == "cpu" and (narrow or len(x) < BLAS_QUERIES) and (faiss := _faiss(x.shape[1])) is not None:
+            squares, index = faiss.knn(x.numpy(), self._near.numpy(), count)
             # faiss finds no neighbour of NaN
             return torch.from_numpy(squares).double(), torch.from_numpy(index).clamp_(min=0)
         # blocks whose distances to one part have room: a bank that is elsewhere goes by for each of them

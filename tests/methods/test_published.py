@@ -52,6 +52,8 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("residual", "openood"): {"dim": 512},
     ("ddu", "pytorch-ood"): {"jitter": 1e-6, "prior": True, "unbiased": False},
     ("gram", "openood"): {"group": "label"},
+    ("adascale", "imagenet"): {"p_min": 80, "p_max": 85},
+    ("glmcm", "parser"): {"weight": 1},
     ("nac", "cifar100"): {"slope": 50},
     ("nac", "imagenet"): {"full": 10, "slope": 3000},
     ("weiper", "cifar100"): {"delta": 2.4, "l1": 0.1, "l2": 1, "smooth_f": 40},

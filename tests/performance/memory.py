@@ -3,8 +3,9 @@
 Anonymous memory (RssAnon: what the process needs, not what the disk's cache lends it) of a fit and of the scoring of n
 rows in the blocks of a run, torch and the method's libraries included. Whole: 10^6 x 2,048 rows against 50,000.
 `--classes N`: so many classes (default 10), and the detectors alone that train no network, at 20,000 x 2,048 rows
-against 50,000. Networks on features are shortened to 2 blocks and one epoch. What reads the images themselves, or the
-Gram matrices of every layer, is left out.
+against 50,000. Networks on features are shortened to 2 blocks and one epoch, WeiPer to 4 of its 100 heads, which it
+goes through two by two at 1,000 classes. What reads the images themselves, or the Gram matrices of every layer, is left
+out.
 """
 
 import subprocess
@@ -97,7 +98,7 @@ def _extra(folder: Path, split: str, name: str, rows: int, width: int) -> Any:
 def one(name: str, folder: Path, rows: int, device: str) -> None:
     """Fit on all training rows, score `rows` rows; prints GiB and the seconds of both, or why it cannot run."""
     cls = methods.get(name)
-    short = {field: value for field, value in (("epochs", 1), ("blocks", 2)) if hasattr(cls, field)}
+    short = {field: value for field, value in (("epochs", 1), ("blocks", 2), ("copies", 4)) if hasattr(cls, field)}
 
     def features(split: str) -> Features:
         z, logits = (np.load(folder / f"{split}{what}.npy", mmap_mode="c") for what in ("", "_logits"))

@@ -105,13 +105,18 @@ def test_bad_rows_touch_no_other_and_there_may_be_none():
 
 
 @pytest.mark.parametrize(
-    ("width", "images", "by_faiss"),
-    [(module.WIDE, module.BLAS_QUERIES, False), (module.WIDE, 3, True), (module.WIDE - 1, 100, True)],
+    ("rows", "width", "images", "by_faiss"),
+    [
+        (3000, module.WIDE, module.BLAS_QUERIES, False),
+        (3000, module.WIDE, 3, True),
+        (3000, module.WIDE - 1, 100, True),
+        (1000, module.WIDE - 1, 100, False),
+    ],
 )
-def test_faiss_finds_the_candidates_of_few_images_and_of_narrow_rows(monkeypatch, width, images, by_faiss):
+def test_faiss_finds_the_candidates_of_few_images_and_of_many_narrow_rows(monkeypatch, rows, width, images, by_faiss):
     import faiss
 
-    bank, x, asked = draw(3000, width=width), draw(images, seed=1, width=width), []
+    bank, x, asked = draw(rows, width=width), draw(images, seed=1, width=width), []
     knn = faiss.knn
     monkeypatch.setattr(faiss, "knn", lambda *given: asked.append(1) or knn(*given))
     distances, index = neighbours(bank).search(x, 10)
