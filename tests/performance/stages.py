@@ -30,6 +30,7 @@ from benchmark.store.entries import Store
 from datasets.images import ImageSet, decode
 from datasets.loading import Shrink, batches
 from datasets.parquet import ParquetSet
+from methods.device import precision
 from tests.performance import paired
 
 THREADS = (1, 2, 8, 16)
@@ -77,7 +78,8 @@ def measure(files: list[bytes], source: str, device: str, *, full: bool) -> None
         network = "resnet18" if device.startswith("cuda") else "resnet8"
         weights = paired.save_classifier(folder / "net.safetensors", network)
         settings = {"architecture": network, "checkpoint": "net"}
-        use = EncoderUse("net", "classifier", settings, title=network, weights=weights)
+        exactness = precision.resolve("auto", device)
+        use = EncoderUse("net", "classifier", settings, title=network, weights=weights, precision=exactness)
         store = Store(folder / "cache")
         worker = Worker(store, device=device)
         every, size = np.arange(len(files)), worker.batch_size_of(use)
