@@ -32,7 +32,7 @@ step() { # NAME SECONDS COMMAND...
 }
 
 step machine 60 python3 -c "from benchmark.records import provenance; print(provenance.machine('$device'))"
-step cuda 240 python3 -m pytest -q -n 0 -p no:cacheprovider --durations 10 tests/cuda
+step cuda 240 python3 -m pytest -n 0 -p no:cacheprovider --durations 10 tests/cuda
 step on_gpu 540 python3 -m tests.performance.on_gpu --device "$device" --keep "$out/on_gpu"
 if [ -n "${OOD_DATA:-}" ]; then
     step dlsr 600 python3 run_all.py --id cifar10-dlsr --pretrained tf_efficientnet_lite0 --device "$device" \
