@@ -83,7 +83,7 @@ def _status(given: argparse.Namespace) -> int:
             batch_size=given.batch_size,
             shard=given.shard,
             asked=asked,
-            precision=resolved(asked, device, runs=not (given.redraw or given.paper)),
+            precision=resolved(asked, device, runs=not (given.redraw or given.paper), every=given.cluster is not None),
             pretrained=given.pretrained,
             network=network(given),
             limit=given.limit,

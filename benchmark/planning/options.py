@@ -63,15 +63,16 @@ def device_of(name: str) -> str:
     return name
 
 
-def resolved(asked: str | None, device: str, *, runs: bool) -> str:
+def resolved(asked: str | None, device: str, *, runs: bool, every: bool = False) -> str:
     """The precision that a run on `device` takes; UsageError, in one line, for one that the device does not have.
 
+    `every`: on all GPUs here, where a cluster lends a job any of them.
     What runs nothing takes each record's own, wherever that was measured: what is asked for then names a folder.
     """
     if not runs:
         return asked or "32"
     try:
-        return precision.resolve(asked or "auto", device)
+        return precision.resolve(asked or "auto", device, every=every)
     except ValueError as error:
         raise UsageError(f"--{error}") from None
 

@@ -18,22 +18,36 @@ def check(precision: str) -> str:
     return precision
 
 
-def resolve(asked: str, device: str) -> str:
+def resolve(asked: str, device: str, *, every: bool = False) -> str:
     """What `asked` (auto, 32, tf32, bf16) comes to on `device`: "auto" is tf32 on a GPU that has it, else 32.
 
-    ValueError for tf32 or bf16 where the device has none. On the CPU bf16 is autocast, and there is no TF32.
+    `every`: on all GPUs of this machine, of which a job may get any. ValueError for tf32 or bf16 where the device has
+    none. On the CPU bf16 is autocast, and there is no TF32.
     """
+    devices = [device]
+    if every and _on_cuda(device):
+        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     if asked == "auto":
-        return "tf32" if _on_cuda(device) and _has("tf32", device) else "32"
-    check(asked)
+        return "tf32" if all(_on_cuda(each) and _has("tf32", each) for each in devices) else "32"
     if asked == "tf32" and not _on_cuda(device):
         raise ValueError("precision tf32: only a GPU has it; take 32, or bf16")
-    if asked != "32" and _on_cuda(device) and not _has(asked, device):
-        raise ValueError(f"precision {asked}: {torch.cuda.get_device_name(device)} has none; take 32")
+    for each in devices:
+        usable(asked, each)
     return asked
 
 
-def _has(precision: str, device: str) -> bool:
+def usable(precision: str, device: str | torch.device) -> str:
+    """`precision`; ValueError where there is no such one, or where the GPU has it not.
+
+    That of a cluster's worker may be an older one than the driver's, and would compute strictly what records call tf32.
+    """
+    check(precision)
+    if precision != "32" and _on_cuda(device) and not _has(precision, device):
+        raise ValueError(f"precision {precision}: {torch.cuda.get_device_name(device)} has none; take 32")
+    return precision
+
+
+def _has(precision: str, device: str | torch.device) -> bool:
     with torch.cuda.device(device):  # both of torch's questions are about the current one
         if precision == "tf32":
             return bool(torch.cuda.is_tf32_supported())

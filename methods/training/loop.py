@@ -86,7 +86,7 @@ def train(
     """
     if n < 1:
         raise ValueError(f"training {name}: there are no training samples")
-    precisions.check(precision)
+    precisions.usable(precision, device)
     memory.keep_freed()
     recorder = graphs.recorder(torch.device(device)) if capture else None
     run = _Run(model.to(device), loss, recipe, n, name, seed, device, precision, captured=recorder is not None)

@@ -20,6 +20,10 @@ def test_calibration_images_belong_to_the_whole_set_whatever_rows_are_taken():
     assert VALIDATION.validation is None
 
 
+def test_who_gives_no_index_has_one_where_the_features_are():
+    assert Features(embedding=torch.zeros((3, 2), device="meta")).index.device.type == "meta"
+
+
 def test_they_move_with_the_set():
     moved = TRAIN.to("meta")
     assert {x.device.type for x in (moved.embedding, moved.validation.embedding, moved.head.weight)} == {"meta"}

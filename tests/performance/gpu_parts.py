@@ -1,16 +1,14 @@
 """The parts of `on_gpu`: each measures one thing and ends as the other scripts do, with a table and a line of JSON.
 
-What another part of the project brings (a precision, a captured step) is used where it is there; else its column says
-that it is not. `tiny`: sizes for a CPU, on which this only shows that it runs.
+`tiny`: sizes for a CPU, on which this only shows that it runs.
 """
 
 import argparse
-import inspect
 import os
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,22 +22,25 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import methods
+from benchmark.jobs import timing
+from benchmark.jobs.encoding import Encode
+from benchmark.jobs.inputs import EncoderUse, Selection
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.worker import Worker
 from benchmark.planning import planner, suite
 from benchmark.planning.options import Options
-from benchmark.records import records
+from benchmark.records import records, throughput
 from benchmark.running.runner import Runner
 from benchmark.store.entries import Store
 from datasets.folder import FolderSet
-from datasets.loading import batches
 from methods.base import Features
+from methods.device import precision as precisions
 from methods.device.precision import switches
 from methods.encoders import registry
 from methods.encoders.base import Encoder
 from methods.encoders.networks import cifar
 from methods.vectors.neighbours import neighbours
-from tests.performance import paired, stages, whole_table
+from tests.performance import lfdn_training, paired, stages, whole_table
 
 B4 = "tf_efficientnet_b4"
 NETWORKS = (  # side of the images and batch
@@ -67,7 +68,7 @@ def encoders(given: Given, tiny: bool) -> None:
                 "timm, torch's defaults": lambda plain=plain, x=x: _pass(plain, x, "tf32"),
             }
             for precision in ("32", "tf32", "bf16"):
-                encoder = _opened(name, Path(folder), given.device, precision)
+                encoder = _opened(name, side, Path(folder), given.device, precision)
                 if encoder is not None:
                     work[f"ours, {precision}"] = lambda encoder=encoder, pixels=pixels: encoder.encode(pixels)
             for run in work.values():
@@ -100,19 +101,26 @@ def _pass(network: torch.nn.Module, x: Tensor, convolutions: str) -> Tensor:
         return out
 
 
-def _opened(name: str, folder: Path, device: str, precision: str) -> Encoder | None:
-    """The project's encoder with random weights; None where it has no such precision here."""
-    kind, settings = ("pretrained", {"model": name})
+def _opened(name: str, side: int, folder: Path, device: str, precision: str) -> Encoder | None:
+    """The project's encoder with random weights; None where the device has no such precision."""
+    use = _use(name, side, folder)
+    try:
+        precisions.resolve(precision, device)
+    except ValueError:
+        return None
+    return registry.create(use.kind, **use.settings).open(use.weights, device=device, precision=precision)
+
+
+def _use(name: str, side: int, folder: Path, precision: str = "32") -> EncoderUse:
+    """An encoder of images of that side, whatever its weights' own is, with random weights in a file."""
+    kind, settings = "pretrained", dict[str, Any](model=name, resolution=side)
     if name in cifar.ARCHITECTURES:
         kind, settings = "classifier", {"architecture": name, "checkpoint": name}
     path = folder / f"{name}.safetensors"
     if not path.exists():
         metadata = {"mean": str(paired.MEAN), "std": str(paired.STD)}
         save_file(_plain(name).state_dict(), path, metadata=metadata)
-    try:
-        return registry.create(kind, **settings).open(path, device=device, precision=precision)
-    except ValueError:
-        return None
+    return EncoderUse(name, kind, settings, title=name, weights=path, precision=precision)
 
 
 def table(given: Given, tiny: bool) -> None:
@@ -129,56 +137,37 @@ def table(given: Given, tiny: bool) -> None:
 
 
 def training(given: Given, tiny: bool) -> None:
-    """Steps/s of LFDN's training: the loop as it is, and its step captured, by precision."""
-    sizes, steps, batch = ((8, 8), 2, 16) if tiny else ((64, 128, 320), 100, 128)
-    train = Features(layers=torch.randn(steps * batch, sum(sizes)), layer_sizes=sizes)
-    shape = {"blocks": 1, "width": 8, "hidden": 8} if tiny else {}
-    has_precision = "precision" in inspect.signature(methods.get("dlsr").fit).parameters
-    seconds: dict[str, list[float]] = {}
-    for precision in ("32", "tf32", "bf16") if has_precision and not tiny else ("32",):
-        how = {"precision": precision} if has_precision else {}
-        for name, capture in _steps():
-
-            def fit(epochs: int, how: dict[str, Any] = how) -> None:
-                method = methods.create("dlsr", epochs=epochs, batch_size=batch, **shape)
-                method.fit(train, device=given.device, **how)
-
-            with capture:
-                taken = paired.interleaved(
-                    1 if tiny else 2, {"one": lambda: fit(1), "three": lambda: fit(3)}, device=given.device
-                )
-            seconds[f"{name}, {precision}"] = [b - a for a, b in zip(taken["one"], taken["three"], strict=True)]
-    rows: list[tuple[str, object]] = [(who, 2 * steps / median(taken)) for who, taken in seconds.items()]
-    if len(_steps()) == 1:
-        rows.append(("captured: there is no methods/device/graphs.py", "-"))
-    title = f"Training LFDN, {sum(sizes)} channels, batch {batch}"
-    paired.finish(title, ("step", "steps/s"), rows, given.device, full=False, seconds=seconds, speeds=dict(rows))
-
-
-def _steps() -> list[tuple[str, AbstractContextManager[object]]]:
-    """The loop, and its captured step where there is one: what is to be entered while each is timed."""
-    try:
-        from methods.device import graphs
-    except ImportError:
-        return [("loop", nullcontext())]
-    return [("loop", patch.object(graphs, "recorder", lambda device: None)), ("captured", nullcontext())]
+    """Steps/s of LFDN's training by precision: the loop, and its captured step."""
+    channels = 8 if tiny else 512
+    with patch.object(lfdn_training, "BATCH", 8) if tiny else nullcontext():
+        found = lfdn_training.by_precision(given.device, (channels,), steps=2 if tiny else 60)
+    pairs = {name.rpartition(" ")[2]: each for name, each in found.items()}
+    rows = [(name, each["eager"], each["captured"]) for name, each in pairs.items()]
+    speeds = {f"{name}, {precision}": speed for precision, each in pairs.items() for name, speed in each.items()}
+    title = f"Training LFDN, {channels} channels, batch {8 if tiny else 128}"
+    heads = ("steps/s", "eager", "captured")
+    paired.finish(title, heads, rows, given.device, full=False, speeds=speeds)
 
 
 def auroc(given: Given, tiny: bool) -> None:
-    """Every row's AUROC with TF32 against strict float32, from two runs of a suite."""
+    """Every row's AUROC with TF32 against strict float32, from two runs of a suite: of OpenOOD's, where data and the
+    ResNet-18 at hand are there, else of the embedded images and the shipped network."""
     other = "bf16" if tiny else "tf32"  # a CPU has no TF32
-    name, some = "digits", dict[str, Any]()
+    weights = Path(os.environ.get("OOD_WEIGHTS", "."))
+    name, some = "digits" if tiny else "digits-all", dict[str, Any]()
     if tiny:
         some = {"methods": ("msp", "ebo"), "ood": ("letters",), "limit": 20, "limit_train": 100}
-    elif given.data is not None:
-        name, some = "cifar10", {"limit": 1000, "limit_train": 5000}
+    elif given.data is not None and (weights / "cifar10_resnet18.safetensors").exists():
+        name = "openood-cifar10"
+        rows = tuple(row.label for row in suite.read(name).rows if row.encoder == "resnet18")
+        some = {"methods": rows, "ood": ("cifar100", "textures", "mnist"), "limit": 1000, "limit_train": 5000}
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("32", other):
             where = Path(folder)
             options = Options(
                 data=given.data or where,
-                weights=Path(os.environ.get("OOD_WEIGHTS", where)),
+                weights=weights,
                 results=where / precision,
                 cache=where / "cache",
                 device=given.device,
@@ -225,40 +214,30 @@ def search(given: Given, tiny: bool) -> None:
 
 
 def end_to_end(given: Given, tiny: bool) -> None:
-    """Images/s of EfficientNet-B4 from PNG files to MSP scores, beside its passes alone."""
-    count, size = (8, 4) if tiny else (2048, 128)
-    name = "resnet18" if tiny else B4
+    """Images/s of EfficientNet-B4 from PNG files on, as a record has them, and as the job takes them to the disk."""
+    count, side, name = (8, 32, "resnet18") if tiny else (1024, 224, B4)
+    precision = precisions.resolve("auto", given.device)
     with tempfile.TemporaryDirectory() as at:
         folder = Path(at)
         smooth = np.random.default_rng(0).integers(256, size=(count, 7, 7, 3), dtype=np.uint8)
         for number, picture in enumerate(smooth):
             path = folder / "images" / str(number % 10) / f"{number:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(picture).resize((32, 32) if tiny else (224, 224), Image.Resampling.BICUBIC).save(path)
-        encoder = _opened(name, folder, given.device, "32")
-        assert encoder is not None
-        images, msp = FolderSet("pictures", "test", folder / "images", title="pictures"), methods.create("msp")
-
-        def decoded() -> list[Tensor]:
-            return [
-                batch.images for batch in batches(images, np.arange(count), size) if isinstance(batch.images, Tensor)
-            ]
-
-        def score(parts: list[Tensor]) -> None:
-            for part in parts:
-                msp.score(Features(logits=encoder.encode(part.to(given.device))["logits"])).cpu()
-
-        def whole() -> None:
-            for batch in batches(images, np.arange(count), size):
-                score([batch.images])  # type: ignore[list-item]
-
-        kept = decoded()
-        score(kept[:1])
-        work = {"decoding": decoded, "encoder and MSP": lambda: score(kept), "end to end": whole}
-        seconds = paired.interleaved(1 if tiny else 3, work, device=given.device)
-    rows = [(who, count / median(taken)) for who, taken in seconds.items()]
-    title = f"End to end: {name}, PNG files"
-    paired.finish(title, ("stage", "images/s"), rows, given.device, full=False, rates=dict(rows))
+            Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC).save(path)
+        use = _use(name, side, folder, precision)
+        images = Selection(FolderSet("pictures", "test", folder / "images", title="pictures"))
+        worker = Worker(Store(folder / "cache"), device=given.device)
+        loaded, encoded = timing._encoder_speeds(worker, use, images)
+        logits = worker.encode(use, torch.zeros((2, side, side, 3), dtype=torch.uint8))["logits"]
+        x, msp = Features(logits=logits.cpu()), methods.create("msp")
+        method = timing._method_speed(worker, msp, x, 4096)
+        stages = {"decoding": loaded, "encoder": encoded, "MSP": method}
+        rates = {who: speed.images_per_second for who, speed in stages.items()}
+        rates["end to end"] = throughput.overlap(loaded, encoded, method).images_per_second
+        seconds = paired.interleaved(1, {"": lambda: Encode(use, images).run(worker)}, device=given.device)[""]
+        rates["job, PNG to features on the disk"] = count / seconds[0]
+    title = f"End to end: {name} at {side}, PNG files, batches of {worker.batch_size_of(use)}, precision {precision}"
+    paired.finish(title, ("stage", "images/s"), list(rates.items()), given.device, full=False, rates=rates)
 
 
 def loading(given: Given, tiny: bool) -> None:

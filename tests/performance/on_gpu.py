@@ -32,13 +32,13 @@ class Part:
 
 
 PARTS = (
-    Part("encoders", 75, "encoders by precision, beside plain timm with torch's defaults"),
-    Part("table", 60, "the whole table beyond the bare forward pass; pytorch-ood in a process of its own"),
-    Part("training", 40, "LFDN's training: the loop and its captured step, by precision"),
-    Part("search", 20, "exact neighbours on the device, beside the CPU"),
-    Part("end_to_end", 30, "EfficientNet-B4 from PNG files to scores"),
-    Part("loading", 30, "the stages of loading"),
-    Part("auroc", 90, "AUROC by row, TF32 against strict float32"),
+    Part("encoders", 120, "encoders by precision, beside plain timm with torch's defaults"),
+    Part("table", 90, "the whole table beyond the bare forward pass; pytorch-ood in a process of its own"),
+    Part("training", 60, "LFDN's training by precision: the loop, and its captured step"),
+    Part("search", 40, "exact neighbours on the device, beside the CPU"),
+    Part("end_to_end", 60, "EfficientNet-B4 from PNG files to scores"),
+    Part("loading", 40, "the stages of loading"),
+    Part("auroc", 120, "AUROC by row, TF32 against strict float32"),
 )
 REHEARSAL = 600  # seconds of a part where nothing is measured: whatever else the machine does
 NAMES = [part.name for part in PARTS]

@@ -1,16 +1,15 @@
 """From the disk to features and back, each stage apart, and the whole job: images/s.
 
 read: encoded bytes from parquet, hashed. decode: to pixels, by Pillow alone and the set's own way, by 1, 2, 8 and 16
-threads. shrink: pixels to the encoder's size. send, encode, fetch: one batch after the other, each waited for. write:
-features in chunks, journal and fsync. job: all of it as `Encode` does it; its share of the slower of decoding (by all
-threads, shrunk) and encoding is the last line. The images: CIFAR-10's as released, or ImageNet's photographs with
---photographs (both need --data), else PNG of noise.
+threads. shrink: pixels to the encoder's size. send, encode, fetch: one batch after the other, each waited for; a CPU
+sends nothing. write: features in chunks, journal and fsync. job: all of it as `Encode` does it; its share of the slower
+of decoding (by all threads, shrunk) and encoding is the last line. The images: CIFAR-10's as released, or ImageNet's
+photographs with --photographs (both need --data), else PNG of noise.
 """
 
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,9 @@ from benchmark.jobs.worker import Worker
 from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Store
 from datasets.images import ImageSet, decode
-from datasets.loading import Shrink, batches
+from datasets.loading import batches
 from datasets.parquet import ParquetSet
+from methods.device import precision
 from tests.performance import paired
 
 THREADS = (1, 2, 8, 16)
@@ -46,12 +46,6 @@ def encoded(data: Path | None, name: str, count: int) -> list[bytes]:
         return made
     columns = (pq.read_table(path).column(0) for path in sorted((data / name).glob("t*-*.parquet")))
     return [row["bytes"] for column in columns for row in column.to_pylist()][:count]
-
-
-def decoded(images: Callable[[], ImageSet], workers: int | None = None, shrink: Shrink | None = None) -> list[Any]:
-    """Every image, in batches."""
-    found = images()
-    return list(batches(found, np.arange(len(found)), 64, workers=workers, shrink=shrink))
 
 
 def measure(files: list[bytes], source: str, device: str, *, full: bool) -> None:
@@ -77,30 +71,39 @@ def measure(files: list[bytes], source: str, device: str, *, full: bool) -> None
         network = "resnet18" if device.startswith("cuda") else "resnet8"
         weights = paired.save_classifier(folder / "net.safetensors", network)
         settings = {"architecture": network, "checkpoint": "net"}
-        use = EncoderUse("net", "classifier", settings, title=network, weights=weights)
+        exactness = precision.resolve("auto", device)
+        use = EncoderUse("net", "classifier", settings, title=network, weights=weights, precision=exactness)
         store = Store(folder / "cache")
         worker = Worker(store, device=device)
         every, size = np.arange(len(files)), worker.batch_size_of(use)
-        fresh = images()
-        timed("read", lambda: fresh.digests)
+        timed("read", images)
+        stored = images()
         timed("decode, Pillow alone", lambda: [decode(file, "") for file in files])
-        list(batches(images(), every[:50], size))  # the decoder's import is no part of it
+        list(batches(stored, every[:50], size))  # the decoder's import is no part of it
         for threads in THREADS:
             timed(
                 f"decode, {threads} threads",
-                lambda threads=threads: list(batches(images(), every, size, workers=threads)),
+                lambda threads=threads: list(batches(stored, every, size, workers=threads)),
             )
-        pixels = [torch.from_numpy(image) for image in images().read(every.tolist())]
+        pixels = [torch.from_numpy(image) for image in stored.read(every.tolist())]
         timed("shrink", lambda: [use.shrink(image) for image in pixels])
-        decoding = timed("decode and shrink", partial(decoded, images, shrink=use.shrink))
-        there: list[Any] = [batch.images for batch in batches(images(), every, size, shrink=use.shrink)]
+        decoding = timed("decode and shrink", lambda: list(batches(stored, every, size, shrink=use.shrink)))
+        there: list[Any] = [batch.images for batch in batches(stored, every, size, shrink=use.shrink)]
         transfer = Transfer(device)
-        timed("send", lambda: [transfer.send(batch) for batch in there])
+        if device.startswith("cuda"):
+            timed("send", lambda: [transfer.send(batch) for batch in there])
         worker.encode(use, there[0])
         features: list[dict[str, torch.Tensor]] = []
         encoding = timed("encode", lambda: features.extend(worker.encode(use, batch) for batch in there))
         arrays: list[Any] = []
-        timed("fetch", lambda: arrays.extend(transfer.fetch(batch).arrays() for batch in features))
+
+        def fetch() -> None:
+            arrays.extend(transfer.fetch(batch).arrays() for batch in features)
+
+        if device.startswith("cuda"):
+            timed("fetch", fetch)
+        else:
+            fetch()
 
         def write() -> None:
             writer = ChunkWriter(store, "encode", "0" * 64, len(files))

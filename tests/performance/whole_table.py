@@ -60,6 +60,7 @@ from benchmark.records import records
 from benchmark.running.runner import Runner
 from benchmark.store.entries import Store
 from datasets.loading import batches
+from methods.device import precision
 from methods.encoders.classifier import Classifier
 from methods.encoders.images import preprocessing
 from methods.encoders.networks import cifar
@@ -91,6 +92,7 @@ class Table:
     ) -> None:
         self.folder, self.data, self.device, self.limits, self.batch = folder, data, device, limits, batch
         self.architecture, self.skipped, self.beyond = architecture, dict[str, str](), dict[str, float]()
+        self.precision = precision.resolve("auto", device)  # what a user of ours gets, as a user of the peer does
         self.weights = paired.save_classifier(folder / f"{architecture}.safetensors", architecture)
         self.network = cifar.build(architecture, 10).eval()
         self.network.load_state_dict(load_file(self.weights))
@@ -115,6 +117,7 @@ class Table:
             cache=where / "cache",
             device=self.device,
             batch_size=self.batch,
+            precision=self.precision,
             speed=False,
             **self.limits,
         )
@@ -155,7 +158,8 @@ class Table:
 
     def encoder(self, done: Callable[[int], object] = lambda images: None) -> None:
         """The bare forward pass; `done` hears of each batch."""
-        encoder = Classifier(architecture=self.architecture, checkpoint="net").open(self.weights, device=self.device)
+        encoder = Classifier(architecture=self.architecture, checkpoint="net")
+        encoder.open(self.weights, device=self.device, precision=self.precision)
         for images in (self.train, self.id, *self.ood.values()):
             for batch in torch.split(images.pixels, self.batch):
                 encoder.encode(batch.to(self.device))

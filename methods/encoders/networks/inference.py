@@ -62,7 +62,7 @@ class Placed(Generic[N]):
     def __init__(
         self, network: N, name: str, *, device: str, exactness: str, read: Collection[str] = (), fused: bool = True
     ) -> None:
-        self.device, self.exactness = device, precision.check(exactness)
+        self.device, self.exactness = device, precision.usable(exactness, device)
         # on a GPU not autocast, which would convert weights at every pass
         half = exactness == "bf16" and torch.device(device).type == "cuda"
         self.dtype = torch.bfloat16 if half else torch.float32

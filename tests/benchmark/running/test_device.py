@@ -55,7 +55,7 @@ def test_another_precision_is_measured_anew_and_told_in_one_line(trial, monkeypa
     assert trial.run("--methods", "msp", "lowlevel") == 0
     before = trial.records()
     capsys.readouterr()
-    monkeypatch.setattr(options.precision, "resolve", lambda asked, device: "bf16")
+    monkeypatch.setattr(options.precision, "resolve", lambda asked, device, **_: "bf16")
     assert trial.run("--methods", "msp", "lowlevel") == 0
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note")]
     assert told == ["note: 1 rows were measured with precision 32: they are measured anew with bf16"]

@@ -5,8 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from methods.device import precision
+from methods.encoders.networks.inference import Placed
+from methods.training.loop import train
+from methods.training.recipe import Recipe
 
 
 class GPU:
@@ -29,6 +33,9 @@ class GPU:
 
     def get_device_name(self, name: str) -> str:
         return "Tesla T4"
+
+    def device_count(self) -> int:
+        return len(self.tf32)
 
 
 @pytest.fixture
@@ -66,6 +73,27 @@ def test_auto_is_tf32_where_that_gpu_has_it(asked: str, device: str, wanted: str
 def test_what_a_device_has_not_is_refused_in_one_line(asked: str, device: str, said: str) -> None:
     with pytest.raises(ValueError, match=f"^{said}$"):
         precision.resolve(asked, device)
+
+
+def test_where_a_job_may_get_any_gpu_all_must_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for tf32, wanted in (((True, True), "tf32"), ((True, False), "32")):
+        monkeypatch.setattr(torch, "cuda", GPU(*tf32))
+        assert precision.resolve("auto", "cuda", every=True) == wanted
+    with pytest.raises(ValueError, match=r"^precision bf16: Tesla T4 has none; take 32$"):
+        precision.resolve("bf16", "cuda", every=True)
+    assert precision.resolve("auto", "cpu", every=True) == "32"
+
+
+@pytest.mark.usefixtures("_gpus")
+def test_an_older_gpu_that_a_job_gets_computes_nothing_under_another_name() -> None:
+    """A cluster's worker has GPUs of its own, which the driver did not see."""
+    assert [precision.usable(*known) for known in (("tf32", "cuda:0"), ("32", "cuda:1"))] == ["tf32", "32"]
+    network, how = nn.Linear(2, 2), {"seed": 0, "name": "net", "precision": "tf32"}
+    nothing: Any = None
+    with pytest.raises(ValueError, match=r"^precision tf32: Tesla T4 has none; take 32$"):
+        Placed(network, "net", device="cuda:1", exactness="tf32")
+    with pytest.raises(ValueError, match=r"^precision tf32: Tesla T4 has none; take 32$"):
+        train(network, nothing, nothing, 4, Recipe(1, 2, "sgd", 0.1), device="cuda:1", **how)
 
 
 def _set() -> list[str]:

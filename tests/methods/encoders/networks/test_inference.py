@@ -53,6 +53,7 @@ class OnCUDA(Placed[nn.Module]):
     def __init__(self, network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
         to = nn.Module.to
         monkeypatch.setattr(nn.Module, "to", lambda self, *a, device=None, **k: to(self, *a, **k))
+        monkeypatch.setattr(inference.precision, "_has", lambda precision, device: True)
         super().__init__(network, "resnet20", device="cuda", exactness="bf16")
 
 

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# What a quarter of an hour with a GPU is worth, the most important first, each with its bound:
+# tests/cuda (3 minutes), on_gpu (its parts' own bounds; a second call goes on), DLSR on CIFAR-10 seed by seed.
+#
+#   OOD_DATA=DATA OOD_WEIGHTS=WEIGHTS bash tests/performance/quarter.sh OUT [SECONDS [STEP ...]]
+#
+# OUT gets what each step said, results.tgz (parts as JSON, their sections, records) and summary.txt. Without data the
+# embedded images serve, and DLSR is left out. DEVICE=cpu rehearses all of it, small.
+set -u
+out=$(realpath -m "$1")
+whole=${2:-840}
+steps=${*:3}
+device=${DEVICE:-cuda}
+mkdir -p "$out"
+small=()
+if [ "$device" = cpu ]; then
+    export OOD_REHEARSE=cpu
+    small=(--quick --limit 20 --limit-train 60)
+fi
+slower=$([ "$device" = cpu ] && echo 4 || echo 1)
+
+step() { # NAME SECONDS COMMAND...
+    local name=$1 most=$(($2 * slower)) left=$((whole - SECONDS)) begun=$SECONDS
+    shift 2
+    if [ -n "$steps" ] && [[ " $steps " != *" $name "* ]]; then return; fi
+    if [ $left -lt 20 ]; then
+        echo "$name: no time left" | tee -a "$out/summary.txt"
+        return
+    fi
+    timeout -s INT -k 15 $((most < left ? most : left)) "$@" >"$out/$name.txt" 2>&1
+    echo "$name: status $?, $((SECONDS - begun)) s: $(tail -n 1 "$out/$name.txt" | cut -c1-200)" | tee -a "$out/summary.txt"
+}
+
+step machine 60 python3 -c "from benchmark.records import provenance; print(provenance.machine('$device'))"
+step cuda 240 python3 -m pytest -n 0 -p no:cacheprovider --durations 10 tests/cuda
+step on_gpu 540 python3 -m tests.performance.on_gpu --device "$device" --keep "$out/on_gpu"
+if [ -n "${OOD_DATA:-}" ]; then
+    step dlsr 600 python3 run_all.py --id cifar10-dlsr --pretrained tf_efficientnet_lite0 --device "$device" \
+        --methods mse@imagenet mfsim@imagenet lr@imagenet lr-sign@imagenet --seeds 0 1 2 --no-speed --no-images \
+        --results "$out/runs" --cache "${TMPDIR:-/tmp}/quarter" "${small[@]}"
+fi
+cp results/SPEED.md "$out/SPEED.md"
+tar -C "$out" -czf "$out/results.tgz" --ignore-failed-read on_gpu runs 2>/dev/null
+cat "$out/summary.txt"
