@@ -134,6 +134,8 @@ def _entries(group: Path) -> Iterator[Path]:
 def _no_set(entry: Path, folder: Path) -> str:
     """Why an entry of a group is no set; "" for a set."""
     suffix = entry.suffix.lower()
+    if entry.name.startswith(".") and walking.has_images(entry):
+        return "hidden folders of images"
     if entry.name.startswith(".") or entry.name.casefold() in walking.EXTRAS or suffix in walking.COMPANIONS:
         return "companion"
     if entry.is_dir():

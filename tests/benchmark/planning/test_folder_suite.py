@@ -304,11 +304,13 @@ def test_links_are_followed_loops_are_cut_and_told(tmp_path):
     (folder / "near" / "up").symlink_to(tmp_path)
     (folder / "far" / "notes.txt").write_text("none")
     (folder / "far" / "table.xls").write_text("none")
+    images(folder / "far" / ".kept", "1.png")
+    (folder / "far" / ".ipynb_checkpoints").mkdir()
     read = folder_suite.asked(str(folder))
     assert [ood.name or ood.set.rpartition("/")[2] for ood in read.ood] == ["a.npz", "b.npz"]
     assert read.notes == (
         "near: left out: links that lead back into it (2); a set is a folder, or a file of features",
-        "far: left out: .xls files (1); a set is a folder, or a file of features",
+        "far: left out: .xls files (1), hidden folders of images (1); a set is a folder, or a file of features",
     )
     assert made(folder, tmp_path).footnotes == tuple(f"{note}." for note in read.notes)
 
