@@ -22,6 +22,7 @@ from benchmark.records import names, records
 from datasets.sources import find
 from methods.encoders import registry
 from methods.encoders.images import preprocessing
+from tests.benchmark.conftest import undrawn
 
 
 class Net(nn.Module):
@@ -60,8 +61,9 @@ METHODS = ["msp", "mahalanobis", "knn:k=5"]
 
 
 @pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr("benchmark.reporting.drawing.draw", lambda *what, **how: None)
+def _no_figures():
+    with undrawn():
+        yield
 
 
 @pytest.fixture(scope="module")
