@@ -1,6 +1,7 @@
 """`--searched`: rows whose hyper-parameters come from their grid, by held-out ID images and a validation set."""
 
 import csv
+import shutil
 from dataclasses import replace
 from statistics import fmean
 
@@ -16,8 +17,9 @@ from benchmark.planning import planner, suite, sweeping
 from benchmark.planning.options import Options
 from benchmark.records import searching
 from benchmark.store.entries import Store
-from tests.benchmark.conftest import SUITE
+from tests.benchmark.conftest import SUITE, Trial, undrawn
 from tests.benchmark.running.test_sweep import noise as noise
+from tests.benchmark.running.test_sweep import noisy
 
 FOLDER = "mini+limit=30+limit-train=60"
 ROWS = [{"method": name, "encoder": "net"} for name in ("msp", "scale", "vra", "knn")]
@@ -34,11 +36,27 @@ def below(*jobs):
     return [job for one in jobs for job in (one, *below(*one.needs))]
 
 
-@pytest.fixture
-def run(trial, noise):
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """A run that has searched; tests work on copies of it."""
+    trial = Trial(tmp_path_factory.mktemp("searched"))
     trial.write(rows=ROWS)
-    assert trial.run("--searched", noise) == 0
+    with undrawn():
+        assert trial.run("--searched", noisy(trial.folder / "noise")) == 0
     return trial
+
+
+@pytest.fixture
+def copied(searched, tmp_path):
+    shutil.copytree(searched.folder, tmp_path / "copy")
+    trial = Trial(tmp_path / "copy")
+    trial.write(rows=ROWS)
+    return trial
+
+
+@pytest.fixture
+def run(copied):
+    return copied
 
 
 def test_the_best_of_the_grid_is_a_row_of_its_own_and_marked_everywhere(run, noise, capsys):

@@ -18,15 +18,18 @@ FOLDER = "mini+limit=30+limit-train=60"
 KNN = {f"knn:k={k}@net" for k in (1, 5, 20)}
 
 
-@pytest.fixture
-def noise(tmp_path):
+def noisy(folder):
     """A validation set: a folder of images that no test set has."""
-    folder = tmp_path / "noise"
     folder.mkdir()
     generator = np.random.default_rng(0)
     for number in range(12):
         Image.fromarray(generator.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     return str(folder)
+
+
+@pytest.fixture
+def noise(tmp_path):
+    return noisy(tmp_path / "noise")
 
 
 def rows(trial):
