@@ -178,7 +178,7 @@ class Decoders:
             else:
                 yield from self._together(small, pillow)
                 small = []
-                yield self._one(source, data, found, partial(pillow, where=where))
+                yield self._one(source, data, found, _of(where, pillow))
         yield from self._together(small, pillow)
 
     def _is_small(self, data: bytes, found: Header) -> bool:
@@ -186,7 +186,7 @@ class Decoders:
 
     def _together(self, small: Sequence[Small], pillow: Callable[[bytes | Path, str], Pixels]) -> Iterable[Pixels]:
         found = _all_decoded(small)
-        return found or (self._one(data, data, header, partial(pillow, where=where)) for data, header, where in small)
+        return found or (self._one(data, data, header, _of(where, pillow)) for data, header, where in small)
 
     def _one(
         self,
@@ -217,6 +217,10 @@ class Decoders:
     def _note(self, by: str, kind: str, pixels: Pixels) -> Pixels:
         self._used.add((f"Pillow {PIL.__version__}" if by == "Pillow" else _torchvision()[0], kind))
         return pixels
+
+
+def _of(where: str, pillow: Callable[[bytes | Path, str], Pixels]) -> Callable[[bytes | Path], Pixels]:
+    return lambda data: pillow(data, where)
 
 
 def _opened(source: bytes | Path) -> tuple[bytes | None, Header | None]:

@@ -3,7 +3,6 @@
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,8 @@ from datasets import provenance
 from datasets.catalogue import Entry
 from datasets.classes import spelled
 from datasets.files import open_regular
-from datasets.images import Digests, ImageSet, Pixels, content_digests, counted_once, file_sha256
+from datasets.hashing import Hashing
+from datasets.images import Digests, ImageSet, Pixels, content_digests, counted_once
 from datasets.labels import from_column
 from datasets.pages import Chunk, Pages, pages, row_groups
 from datasets.thrift import Unsound
@@ -28,7 +28,6 @@ BLOCK_BYTES = 32 << 20  # of encoded images that are read at once
 PAGE_BYTES = 320 << 20  # of one page, stored and unpacked: pyarrow reads it whole
 LABEL_ROWS = 1 << 16
 FILE_BYTES = 64 << 30
-_HASHING = 2  # threads
 _HOW: dict[str, Any] = {"page_checksum_verification": True}  # of pages that were written with one
 _BUFFER_BYTES = 1 << 20  # of a column that are read ahead; else pyarrow reads a row group's at once
 _UNPACKED = 100  # times the bytes that are stored, where they are more than a block: encoded images hardly shrink
@@ -82,7 +81,7 @@ class ParquetSet(ImageSet):
         entry: Entry | None,
         notes: tuple[str, ...] = (),
     ) -> None:
-        hashing = _Hashing(files)
+        hashing = Hashing(files, FILE_BYTES)
         self._files = hashing.once()
         if twice := len(files) - len(self._files):
             notes = (*notes, f"left out: parquet files that stand twice ({twice})")
@@ -188,28 +187,6 @@ def _digests_of(images: Any) -> Digests:
     known = content_digests(images.dictionary.to_pylist())
     found: Digests = np.append(known, b"")[images.indices.fill_null(-1).to_numpy()]
     return found
-
-
-class _Hashing:
-    """Sizes and hashes of files, computed beside what else is done with them."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files = files
-        with_threads = ThreadPoolExecutor(_HASHING)
-        self._found = {path: with_threads.submit(file_sha256, path, FILE_BYTES) for path in files}
-        with_threads.shutdown(wait=False)
-
-    def of(self, path: Path) -> tuple[int, str]:
-        return self._found[path].result()
-
-    def once(self) -> list[Path]:
-        """The files, each content once: only those of one size may be the same."""
-        if len({path.stat().st_size for path in self._files}) == len(self._files):
-            return list(self._files)
-        first: dict[tuple[int, str], Path] = {}
-        for path in self._files:
-            first.setdefault(self.of(path), path)
-        return list(first.values())
 
 
 @dataclass

@@ -77,7 +77,8 @@ class ChunkWriter:
                     file.truncate(self._ends[path.name])
             elif path != self._journal:
                 files.clear(path)
-        files.write_atomically(self._journal, "".join(line + "\n" for line in good))
+        text = "".join(line + "\n" for line in good)
+        files.write_atomically(self._journal, text, durable=bool(good))  # an empty one says what none does
 
     def _noted(self) -> list[str]:
         try:
