@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold_
+from torch.nn.functional import threshold
 
 from methods.base import Features, Method, Positive, Share, combinations, register
 from methods.vectors.statistics import float64_blocks, in_cache, row_blocks, unit
@@ -60,5 +60,5 @@ class Relation(Method):
 
     def _sum(self, r: Tensor) -> Tensor:
         """Of each row (N,); r below 0 is below every threshold. It is changed."""
-        threshold_(r, self.threshold, 0.0)
+        threshold(r, self.threshold, 0.0, inplace=True)
         return (r if self.power == 1 else r.pow_(self.power)).sum(dim=1)
