@@ -5,10 +5,12 @@ Python functions is not seen: gradients are where their tensors are, and optimis
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Self
+from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten
 
@@ -28,17 +30,26 @@ def _is_gpu(device: Any) -> bool:
 class Pretended(TorchFunctionMode):
     """Inside, `cuda` is a device."""
 
+    def __enter__(self) -> Self:
+        self._patched = ExitStack()
+        self._patched.enter_context(patch.multiple(nn.Module, to=_to, _apply=_apply))
+        self._patched.enter_context(patch.object(nn.Parameter, "__deepcopy__", _copied))
+        return super().__enter__()
+
+    def __exit__(self, *how: Any) -> None:
+        super().__exit__(*how)
+        self._patched.close()
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = dict(kwargs or {})
         name = getattr(func, "__name__", "")
         owner = getattr(getattr(func, "__self__", None), "__name__", "")
         found = list(_tensors((args, kwargs)))
         gpu = any(map(there, found))
-        if name == "__get__" and owner in ("device", "is_cuda", "is_cpu", "data", "grad", "T", "mT", "H"):
-            if owner == "device":
-                return GPU if gpu else func(*args, **kwargs)
-            if owner in ("is_cuda", "is_cpu"):
-                return gpu == (owner == "is_cuda")
+        if name == "__get__" and owner == "device":
+            return GPU if gpu else func(*args, **kwargs)
+        if name == "__get__" and owner in ("is_cuda", "is_cpu"):
+            return gpu == (owner == "is_cuda")
         if name in ("numpy", "__array__") and gpu:
             raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy it first.")
         if name == "cpu":
@@ -47,17 +58,16 @@ class Pretended(TorchFunctionMode):
             return _put(args[0].clone(), True)
         if name == "to":
             return self._to(func, args, kwargs)
-        if name in ("pin_memory", "is_pinned"):
+        if name == "_parse_to":  # of `nn.Module.to`
             return func(*args, **kwargs)
+        if name == "__deepcopy__":  # its other argument is what was copied before
+            return _put(func(*args, **kwargs), there(args[0]))
         wanted = kwargs.pop("device", None)
         if wanted is not None and not _is_gpu(wanted):
             kwargs["device"] = wanted
         self._check(name, args, found)
         result = func(*args, **kwargs)
         on_gpu = gpu if wanted is None else _is_gpu(wanted)
-        if name == "__set__" and owner == "data":
-            _put(args[0], there(args[1]))
-            return result
         if name in ("copy_", "__setitem__", "__set__"):
             return result
         if name in ("__getitem__", "index"):
@@ -98,6 +108,31 @@ class Pretended(TorchFunctionMode):
         here = [tensor for tensor in found if not there(tensor) and tensor.ndim]
         if on_gpu and here:
             raise RuntimeError(f"{name}: Expected all tensors to be on the same device, but found cuda:0 and cpu")
+
+
+_module_to, _module_apply, _parameter_copied = nn.Module.to, nn.Module._apply, nn.Parameter.__deepcopy__
+
+
+def _copied(parameter: nn.Parameter, memo: Any) -> nn.Parameter:
+    copied: nn.Parameter = _put(_parameter_copied(parameter, memo), there(parameter))
+    return copied
+
+
+def _apply(module: nn.Module, change: Any, recurse: bool = True) -> nn.Module:
+    """What changes a module's parameters sets what they hold below all that can be seen: they are where they were."""
+    before = {name: there(tensor) for name, tensor in module.named_parameters()}
+    _module_apply(module, change, recurse)
+    for name, tensor in module.named_parameters():
+        _put(tensor, before[name])
+    return module
+
+
+def _to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+    device, dtype, _, memory_format = torch._C._nn._parse_to(*args, **kwargs)
+    _module_to(module, **{k: v for k, v in (("dtype", dtype), ("memory_format", memory_format)) if v is not None})
+    if device is not None:
+        _put([*module.parameters(), *module.buffers()], _is_gpu(device))
+    return module
 
 
 _PLAIN = {"tolist", "item", "__len__", "size", "__bool__", "__float__", "__int__", "__repr__", "__format__", "stride"}

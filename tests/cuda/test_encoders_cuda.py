@@ -9,7 +9,9 @@ from safetensors.torch import save_file
 
 from methods.encoders import registry
 from methods.encoders.base import Encoder
-from methods.encoders.networks import cifar
+from methods.encoders.module import Module
+from methods.encoders.networks import cifar, given
+from tests.methods.encoders import test_module, test_pretended
 
 HEADER = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.25, 0.25, 0.25]"}
 # Of the deviation between images, at worst: random weights, and noise, of which one image is nearly as another.
@@ -67,6 +69,23 @@ def test_both_memory_formats_give_the_same(network: tuple[str, Path], device: st
         encoder.arrange(name)
         found.append(encoder.encode(IMAGES.to(device))["embedding"].cpu())
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", test_pretended.KINDS)
+def test_what_runs_a_network_again_gives_the_cpus(name: str, device: str, tmp_path: Path) -> None:
+    path = test_pretended.saved(tmp_path)
+    wanted, found = (test_pretended.encoded(name, path, where) for where in ("cpu", device))
+    for key, values in wanted.items():
+        apart = (found[key].cpu() - values).abs().mean() / values.std().clamp_min(1e-6)
+        assert float(apart) < 1e-2, key  # a gradient near 0 may have the other sign
+
+
+def test_a_given_network_gives_what_it_gave(device: str, exactness: str) -> None:
+    of, images = test_module.network().eval(), test_module.IMAGES
+    found = Module(given.look(of, images)).open(None, device=device, precision=exactness).encode(images.to(device))
+    with torch.no_grad():
+        wanted = of(images)
+    assert float((found["logits"].cpu() - wanted).abs().mean() / wanted.std()) < NEAR[exactness]
 
 
 def test_a_closed_encoder_gives_its_memory_back_at_once(network: tuple[str, Path], device: str) -> None:
