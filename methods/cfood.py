@@ -63,7 +63,7 @@ class CFOOD(Method):
         for z in row_blocks(x.need("embedding"), n):
             # of each reference point the k at which it first has the image among its k nearest
             k = torch.searchsorted(self.distances, squared(self.reference, unit(z)) - ROUNDING) + 1
-            k = k.kthvalue(max(1, enough), dim=0).values
+            k = k.topk(max(1, enough), dim=0, largest=False).values[-1]  # 3 to 10 times as fast as kthvalue
             kappas.append(torch.where(k > farthest, 1.0, k.double() / n))
         return torch.cat(kappas)
 
