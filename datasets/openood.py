@@ -6,6 +6,7 @@ that is told.
 """
 
 import csv
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -138,12 +139,12 @@ def _there(data: Path, part: Known) -> bool:
 
 
 def _opened(data: Path, part: Known) -> tuple[ImageList, Path] | None:
-    """A list, and the folder that its names begin in; None where either is not there."""
+    """A list, and the folder that its names begin in; None where either is not there, or no folder of its images."""
     if not _there(data, part):
         return None
     listed = read_list(data / LISTS / part.list)
-    first = listed.names[0].split("/")[0]
-    root = next((data / images for images in IMAGES if (data / images / first).is_dir()), None)
+    folders = {os.path.dirname(name) for name in listed.names}
+    root = next((data / images for images in IMAGES if any((data / images / f).is_dir() for f in folders)), None)
     return None if root is None else (listed, root)
 
 

@@ -144,6 +144,8 @@ class EncoderLookup:
                 error = CannotRun(f"{error}; or name a network: --pretrained NAME, --network NAME --checkpoint FILE")
             return self._without(name, self.absent, error)
         trains = bool(use.encoder.learns) and weights is None
+        if trains and self._id.lacking:
+            return f"{name} is trained on ID training images: {self._id.lacking}"
         if trains and use.encoder.supervised and (self._id.train.labels < 0).any():
             return f"{name} is trained with labels; {self._id.train.images.title} has none"
         below = base

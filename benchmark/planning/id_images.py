@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from benchmark.jobs.inputs import Selection, calibrated
 from benchmark.planning import classes, counting
 from benchmark.planning.forms import Forms
@@ -11,7 +13,8 @@ from benchmark.planning.overlaps import Overlaps
 from benchmark.planning.suite import Suite, UsageError
 from datasets.labelled import labelled
 from datasets.layout import OF_SPLITS
-from datasets.sources import ImageSet, has_calibration, is_path
+from datasets.part import Part
+from datasets.sources import ImageSet, Missing, has_calibration, is_path
 
 
 class BadData(Exception):
@@ -20,13 +23,17 @@ class BadData(Exception):
 
 @dataclass(frozen=True, eq=False)
 class IDImages:
-    """The images of the ID set that a run works on. `size`: of a test image, in pixels; 0 where there are features."""
+    """The images of the ID set that a run works on. `size`: of a test image, in pixels; 0 where there are features.
+
+    `lacking`: how to get the training images, where none is here.
+    """
 
     train: Selection
     test: Selection
     size: int
     overlaps: Overlaps
     forms: Forms
+    lacking: str = ""
 
     @cached_property
     def selections(self) -> tuple[Selection, ...]:
@@ -45,7 +52,8 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
     if limit_train is None and options.quick:
         limit_train = suite.quick.limit_train
     try:
-        train, test = (_split(suite, name, options, download) for name in ("train", "test"))
+        test = _split(suite, "test", options, download)
+        train, lacking = _train(suite, test, options, download)
         if (suite.given or is_path(suite.id.set)) and train.content() == test.content():
             of = suite.id.name or suite.id.set
             raise ValueError(f"{of} has no test split of its own (a folder's is id/test): it is the training split")
@@ -57,7 +65,7 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
             fitted = replace(
                 fitted, calibration=Selection(_split(suite, "calibration", options, download), shard=shard)
             )
-        elif suite.calibrate:
+        elif suite.calibrate and len(train):
             fitted = calibrated(fitted)
         forms = Forms(suite, train)
         size = suite.id.size or 0
@@ -65,7 +73,7 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
             size = size or min(test.read([0])[0].shape[:2])
         elif options.resolution == "id":
             raise UsageError(f"--resolution id: {suite.id.set} holds features, no images")
-        found = IDImages(fitted, tested, size, Overlaps(fitted, tested), forms)
+        found = IDImages(fitted, tested, size, Overlaps(fitted, tested), forms, lacking)
         for images in found.sides.values():
             forms.check(images)
     except UsageError:
@@ -77,6 +85,18 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
             part.images.notes = (*part.images.notes, *found.overlaps.notes(part, "training"))
     test.notes = (*test.notes, *classes.differing(fitted, tested))
     return found
+
+
+def _train(suite: Suite, test: ImageSet, options: Options, download: bool) -> tuple[ImageSet, str]:
+    """The training split; of a set of the catalogue whose test split alone is here no image, and how to get them."""
+    try:
+        return _split(suite, "train", options, download), ""
+    except Missing as missing:
+        if suite.given or is_path(suite.id.set):
+            raise
+        train = Part(test, np.arange(0), "", split="train")
+        train.notes = ("none of them is here",)
+        return train, str(missing)
 
 
 def _split(suite: Suite, split: str, options: Options, download: bool) -> ImageSet:

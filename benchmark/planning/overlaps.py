@@ -27,6 +27,8 @@ class Overlaps:
 
 def _count(digests: Digests, known: Digests) -> int:
     """How many of the digests are among the known ones, which are sorted; b"" is none."""
+    if not len(known):
+        return 0
     places = np.searchsorted(known, digests)
     found = known[np.minimum(places, len(known) - 1)] == digests
     return int((found & (digests != b"")).sum())

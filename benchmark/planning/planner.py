@@ -72,6 +72,8 @@ class Planner:
         self.validation = None
         if options.searched is not None:
             look_up = partial(self.suite.images, data=options.data, download=download)
+            if self.id.lacking and self.train.calibration is None:
+                raise UsageError(f"--searched needs ID images to hold out of the training images: {self.id.lacking}")
             name, split = sweeping.validation_set(self.suite, options.searched)
             self.validation = sweeping.validation(name, split, look_up, options, self.id, self.columns)
         self.covariate = tuple(column for column in self.columns if column.spec.group == COVARIATE)
@@ -213,6 +215,9 @@ class Planner:
             reason = self._portable(use if isinstance(use, str) else offers)
             return Row(spec, about, reason, selected)
         fit = self._fit(spec, method, seed, self._encodes(use, self.train))
+        if fit is not None and self.id.lacking:
+            reason = f"{spec.method} is fitted on ID training images: {self.id.lacking}"
+            return Row(spec, about, self._portable(reason), selected)
 
         def score(images: Selection, side: str | None = None) -> Score:
             return Score(spec.method, settings, seed, fit, self._encodes(use, images, side))

@@ -1,7 +1,10 @@
 """A suite of OpenOOD's protocol: its lists say what is learned from, calibrated on, tested on and flagged."""
 
+import shutil
+
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from benchmark.planning import planner, suite
@@ -55,6 +58,30 @@ def test_a_suite_of_the_protocol_runs_on_what_the_lists_name(protocol):
     assert (record["id"]["n"], record["train"]["n"], record["ood"]["n"]) == (16, 20, 5)
     assert any("4 others of a split of their own calibrate" in note for note in record["train"]["notes"])
     assert "16 images in its list; OpenOOD v1.5's cifar10/test_cifar10.txt has 9,000" in record["id"]["notes"]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_without_training_images_runs_what_needs_none(listed, protocol, capsys):
+    """ImageNet's are large: many have its validation split alone."""
+    shutil.rmtree(protocol.folder / "data/images_classic/cifar10/train")
+    if not listed:
+        (protocol.folder / "data/benchmark_imglist/cifar10/train_cifar10.txt").unlink()
+    made = yaml.safe_load(protocol.suite.read_text())
+    made["rows"] = [{"method": name, "encoder": "pixels"} for name in ("lowlevel", "constant")]
+    made["encoders"]["trained"] = {"kind": "classifier", "settings": {"architecture": "resnet8", "resolution": 32}}
+    made["rows"].append({"method": "msp", "encoder": "trained"})
+    protocol.suite.write_text(yaml.safe_dump(made))
+    assert protocol.run(small=False) == 0
+    of_row = {record["row"]: record for record in protocol.records("mini").values()}
+    measured = of_row["constant@pixels"]
+    assert (measured["status"], measured["id"]["n"], measured["train"]["n"]) == ("done", 16, 0)
+    for row, why in {
+        "lowlevel@pixels": "lowlevel is fitted on ID training images: cifar10 is not here",
+        "msp@trained": "trained is trained on ID training images: cifar10 is not here",
+    }.items():
+        assert of_row[row]["status"] == "skipped"
+        assert of_row[row]["reason"].startswith(why)
+    assert "Fitted on 0 ID training images; none of them is here." in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_published_average_stands_beside_ours_where_all_of_its_sets_are_there(protocol):
