@@ -17,25 +17,25 @@ def listing(data: Path, weights: Path) -> str:
     lines = ["SUITES (--id)"]
     for name in suite.names():
         content = yaml_reader.read(suite.SUITES / f"{name}.yaml")
-        lines.append(f"  {name:16}{content['title']}")
+        lines.append(f"  {name:26}{content['title']}")
     lines += ["", "VIEWS OF PAPERS (--paper)"]
     for name in reading.names():
         view = reading.read(name)
         absent = lacking(view, data, weights)
         state = f"lacks {', '.join(absent)}" if absent else "complete: all that it needs is here"
-        lines += [f"  {name:16}{view.title}", f"  {'':16}{state}"]
+        lines += [f"  {name:26}{view.title}", f"  {'':26}{state}"]
     lines += ["", "METHODS (--methods)"]
     for name in methods.names():
         method = methods.get(name)
         reads = (" or " if method.reads_any else ", ").join(method.reads) or "nothing"
-        lines.append(f"  {name:16}{method.title}; reads {reads}")
+        lines.append(f"  {name:26}{method.title}; reads {reads}")
         if method.paper:
-            lines.append(f"  {'':16}{method.paper}")
+            lines.append(f"  {'':26}{method.paper}")
     lines += ["", "ENCODERS (in suites)"]
     for name in registry.names():
-        lines.append(f"  {name:16}{registered()[name].title}")
+        lines.append(f"  {name:26}{registered()[name].title}")
     files = sorted(path.name for path in weights.glob("*.safetensors")) if weights.is_dir() else []
-    lines.append(f"  {'':16}weights in {weights}: {', '.join(files) or 'none'}")
+    lines.append(f"  {'':26}weights in {weights}: {', '.join(files) or 'none'}")
     lines += ["", f"DATA SETS (--ood; in {data})"]
     for name in catalogue.names():
         there = present(name, data)
