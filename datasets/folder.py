@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.images import IMAGE_BYTES, ImageSet, Pixels, counted_once, hashed_files
+from datasets.images import IMAGE_BYTES, EncodedSet, counted_once, hashed_files
 from datasets.walking import SUFFIXES, Listing, listed, printable
 
 
-class FolderSet(ImageSet):
+class FolderSet(EncodedSet):
     """The images of a folder, in the order of their sorted names; one that stands twice counts once.
 
     A class is a sub-folder (the first `class_depth` levels name it), its label the rank of its name. Without
@@ -68,13 +68,10 @@ class FolderSet(ImageSet):
             notes=notes,
         )
 
-    def read(self, rows: Sequence[int]) -> list[Pixels]:
-        return list(self.each(rows))
-
-    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
+    def sources(self, rows: Sequence[int]) -> Iterator[tuple[Path, str]]:
         where = f"{self.name} ({self.split})"
         names = map(self._files.__getitem__, rows)
-        return self.decoded((self._root / name, f"{where}: {printable(name)}") for name in names)
+        return ((self._root / name, f"{where}: {printable(name)}") for name in names)
 
     def content(self) -> list[tuple[str, int, str]]:
         return [(path, size, digest) for path, (size, digest) in zip(self._files, self._hashes, strict=True)]

@@ -115,10 +115,6 @@ class ImageSet(ABC):
         for row, pixels in zip(rows, known, strict=True):
             yield self._kept.keep(row, next(missing), len(self)) if pixels is None else pixels
 
-    def decoded(self, sources: Iterable[tuple[bytes | Path, str]]) -> Iterator[Pixels]:
-        """Images of the set, each as the function `decode` gives it, by whichever decoder is faster."""
-        return self.decoders.each(sources, decode)
-
     @cached_property
     def digests(self) -> Digests:
         """Digest of each image as it is encoded, 16 bytes; of its pixels where it is not. (N,)"""
@@ -138,6 +134,20 @@ class ImageSet(ABC):
         labels = hashlib.sha256(self.labels.astype("<i8").tobytes()).hexdigest()
         text = json.dumps([self.split, labels, list(self.classes), self.content()], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class EncodedSet(ImageSet):
+    """Images that are stored encoded: decoded as the function `decode` does it, by whichever decoder is faster."""
+
+    @abstractmethod
+    def sources(self, rows: Sequence[int]) -> Iterable[tuple[bytes | Path, str]]:
+        """The images `rows` as they are stored, and what names each."""
+
+    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
+        return self.decoders.each(self.sources(rows), decode)
+
+    def read(self, rows: Sequence[int]) -> list[Pixels]:
+        return list(self.each(rows))
 
 
 def _fault(labels: Labels, classes: tuple[str, ...]) -> str:

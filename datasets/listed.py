@@ -9,7 +9,7 @@ import numpy as np
 
 from datasets.catalogue import Entry
 from datasets.files import read_regular
-from datasets.images import IMAGE_BYTES, ImageSet, Labels, Pixels, hashed_files
+from datasets.images import IMAGE_BYTES, EncodedSet, Labels, hashed_files
 from datasets.walking import printable
 
 LIST_BYTES = 1 << 28  # twice what the names of ImageNet's training images take
@@ -75,7 +75,7 @@ def read_list(path: Path) -> ImageList:
     return ImageList.of(labels, count - len(labels))
 
 
-class ListedSet(ImageSet):
+class ListedSet(EncodedSet):
     """The images below `root` that a list names, in its order; ValueError where one is not there.
 
     Labels are the list's own numbers, places in `classes`.
@@ -110,13 +110,10 @@ class ListedSet(ImageSet):
         )
         self.digests = np.array([bytes.fromhex(digest)[:16] for _, _, digest in self._content], dtype="S16")
 
-    def read(self, rows: Sequence[int]) -> list[Pixels]:
-        return list(self.each(rows))
-
-    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
+    def sources(self, rows: Sequence[int]) -> Iterator[tuple[Path, str]]:
         where = f"{self.name} ({self.split})"
         names = map(self._files.__getitem__, rows)
-        return self.decoded((self._root / name, f"{where}: {printable(name)}") for name in names)
+        return ((self._root / name, f"{where}: {printable(name)}") for name in names)
 
     def content(self) -> list[tuple[str, int, str]]:
         return self._content

@@ -16,7 +16,7 @@ from datasets.catalogue import Entry
 from datasets.classes import spelled
 from datasets.files import open_regular
 from datasets.hashing import Hashing
-from datasets.images import Digests, ImageSet, Pixels, content_digests, counted_once
+from datasets.images import Digests, EncodedSet, content_digests, counted_once
 from datasets.labels import from_column
 from datasets.pages import Chunk, Pages, pages, row_groups
 from datasets.thrift import Unsound
@@ -64,7 +64,7 @@ class _Group:
     reader: tuple[Any, int] | None = None  # an open pass, and the block that comes next
 
 
-class ParquetSet(ImageSet):
+class ParquetSet(EncodedSet):
     """Images in parquet: a column `image` or `img` (struct of bytes and path, or plain bytes), and maybe `label`.
 
     One that stands twice counts once, but in a set of the official number of images (`counted_once`). Read in blocks of
@@ -128,14 +128,7 @@ class ParquetSet(ImageSet):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=Lock())
 
-    def read(self, rows: Sequence[int]) -> list[Pixels]:
-        return list(self.each(rows))
-
-    def each(self, rows: Sequence[int]) -> Iterator[Pixels]:
-        return self.decoded(self._encoded(rows))
-
-    def _encoded(self, rows: Sequence[int]) -> Iterator[tuple[bytes, str]]:
-        """The images as they are stored, and where."""
+    def sources(self, rows: Sequence[int]) -> Iterator[tuple[bytes, str]]:
         last: tuple[int, int] | None = None
         images: Any = None
         for row in self._rows[np.asarray(rows, dtype=np.int64)].tolist():

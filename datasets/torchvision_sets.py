@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.catalogue import Entry, Torchvision
 from datasets.classes import spelled
-from datasets.images import IMAGE_BYTES, ImageSet, Pixels, hashed_files
+from datasets.images import IMAGE_BYTES, ImageSet, Pixels, decode, hashed_files
 from datasets.memory import MAX_PIXELS
 from datasets.walking import printable
 
@@ -78,7 +78,7 @@ class TorchvisionSet(ImageSet):
         if self._paths:
             where = f"{self.name} ({self.split})"
             paths = map(self._paths.__getitem__, rows)
-            return self.decoded((path, f"{where}: {printable(path.name)}") for path in paths)
+            return self.decoders.each(((path, f"{where}: {printable(path.name)}") for path in paths), decode)
         return (np.array(self._images[int(row)][0].convert("RGB")) for row in rows)
 
     def content(self) -> list[tuple[str, int, str]]:

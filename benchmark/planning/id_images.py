@@ -65,7 +65,7 @@ def look_up(suite: Suite, options: Options, *, download: bool) -> IDImages:
             fitted = replace(
                 fitted, calibration=Selection(_split(suite, "calibration", options, download), shard=shard)
             )
-        elif suite.calibrate and len(train):
+        elif suite.calibrate and not lacking:
             fitted = calibrated(fitted)
         forms = Forms(suite, train)
         size = suite.id.size or 0

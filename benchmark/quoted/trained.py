@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import isnan
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -51,14 +52,17 @@ def _of_trainings(line: Mapping[str, Any] | None) -> str:
 
 
 STEPS = (391, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 58_650)
-RELEASED_STEPS = (195, 719, 1_405, 2_172, 5_412, 10_163, 20_571, 29_250)  # those of its checkpoints
 _SCORES = {"mse": "MSE", "mfsim": "MFsim", "lr": "LR, the code's sign"}
 
 
-def steps(curve: str = "dlsr-curve.csv", steps: Sequence[int] = STEPS) -> str:
-    """Mean AUROC over the sets against training steps: mean and standard deviation over trainings."""
-    of_seed = _with_the_codes_sign(curve).groupby(["measure", "steps", "seed"]).auroc.mean().reset_index()
-    of_seed["about"] = [min(steps, key=lambda near: abs(near - at) / near) for at in of_seed.steps]
+def steps(curve: str = "dlsr-curve.csv", about: Sequence[int] = STEPS) -> str:
+    """Mean AUROC over the sets against training steps: mean and standard deviation over trainings.
+
+    `about`: the steps that are shown, of each training its nearest checkpoint; none: those of the checkpoints.
+    """
+    of_seed = native(EVIDENCE / curve).groupby(["measure", "steps", "seed"]).auroc.mean().reset_index()
+    shown = about or sorted(set(of_seed.steps))
+    of_seed["about"] = [min(shown, key=lambda near: abs(near - at) / near) for at in of_seed.steps]
     of_seed["off"] = (of_seed.steps - of_seed.about).abs()  # of checkpoints about as old the nearest one
     of_seed = of_seed.sort_values("off").drop_duplicates(["measure", "seed", "about"])
     table = of_seed.groupby(["measure", "about"]).auroc.agg(["mean", "std", "count"])
@@ -68,23 +72,22 @@ def steps(curve: str = "dlsr-curve.csv", steps: Sequence[int] = STEPS) -> str:
         for key, mean, std, count in table.itertuples()
         if count > 1 or not several
     }
-    body = [[title, *(cells.get((measure, at), "–") for at in steps)] for measure, title in _SCORES.items()]
-    about = "about steps" if several else "steps"
-    return markdown([about, *(f"{at:,}" for at in steps)], body)
+    body = [[title, *(cells.get((measure, at), "–") for at in shown)] for measure, title in _SCORES.items()]
+    return markdown(["about steps" if about else "steps", *(f"{at:,}" for at in shown)], body)
 
 
 def turn() -> str:
     """AUROC of the released preset's LR on each set against training steps, with the code's sign."""
-    curve = _with_the_codes_sign("dlsr-released-curve.csv").query("measure == 'lr'")
+    curve = native(EVIDENCE / "dlsr-released-curve.csv").query("measure == 'lr'")
     titles = {r["ood"]["name"]: r["ood"]["title"] for r in results(LONG)}
     table = curve.pivot(index="set", columns="steps", values="auroc")
     body = [[titles[name], *(f"{value:.1f}" for value in table.loc[name])] for name in titles if name in table.index]
     return markdown(["LR, the code's sign, after steps", *(f"{at:,}" for at in table.columns)], body)
 
 
-def _with_the_codes_sign(curve: str) -> pd.DataFrame:
-    """A curve at native resolution; LR, of which it has the paper's sign, mirrored."""
-    found = pd.read_csv(EVIDENCE / curve).query("resolution == 'native'").copy()
+def native(curve: Path) -> pd.DataFrame:
+    """A curve at native resolution; LR, of which it has the paper's sign, with the code's: 100 less it."""
+    found = pd.read_csv(curve).query("resolution == 'native'").copy()
     found.loc[found.measure == "lr", "auroc"] = 100 - found.auroc[found.measure == "lr"]
     return found
 

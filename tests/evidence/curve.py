@@ -13,7 +13,6 @@ that has not ended has no fit: its network of the first epoch, which lies beside
 import argparse
 import csv
 import json
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from operator import itemgetter
@@ -26,6 +25,7 @@ from torch import Tensor
 
 from methods.base import Features
 from methods.dlsr import DLSR
+from methods.training.recipe import Recipe
 from methods.vectors.layers import BLOCK, normalise
 from methods.vectors.reconstruction import mfsim, mse
 from tests.evidence import trained
@@ -39,6 +39,9 @@ def main() -> None:
     parse.add_argument("--row", default="dlsr-mse", help="of the suite; its fit's name in FITS")
     parse.add_argument("--out", type=Path, required=True, help="the CSV that is written")
     given = parse.parse_args()
+    (of,) = {cell.id.fit for cell in trained.cells(trained.planned(given, given.row, (0,)))}
+    assert of is not None
+    method = DLSR(**of.settings)
     with given.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("encoder", "resolution", "seed", "steps", "measure", "set", "n", "auroc", "fpr95"))
@@ -46,15 +49,16 @@ def main() -> None:
             sets = trained.read(given, resolution)
             images = {"": sets.id, **sets.ood}
             for seed in trained.SEEDS:
-                if (fit := _fit(given, seed, sets.train.layer_sizes)) is None:
+                if (fit := _fit(given, method, seed, sets.train.layer_sizes)) is None:
                     continue
-                epoch = _steps_per_epoch(fit, len(sets.train))
+                recipe = Recipe(fit.epochs, fit.batch_size, "adamw", fit.lr, drop_last=fit.drop_last)
+                epoch = recipe.steps_per_epoch(len(sets.train))
                 first = _errors(fit, images, "first_epoch")
                 found: list[tuple[int, Errors]] = [(epoch, first)]
                 for step, network in sorted(_kept(given.checkpoints, fit, seed), key=itemgetter(0)):
                     if step > epoch:
                         found.append((step, _errors(_put(fit, network), images, "final")))
-                if _path(given, seed).is_file():
+                if trained.path(given, given.row, seed).is_file():
                     found.append((fit.epochs * epoch, _errors(fit, images, "final")))
                 for step, errors in found:
                     for measure, scores in _scores(errors, first).items():
@@ -66,33 +70,22 @@ def main() -> None:
                     print(resolution, seed, step, flush=True)
 
 
-def _path(given: argparse.Namespace, seed: int) -> Path:
-    return Path(given.fits / f"{given.row}.seed{seed}.safetensors")
-
-
-def _fit(given: argparse.Namespace, seed: int, sizes: tuple[int, ...]) -> DLSR | None:
+def _fit(given: argparse.Namespace, method: DLSR, seed: int, sizes: tuple[int, ...]) -> DLSR | None:
     """Of a training that has not ended: with the first epoch's network in the final one's place."""
-    (fit,) = {cell.id.fit for cell in trained.cells(trained.planned(given, given.row, (seed,)))}
-    assert fit is not None
-    method = DLSR(**fit.settings)
-    if (path := _path(given, seed)).is_file():
-        return method.load_state(load_file(path))
+    if (path := trained.path(given, given.row, seed)).is_file():
+        return replace(method).load_state(load_file(path))
     path = given.checkpoints / f"first_epoch.seed{seed}.safetensors"
     if not path.is_file():
         return None
     state = {"seed": torch.tensor(seed), "layer_sizes": torch.tensor(sizes), "losses": torch.tensor([])}
     for name, value in load_file(path).items():
         state |= {f"first.{name}": value, f"final.{name}": value}
-    return method.load_state(state)
+    return replace(method).load_state(state)
 
 
 def _put(fit: DLSR, network: dict[str, Tensor]) -> DLSR:
     """The fit with another state of its network in the final one's place."""
     return replace(fit).load_state(fit.state() | {f"final.{name}": value for name, value in network.items()})
-
-
-def _steps_per_epoch(fit: DLSR, images: int) -> int:
-    return images // fit.batch_size if fit.drop_last else math.ceil(images / fit.batch_size)
 
 
 def _kept(folder: Path, fit: DLSR, seed: int) -> Iterator[tuple[int, dict[str, Tensor]]]:

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.canvas import COLOURS, GREY, canvas
+from benchmark.quoted import trained
 from benchmark.records import records
 
 ROOT = Path(__file__).parents[2] / "results"
@@ -39,16 +40,14 @@ def main() -> None:
 
 
 def _curve(path: Path) -> pd.DataFrame:
-    """Mean over sets, of each measure, seed and number of steps; LR with the code's sign, 100 less the paper's.
+    """Mean over sets, of each measure, seed and number of steps; LR with the code's sign.
 
     LR from 1,000 steps on: soon after the first epoch its two networks are nearly one.
     """
-    found = pd.read_csv(path).query("resolution == 'native'")
+    found = trained.native(path)
     found = found[~found["set"].isin(CONTROLS)]
     of_seed = found.groupby(["measure", "seed", "steps"]).auroc.mean().reset_index()
-    mirrored = of_seed.measure == "lr"
-    of_seed.loc[mirrored, "auroc"] = 100 - of_seed.loc[mirrored, "auroc"]
-    return of_seed[~mirrored | (of_seed.steps >= 1_000)]
+    return of_seed[(of_seed.measure != "lr") | (of_seed.steps >= 1_000)]
 
 
 def _ours(folder: Path) -> dict[str, float]:

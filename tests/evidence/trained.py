@@ -86,9 +86,14 @@ def read(given: argparse.Namespace, resolution: str = "native") -> Sets:
     )
 
 
+def path(given: argparse.Namespace, row: str, seed: int) -> Path:
+    """Of a training's state."""
+    return Path(given.fits / f"{row}.seed{seed}.safetensors")
+
+
 def fitted(given: argparse.Namespace, seed: int, **settings: object) -> DLSR:
     """The fit of a seed."""
-    return DLSR(**settings).load_state(load_file(given.fits / f"dlsr-mse.seed{seed}.safetensors"))  # type: ignore[arg-type]
+    return DLSR(**settings).load_state(load_file(path(given, "dlsr-mse", seed)))  # type: ignore[arg-type]
 
 
 def figures(id_scores: Tensor, ood_scores: Tensor) -> dict[str, float]:
