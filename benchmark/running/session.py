@@ -5,9 +5,10 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmark.records import provenance
 from benchmark.running import capacity, remote
@@ -16,6 +17,8 @@ from benchmark.running.where import Place
 STORE_BYTES = 256 << 20  # of Ray's object store: it holds the plan and nothing else
 ANSWER_SECONDS = 10.0  # of a running cluster, once it is called
 _NOT_JOINED = "it is not joined: {}; a cluster that asks for a token needs RAY_AUTH_MODE=token"
+
+T = TypeVar("T")
 
 
 class ClusterError(Exception):
@@ -49,7 +52,8 @@ def session(where: Place, *, gpus: bool) -> Iterator[Any]:
                 os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # the code that runs here, not what was submitted
                 _join(ray, where, how)
             else:
-                ray.init(
+                start: Callable[[], Any] = partial(
+                    ray.init,
                     address="local",
                     runtime_env=environment(where),
                     num_cpus=where.workers * where.threads * (where.share if gpus else 1),
@@ -59,6 +63,7 @@ def session(where: Place, *, gpus: bool) -> Iterator[Any]:
                     _temp_dir=str(folder),
                     **how,
                 )
+                twice(start)
         except ClusterError:
             raise
         except Exception as error:  # Ray raises anything, such as Exception where a node is slow to start
@@ -71,6 +76,14 @@ def session(where: Place, *, gpus: bool) -> Iterator[Any]:
         worker.print_to_stdstream, ray_constants.ENABLE_RAY_CLUSTER = before
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def twice(start: Callable[[], T]) -> T:
+    """Start a node of Ray, once more where it fails: Ray waits 30 s for one, which a busy machine may exceed."""
+    try:
+        return start()
+    except Exception:
+        return start()
 
 
 def environment(where: Place, code: Path | None = None) -> dict[str, Any]:

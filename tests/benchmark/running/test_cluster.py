@@ -23,6 +23,7 @@ import methods
 import run_all
 from benchmark import arguments
 from benchmark.records.provenance import portable
+from benchmark.running.session import twice
 from methods import base
 from tests.benchmark.conftest import SUITE, Trial
 
@@ -100,7 +101,8 @@ def cluster():
     """A running cluster: a head that takes no jobs."""
     from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **SMALL})
+    head = {"num_cpus": 0, "include_dashboard": False, **SMALL}
+    found = twice(lambda: Cluster(initialize_head=True, head_node_args=head))
     yield found
     found.shutdown()
 
@@ -109,7 +111,7 @@ def cluster():
 def nodes(cluster, monkeypatch):
     """The same with two nodes of a core each."""
     while len(cluster.worker_nodes) < 2:
-        cluster.add_node(num_cpus=1, **SMALL)
+        twice(lambda: cluster.add_node(num_cpus=1, **SMALL))
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
     return cluster
 

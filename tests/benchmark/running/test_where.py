@@ -156,6 +156,22 @@ def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
     assert not [*Path("/tmp").glob(f"ood-ray-{os.getpid()}-*")]
 
 
+def test_a_node_that_was_too_slow_is_started_once_more(monkeypatch):
+    ray = pytest.importorskip("ray")
+    tries = []
+
+    def init(**how):
+        tries.append(how)
+        if len(tries) == 1:
+            raise Exception("The current node timed out")
+
+    monkeypatch.setattr(ray, "init", init)
+    with session.session(Place(1, 1), gpus=False):
+        pass
+    assert len(tries) == 2
+    assert tries[0] == tries[1]
+
+
 def test_a_checkout_that_ray_uploads_has_what_the_code_reads():
     packaging = pytest.importorskip("ray._private.runtime_env.packaging")
     root = session.remote.ROOT
