@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # figures are drawn without it
     from torch import Tensor
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
+Draws = np.ndarray[Any, np.dtype[np.int64]]
 Scores: TypeAlias = "Tensor | np.ndarray[Any, Any] | Sequence[float]"
 Interval = tuple[float, float]
 
@@ -191,8 +192,7 @@ def fpr_interval(id_scores: Scores, ood_scores: Scores, tpr: float = 0.95, level
     _check_level(level)
     id_sorted, ood_sorted = _sorted(id_scores, ood_scores)
     n, m, rank = len(id_sorted), len(ood_sorted), _rank(tpr, len(id_sorted))
-    rng = np.random.default_rng(0)
-    accepted = rng.binomial(n, tpr, _DRAWS)
+    accepted, rng = _accepted(n, tpr)
     below = np.concatenate([[0], np.searchsorted(ood_sorted, id_sorted, "right"), [m]])  # by the number accepted
     lower, upper = below[accepted], below[accepted + 1]
     least = np.where(lower > 0, rng.beta(np.maximum(lower, 1), m - lower + 1), 0.0)
@@ -200,6 +200,20 @@ def fpr_interval(id_scores: Scores, ood_scores: Scores, tpr: float = 0.95, level
     value = below[rank] / m
     low, high = np.quantile(least, (1 - level) / 2), np.quantile(most, (1 + level) / 2)
     return float(min(low, value)), float(max(high, value))
+
+
+def _accepted(n: int, tpr: float) -> tuple[Draws, np.random.Generator]:
+    """How many of n ID images the true threshold accepts, and what the draws that follow come from."""
+    accepted, state = _accepted_once(n, tpr)
+    rng = np.random.default_rng(0)
+    rng.bit_generator.state = state
+    return accepted, rng
+
+
+@lru_cache(maxsize=8)  # all cells of a row, and mostly all rows, have as many
+def _accepted_once(n: int, tpr: float) -> tuple[Draws, Any]:
+    rng = np.random.default_rng(0)
+    return rng.binomial(n, tpr, _DRAWS), rng.bit_generator.state
 
 
 def knn_accuracy(embedding: "Tensor", labels: "Tensor", k: int = 20) -> float:

@@ -84,8 +84,9 @@ class Measure(Job):
     def run(self, worker: Worker) -> None:
         started = time.perf_counter()
         engine = engine_of(self.id, self.ood, self.calibration, store=worker.store)
-        id_scores, ood_scores = self.id.scores(worker.store), self.ood.scores(worker.store)
-        ordered = self.id.ordered(worker.store), np.sort(ood_scores)
+        of_id, of_ood = self.id.left(worker.store), self.ood.left(worker.store)
+        id_scores, ood_scores = of_id.values, of_ood.values
+        ordered = of_id.ordered, of_ood.ordered
         seed, row = self.about["seed"], self.about["row"]
         saved = {
             side: score_files.save(names.scores_path(self.folder, row, self.about[side]["name"], seed), values)
@@ -106,7 +107,7 @@ class Measure(Job):
             also["full_spectrum"] = self._spectrum(worker.store, id_scores, ordered[1])
         if self.shifted:
             also["ood_accuracy"] = self.shifted.figures(worker.store)["accuracy"]
-        made, ood_made = self.id.meta(worker.store), self.ood.meta(worker.store)
+        made, ood_made = of_id.meta, of_ood.meta
         seconds = {
             "fit": made["fit"] and made["fit"]["seconds"],
             "encode_id": made["encode"]["seconds"],
@@ -123,7 +124,7 @@ class Measure(Job):
             intervals=metrics.intervals(*ordered),
             bits_per_dimension=bits,
             **self.accuracy.figures(worker.store),
-            quantiles={"id": self.id.quantiles(worker.store), "ood": score_files.quantiles(ood_scores)},
+            quantiles={"id": of_id.quantiles, "ood": of_ood.quantiles},
             scores=saved,
             depends=self.depends,
             transform=self.id.images[0].use.transform,

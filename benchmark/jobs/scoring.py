@@ -75,7 +75,8 @@ class Score(Job):
                 f"{self.images[-1].images.images.name} (the first is image {int(x.index[first])}): check the method"
             )
         meta = {"title": self.title, "seconds": time.perf_counter() - started, **self._origin(worker.store)}
-        worker.store.put("score", self.key, arrays={"scores": scores}, meta=meta)
+        # not flushed: scores are made again from features and fit, which are, in less time than the disk takes
+        worker.store.put("score", self.key, arrays={"scores": scores}, meta=meta, durable=False)
 
     def _origin(self, store: Store) -> dict[str, Any]:
         """How the features and the fit were made: kept beside the scores, which may outlive them."""
@@ -106,19 +107,40 @@ class Score(Job):
         n = len(self.images[-1].images.rows)
         return store.holds("score", self.key, lambda arrays: misfit(arrays["scores"], n))
 
-    def meta(self, store: Store) -> dict[str, Any]:
-        return store.meta("score", self.key)
+    def left(self, store: Store) -> "Scored":
+        """What it left in the store: read once for all cells of a row that take the same."""
+        return _left(store, self.key)
 
     def scores(self, store: Store) -> np.ndarray[Any, Any]:
-        return store.arrays("score", self.key)["scores"]
+        return self.left(store).values
 
-    def ordered(self, store: Store) -> np.ndarray[Any, Any]:
-        """The scores ascending, not to be written to: all cells of a row take the same ones of its ID set."""
-        return _ordered(store, self.key)
 
-    def quantiles(self, store: Store) -> list[float]:
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What a job left: scores (N,), not to be written to, and how they were made."""
+
+    values: np.ndarray[Any, Any]
+    meta: Mapping[str, Any]
+
+    @cached_property
+    def ordered(self) -> np.ndarray[Any, Any]:
+        """The scores ascending."""
+        return _fixed(np.sort(self.values))
+
+    @cached_property
+    def quantiles(self) -> list[float]:
         """As records hold them."""
-        return _quantiles(store, self.key)
+        return quantiles(self.ordered)
+
+
+@functools.lru_cache(maxsize=4)  # of a row's ID images, those to calibrate on, and those of the cell
+def _left(store: Store, key: str) -> Scored:
+    return Scored(_fixed(np.array(store.arrays("score", key)["scores"])), store.meta("score", key))
+
+
+def _fixed(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    values.flags.writeable = False
+    return values
 
 
 def engine_of(*scores: Score | None, store: Store) -> str | None:
@@ -126,22 +148,10 @@ def engine_of(*scores: Score | None, store: Store) -> str | None:
 
     ValueError where there are two, which different runs at the same time may have chosen.
     """
-    parts = [part for each in scores if each for part in map(each.meta(store).get, ("encode", "fit")) if part]
+    parts = [part for each in scores if each for part in map(each.left(store).meta.get, ("encode", "fit")) if part]
     if len(found := {part["engine"] for part in parts if part.get("engine")}) > 1:
         raise ValueError(f"its features were made by {' and '.join(sorted(found))}: take another --cache")
     return next(iter(found), None)
-
-
-@functools.lru_cache(maxsize=2)
-def _ordered(store: Store, key: str) -> np.ndarray[Any, Any]:
-    scores = np.sort(store.arrays("score", key)["scores"])
-    scores.flags.writeable = False
-    return scores
-
-
-@functools.lru_cache(maxsize=2)
-def _quantiles(store: Store, key: str) -> list[float]:
-    return quantiles(store.arrays("score", key)["scores"])
 
 
 def block_rows(x: Features) -> int:

@@ -40,9 +40,10 @@ def result(about: Mapping[str, Any], key: str, status: str, reason: str = "", **
 
 
 def write(path: Path, record: Record) -> None:
-    """Write a record with its checksum."""
-    text = json.dumps(files.sealed(record), indent=1, sort_keys=True) + "\n"
-    write_atomically(path, text, within=path.parents[2])
+    """Write a record with its checksum, each of its fields a line."""
+    fields = sorted(files.sealed(record).items())
+    lines = (f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in fields)
+    write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n", within=path.parents[2])
 
 
 def place(folder: Path, record: Record) -> Path:

@@ -14,7 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
@@ -46,13 +46,16 @@ class _Marker(BaseModel):
 
 def crc_of(path: Path, start: int = 0, stop: int | None = None) -> int:
     """CRC-32 of a regular file's bytes from `start` to `stop` (None: the end)."""
-    crc = 0
     with open_regular(path) as file:
-        file.seek(start)
-        left = os.fstat(file.fileno()).st_size - start if stop is None else stop - start
-        while left > 0 and (block := file.read(min(left, 1 << 22))):
-            crc = zlib.crc32(block, crc)
-            left -= len(block)
+        return _crc(file, start, os.fstat(file.fileno()).st_size if stop is None else stop)
+
+
+def _crc(file: BinaryIO, start: int, stop: int) -> int:
+    crc, left = 0, stop - start
+    file.seek(start)
+    while left > 0 and (block := file.read(min(left, 1 << 22))):
+        crc = zlib.crc32(block, crc)
+        left -= len(block)
     return crc
 
 
@@ -199,12 +202,13 @@ class Store:
         tensors: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any],
         parts: Sequence[str] = (),
+        durable: bool = True,
     ) -> None:
-        """Write a whole entry at once."""
+        """Write a whole entry at once; `durable`: it is worth a wait for the disk."""
         partial = self.partial(kind, key)
         files.clear(partial)
         files.make_folder(partial, self.root)
-        self.seal(kind, key, arrays or {}, tensors, meta, parts)
+        self.seal(kind, key, arrays or {}, tensors, meta, parts, durable=durable)
 
     def partial(self, kind: str, key: str) -> Path:
         """Where an entry grows until it is complete."""
@@ -219,22 +223,30 @@ class Store:
         tensors: Mapping[str, Any] | None,
         meta: Mapping[str, Any],
         parts: Sequence[str] = (),
+        *,
+        durable: bool = True,
     ) -> None:
         """Add what is small to a partial entry, flush its files, write its marker last, and give it its name."""
         partial, folder = self.partial(kind, key), self.folder(kind, key)
         for name, values in arrays.items():
-            with files.replacing(partial / f"{name}.npy", durable=False) as file:
+            with files.new(partial / f"{name}.npy") as file:
                 stored.write(file, values)
         if tensors is not None:
             stored.save_tensors(partial / _STATE, tensors)
         written = {}
         for path in sorted(partial.iterdir()):
             with open_regular(path) as file:
-                os.fsync(file.fileno())
-            written[path.name] = {"bytes": path.stat().st_size, "crc32": crc_of(path)}
+                if durable:
+                    os.fsync(file.fileno())
+                size = os.fstat(file.fileno()).st_size
+                written[path.name] = {"bytes": size, "crc32": _crc(file, 0, size)}
         marker = {"schema": SCHEMA, "kind": kind, "key": key, "files": written, "meta": dict(meta)}
         marker |= {"parts": list(parts)} if parts else {}
-        files.write_atomically(partial / MARKER, files.text(files.sealed(marker)))
+        with files.new(partial / MARKER) as file:
+            file.write(files.text(files.sealed(marker)).encode())
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
         files.clear(folder)  # an unsound one
         partial.replace(folder)
         self._verified.add(folder)

@@ -35,6 +35,11 @@ def stamp(path: Path) -> Stamp | None:
     return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
+def new(path: Path) -> BinaryIO:
+    """A file that is not there yet, open for writing: nothing that lies in its place is ever written into."""
+    return os.fdopen(os.open(path, NEW, 0o666), "wb")
+
+
 @contextmanager
 def replacing(path: Path, *, within: Path | None = None, durable: bool = True) -> Iterator[BinaryIO]:
     """The new content of `path`, whole or not there: a temporary file, flushed to the disk where `durable`, renamed.
@@ -46,7 +51,7 @@ def replacing(path: Path, *, within: Path | None = None, durable: bool = True) -
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
     clear(temporary)
     try:
-        with os.fdopen(os.open(temporary, NEW, 0o666), "wb") as file:
+        with new(temporary) as file:
             with suppress(OSError):  # a filesystem without locks; `sweep` leaves all files there
                 fcntl.flock(file, fcntl.LOCK_EX)  # says to `sweep` that somebody writes
             yield file
