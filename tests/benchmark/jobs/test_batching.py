@@ -30,6 +30,21 @@ def test_the_batch_size(asked, device, resolution, expected):
     assert batch_size(asked, device, resolution) == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "device", "resolution", "expected"),
+    [(None, "cpu", 32, 64), (None, "cpu", 224, 8), (None, "cpu", 260, 5), (None, "cpu", 4096, 1), (7, "cpu", 260, 7)],
+)
+def test_where_every_map_is_held_fewer_go_at_once_on_a_cpu(asked, device, resolution, expected):
+    assert batch_size(asked, device, resolution, reruns=True) == expected
+
+
+def test_the_pass_of_odin_is_such_a_one(tmp_path):
+    worker = Worker(Store(tmp_path), device="cpu")
+    plain = EncoderUse("net", "classifier", {"resolution": 224}, title="")
+    moved = EncoderUse("net-odin", "perturbed", {"base": "net"}, title="", of=plain)
+    assert (worker.batch_size_of(plain), worker.batch_size_of(moved)) == (64, 8)
+
+
 def test_halves_are_of_the_encoder_that_needed_them(tmp_path, capsys):
     worker = Worker(Store(tmp_path), device="cpu")
     large, small = (EncoderUse(str(size), "pixels", {"resolution": size}, title="") for size in (8, 4))
