@@ -18,6 +18,8 @@ from datasets.files import read_regular
 LEVELS = np.linspace(0, 1, 200)
 Side = Literal["id", "ood"]
 SIDES: tuple[Side, ...] = ("id", "ood")
+KNOWN = 10_000  # files of which it is kept in memory that they were sound
+Expected = tuple[int, str | None]  # number of scores, and the file's SHA-256 where the record says it
 
 
 def path_of(folder: Path, record: Mapping[str, Any], side: Side) -> Path:
@@ -57,27 +59,46 @@ def read(folder: Path, record: Mapping[str, Any], side: Side) -> Array:
 
 
 def _read(path: Path, record: Mapping[str, Any], side: Side) -> Array:
-    n = record[side]["n"]
+    n, digest = expected = _expected(record, side)
     try:
-        content = read_regular(path, 16 * n + 4096)
+        stamp, content = files.stamp(path), read_regular(path, 16 * n + 4096)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
-    if (hashes := record.get("scores")) and hashlib.sha256(content).hexdigest() != hashes[side]:
+    if digest and hashlib.sha256(content).hexdigest() != digest:
         raise ValueError(f"{path}: not the scores that its record was made from")
     found = arrays.parse(content, str(path))
     if wrong := misfit(found, n):
         raise ValueError(f"{path}: {wrong}")
+    if stamp is not None:
+        if len(_sound) >= KNOWN:
+            _sound.clear()
+        _sound[path] = stamp, expected
     return found
 
 
 def fit(folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether both files of scores are there, as the record knows them."""
+    """Whether both files of scores are there, as the record knows them; what has not changed is read once."""
     try:
         for side in SIDES:
-            read(folder, record, side)
+            if not _is_known(path_of(folder, record, side), record, side):
+                read(folder, record, side)
     except ValueError:
         return False
     return True
+
+
+_sound: dict[Path, tuple[files.Stamp, Expected]] = {}  # files as they were when they were read last, and what fitted
+
+
+def _is_known(path: Path, record: Mapping[str, Any], side: Side) -> bool:
+    try:
+        return _sound.get(path) == (files.stamp(path), _expected(record, side))
+    except OSError:
+        return False
+
+
+def _expected(record: Mapping[str, Any], side: Side) -> Expected:
+    return record[side]["n"], (record.get("scores") or {}).get(side)
 
 
 def misfit(scores: Array, n: int) -> str:

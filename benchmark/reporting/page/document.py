@@ -55,7 +55,7 @@ def clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {printable(name): clean(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [clean(each) for each in value]
+        return [each if type(each) in (int, float) else clean(each) for each in value]
     return value
 
 
