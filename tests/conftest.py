@@ -3,6 +3,7 @@
 No test pulls the plug: what is written need not reach the disk, and stays in memory where there is room.
 """
 
+import functools
 import gc
 import os
 import shutil
@@ -26,12 +27,33 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
 # Files of five seconds and more of CPU. The first one trains in forks (tests/apart.py), which torch refuses where its
 # process has taken gradients as ODIN does.
 LONG = (
-    *("test_resume.py", "test_cluster.py", "test_browser.py", "test_contract.py", "test_run.py", "test_readme.py"),
-    *("test_oal.py", "test_quick.py", "test_damage.py", "test_speed.py", "test_ddpm.py", "test_views.py"),
-    *("test_figures.py", "test_rerun_detectors.py", "test_every_graph.py", "test_engine.py", "test_metrics.py"),
+    *("test_resume.py", "test_cluster.py", "test_engine.py", "test_browser.py", "test_contract.py", "test_run.py"),
+    *("test_readme.py", "test_oal.py", "test_quick.py", "test_damage.py", "test_speed.py", "test_ddpm.py"),
+    *("test_views.py", "test_figures.py", "test_metrics.py"),
     *("test_network.py", "test_pretrained.py", "test_finetuned.py", "test_agreement.py", "test_captured.py"),
     *("test_vae.py", "test_pixelcnn.py", "test_hostile.py", "test_searched.py", "test_sweep.py"),
 )
+
+
+# These export graphs: one process runs them all, for the first export of a process takes three seconds more.
+EXPORTING = (
+    *("running/test_engine.py", "networks/test_engine.py", "test_graph.py", "test_every_graph.py"),
+    "test_rerun_detectors.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "exporting" if file.endswith(EXPORTING) else file
+
+    return Scheduling(config, log)
 
 
 def pytest_configure(config):
@@ -62,6 +84,15 @@ def pytest_collection_finish():
     gc.freeze()
     gc.set_threshold(20_000)
     gc.enable()
+
+
+@pytest.fixture(scope="session")
+def exporter():
+    """torch's exporter, which at each export reads the source of its 500 operators: here once."""
+    where = pytest.importorskip("torch.onnx._internal.exporter._registration").ONNXRegistry
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(where, "from_torchlib", staticmethod(functools.cache(where.from_torchlib)))
+        yield
 
 
 _give = Drawers.give

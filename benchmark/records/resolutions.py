@@ -27,10 +27,10 @@ def pairs(found: Sequence[Record], other: Sequence[Record], view: View) -> Pairs
 
     Rows that check the harness are left out, and those whose method, encoder or training images are not the same.
     """
-    at = {_resolution(run): (_aurocs(run, view), _abouts(run)) for run in (found, other)}
-    if set(at) != {"native", "id"}:
+    runs = {_resolution(run): run for run in (found, other)}
+    if set(runs) != {"native", "id"}:
         return {}
-    (native, about), (at_id, about_id) = at["native"], at["id"]
+    (native, about), (at_id, about_id) = ((_aurocs(runs[which], view), _abouts(runs[which])) for which in ("native", "id"))
     both: Pairs = {}
     for row, ood in native:
         if (row, ood) in at_id and about[row] == about_id[row]:

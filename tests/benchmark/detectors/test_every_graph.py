@@ -19,6 +19,7 @@ from methods.base import CannotRun, Features, Head
 from methods.encoders import base
 
 onnxruntime = pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.usefixtures("exporter")
 SIDE, WIDTH, CLASSES = 6, 12, 4
 TINY = {"blocks": 1, "epochs": 20, "width": 8, "batch_size": 50}  # of less the scores hardly differ
 MORE = {

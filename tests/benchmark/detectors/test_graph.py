@@ -15,6 +15,7 @@ from methods.base import CannotRun
 from tests.benchmark.detectors.test_detectors import planned
 
 onnxruntime = pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.usefixtures("exporter")
 
 
 SERVICE = (Path(__file__).parents[3] / "results" / "OWN.md").read_text("utf-8").split("```python\n")[-1].split("```")[0]

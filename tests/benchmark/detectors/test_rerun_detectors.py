@@ -72,7 +72,7 @@ def test_a_saved_row_scores_as_the_harness_does(run, name, tmp_path):
 
 @pytest.mark.timeout(600)  # the graph of Gram's powers is large
 @pytest.mark.parametrize("name", ["neglabel", *(pytest.param(row, marks=pytest.mark.real) for row in LISTENING)])
-def test_a_row_that_listens_to_one_pass_has_a_graph(run, name, tmp_path):
+def test_a_row_that_listens_to_one_pass_has_a_graph(run, exporter, name, tmp_path):
     from tests.benchmark.detectors.test_every_graph import holds  # skipped as a whole where there is no ONNX Runtime
 
     holds(saved_again(run, f"{ROWS[name][0]}@{name}", tmp_path / "d")[0], tmp_path / "x.onnx")

@@ -17,6 +17,7 @@ from tests.benchmark.conftest import SUITE, Trial, undrawn
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.usefixtures("exporter")
 NET = {"kind": "classifier", "settings": {"architecture": "resnet8", "checkpoint": "digits_resnet8-b3b39c8d"}}
 FEW = {
     "encoders": {**SUITE["encoders"], "net": NET},

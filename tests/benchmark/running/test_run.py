@@ -142,8 +142,12 @@ def test_a_greater_limit_contains_the_smaller(trial):
 @pytest.fixture
 def new_method(tmp_path, monkeypatch):
     """Write a method file where the registry finds it; it is forgotten after the test."""
+    from benchmark.store import keys
     from methods import base
 
+    read = keys._read
+    monkeypatch.setattr(keys, "_read", lambda name: (read.__wrapped__ if name in written else read)(name))
+    written = set()
     methods.names()  # the others are registered for good before the registry is put aside
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "more")])
     monkeypatch.setattr(methods, "_imported", set(methods._imported))
@@ -153,6 +157,8 @@ def new_method(tmp_path, monkeypatch):
     def write(name, body):
         import sys
 
+        written.add(f"methods.{name}")
+        keys.source.cache_clear()
         sys.modules.pop(f"methods.{name}", None)
         (tmp_path / "more" / f"{name}.py").write_text(
             "from dataclasses import dataclass\nimport torch\nfrom methods.base import CannotRun, Method, register\n\n"
@@ -191,10 +197,6 @@ def test_a_row_that_fails_does_not_stop_the_others(trial, new_method, capsys, bo
     assert "Traceback" not in printed.err
     new_method("broken", "return x.embedding[:, 0]")  # mended: nothing of the failure is reused
     methods._imported.discard("broken")
-    from benchmark.store import keys
-
-    keys.source.cache_clear()
-    keys._read.cache_clear()
     assert trial.run("--methods", "broken", "msp") == 0
     assert {record["status"] for record in trial.records().values()} == {"done"}
 

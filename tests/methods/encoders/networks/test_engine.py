@@ -15,6 +15,7 @@ from methods.encoders.registry import create
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.usefixtures("exporter")
 
 
 def pixels(count: int, side: int) -> Tensor:
