@@ -93,13 +93,17 @@ class DDU(Method):
 
 def _smallest_jitter(covariances: Tensor) -> float:
     """The smallest of JITTERS with which each of `covariances` (K, D, D) has a Cholesky factor."""
-    number = 0  # of the first class that is not known to have one
-    for jitter in JITTERS:
-        while _has_factor(covariances[number], jitter):
-            number += 1
-            if number == len(covariances):
-                return jitter
-    raise CannotRun(f"the covariance of class {number} has no Cholesky factor with a jitter of .1: give a larger one")
+    smallest = 0.0
+    for number, own in enumerate(covariances):
+        if _has_factor(own, 0.0):  # and with any jitter
+            continue
+        enough = next((jitter for jitter in JITTERS if jitter >= smallest and _has_factor(own, jitter)), None)
+        if enough is None:
+            raise CannotRun(
+                f"the covariance of class {number} has no Cholesky factor with a jitter of .1: give a larger one"
+            )
+        smallest = enough
+    return smallest
 
 
 def _has_factor(covariance: Tensor, jitter: float) -> bool:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from methods.vectors.head import rightly
 from methods.vectors.statistics import means
 
 SHIFT = 10_000.0  # libmr's translate_amount
+PRECISION = 1e-12  # of a Weibull shape; scipy.optimize takes a third of a second to import
 
 
 @register("openmax")
@@ -64,22 +66,22 @@ class OpenMax(Method):
 
 def weibull(values: Tensor) -> tuple[float, float]:
     """Shape and log scale of the most likely Weibull distribution (location 0) of `values`, which differ."""
-    from scipy.optimize import brentq
-
-    logs = values.log()
+    logs = values.log().numpy()
     largest = logs.max()
     logs = logs - largest
 
     def slope(shape: float) -> float:
         """Of the likelihood by 1 / shape, up to a factor: it rises through 0 once."""
-        weights = (shape * logs).exp()
-        return float((weights * logs).sum() / weights.sum() - logs.mean()) - 1 / shape
+        weights = np.exp(shape * logs)
+        return float(weights @ logs / weights.sum() - logs.mean() - 1 / shape)
 
-    high = 1.0
+    low, high = 0.0, 1.0
     while slope(high) < 0:
-        high *= 2
-    shape = float(brentq(slope, high / 2 if high > 1 else 1e-9, high, xtol=1e-12 * high))
-    return shape, float(largest + (shape * logs).exp().mean().log() / shape)
+        low, high = high, 2 * high
+    while high - low > PRECISION * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return high, float(largest + np.log(np.exp(high * logs).mean()) / high)
 
 
 def unknown(f: Tensor, w: Tensor, alpha: int) -> Tensor:

@@ -68,7 +68,7 @@ class WeiPer(Method):
         return self
 
     def _perturbed(self, head: Head, blocks: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
-        """f~ (N, copies in hand x K) of every block, as many copies at a time as fit into one.
+        """f~ (N, K x copies in hand) of every block, as many copies at a time as fit into one.
 
         The heads are drawn once for all blocks: to draw them takes as long as the products of 1,000 rows.
         """
@@ -78,12 +78,13 @@ class WeiPer(Method):
         longest = max(len(block) for block in blocks()) if not torch.compiler.is_exporting() else size
         at_once = max(1, BLOCK // (8 * classes * max(size, longest)))  # a graph is of any number of rows
         for rows in torch.split(torch.arange(self.copies * classes, device=weight.device), at_once * classes):
-            heads = torch.cat([self._moved(part, weight, length) for part in in_cache(rows, size)])
+            by_class = rows.view(-1, classes).T.flatten()  # then its copies add up as whole rows of memory
+            heads = torch.cat([self._moved(part, weight, length) for part in in_cache(by_class, size)])
             for z in blocks():
-                yield torch.addmm(bias.repeat(len(rows) // classes), z, heads.T)
+                yield torch.addmm(bias[by_class % classes], z, heads.T)
 
     def _moved(self, rows: Tensor, weight: Tensor, length: Tensor) -> Tensor:
-        """Rows of all copies of the head, one after the other: w_c and `length[c]` times a unit vector (n, D)."""
+        """These of the rows of all copies of the head, one copy after the other: w_c + `length[c]` a unit vector."""
         of = rows % len(weight)
         moved = normal(rows, weight.shape[1], seed=int(self.seed)).double()
         return moved.mul_(length[of] / moved.norm(dim=1, keepdim=True)).add_(weight[of])
@@ -108,6 +109,6 @@ class WeiPer(Method):
 
 
 def _confidence(f: Tensor, classes: int) -> Tensor:
-    """The sum over copies of max softmax (N,), of logits (N, copies x K) that are changed."""
-    f = f.view(f.shape[0], -1, classes)
-    return f.sub_(f.amax(dim=2, keepdim=True)).exp_().sum(dim=2).reciprocal_().sum(dim=1)
+    """The sum over copies of max softmax (N,), of logits (N, K x copies) that are changed."""
+    f = f.view(f.shape[0], classes, -1)
+    return f.sub_(f.amax(dim=1, keepdim=True)).exp_().sum(dim=1).reciprocal_().sum(dim=1)

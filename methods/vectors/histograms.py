@@ -25,15 +25,10 @@ def histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
 
 def _histogram(values: Tensor, ends: Tensor, bins: int) -> Tensor:
     low, high = ends
-    place = (
-        (values - low).mul_(bins / (high - low)).floor_().add_(1).clamp_(0, bins).long()
-    )  # 0: below; the last: or above
+    place = (values - low).mul_(bins / (high - low)).add_(1).clamp_(0, bins)  # 0, which does not count: below
+    place = place.masked_fill_(values > high, 0).long()  # and above
     counts = torch.zeros(values.shape[0], bins + 1, dtype=torch.float64, device=values.device)
-    counts.scatter_add_(1, place, counts.new_ones(()).expand_as(place))
-    # to look for the largest entry of each row takes a sixth of the time that it takes to count what is above
-    rows = slice(None) if torch.compiler.is_exporting() else values.amax(dim=1) > high
-    counts[rows, -1] -= (values[rows] > high).sum(dim=1)
-    return counts[:, 1:]
+    return counts.scatter_add_(1, place, counts.new_ones(()).expand_as(place))[:, 1:]
 
 
 def smooth(histograms: Tensor, width: int) -> Tensor:

@@ -157,13 +157,21 @@ def test_ddu_needs_more_images_of_a_class_than_dimensions() -> None:
                 methods.create("ddu").fit(train)
 
 
+def test_ddu_names_the_class_with_the_fewest_images() -> None:
+    labels = torch.tensor([0] * 9 + [1] * 4 + [2] * 9)
+    with pytest.raises(CannotRun, match="needs more than 5 images of each class; class 1 has 4"):
+        methods.create("ddu").fit(Features(embedding=torch.randn(22, 5), labels=labels))
+
+
 def test_smallest_jitter() -> None:
     plain, dead = torch.eye(3).double(), torch.eye(3).double()
     dead[1, 1] = 0
     assert ddu._smallest_jitter(torch.stack([plain, plain])) == 0
     assert ddu._smallest_jitter(torch.stack([plain, dead])) == 1e-308
+    assert ddu._smallest_jitter(torch.stack([dead, plain])) == 1e-308  # whichever class comes first
     negative = torch.diag(torch.tensor([1.0, 1, -3e-5]).double())
     assert ddu._smallest_jitter(torch.stack([plain, negative, dead])) == 1e-4
+    assert ddu._smallest_jitter(torch.stack([dead, negative, plain])) == 1e-4
     with pytest.raises(CannotRun, match=r"class 1 has no Cholesky factor with a jitter of \.1"):
         ddu._smallest_jitter(torch.stack([plain, -plain]))
 

@@ -116,7 +116,7 @@ def test_nac_of_its_own_images_where_one_is_enough() -> None:
 def test_weiper_without_perturbation_has_copies_of_the_logits() -> None:
     method: Any = methods.create("weiper", delta=0, copies=3).fit(TRAIN)
     copies = torch.cat(list(method._perturbed(HEAD, lambda: iter([TEST_Z.double()]))), dim=1)
-    same(copies, TEST.logits.repeat(1, 3), rtol=1e-4, atol=1e-5)
+    same(copies, TEST.logits.repeat_interleave(3, dim=1), rtol=1e-4, atol=1e-5)
     confidence = methods.create("weiper", delta=0, copies=3, l1=0, l2=1).load_state(method.state()).score(TEST)
     without = methods.create("weiper", delta=0, copies=3, l1=0, l2=0).load_state(method.state()).score(TEST)
     same(without - confidence, TEST.logits.softmax(dim=1).amax(dim=1), rtol=1e-5)
@@ -143,12 +143,12 @@ def test_weiper_by_hand() -> None:
 
     f, x = perturbed(TRAIN_Z), perturbed(TEST_Z)
     wide = 1.5 * TEST_Z.double()  # leaves the range of the training images
-    confidence = torch.tensor(x).reshape(len(x), 4, -1).softmax(dim=2).amax(dim=2).mean(dim=1).numpy()
+    confidence = torch.tensor(x).reshape(len(x), -1, 4).softmax(dim=1).amax(dim=1).mean(dim=1).numpy()
     of_z, of_f = kl(TRAIN_Z.double().numpy(), TEST_Z.double().numpy(), 1, 2, 0.01), kl(f, x, 7, 7, 0.025)
     same(method.score(TEST), of_z + 2.5 * of_f - 0.1 * confidence, rtol=1e-9)
     assert float(wide.max()) > float(TRAIN_Z.max())
     x, found = perturbed(wide), method.score(Features(embedding=wide, head=HEAD))
-    confidence = torch.tensor(x).reshape(len(x), 4, -1).softmax(dim=2).amax(dim=2).mean(dim=1).numpy()
+    confidence = torch.tensor(x).reshape(len(x), -1, 4).softmax(dim=1).amax(dim=1).mean(dim=1).numpy()
     of_z = kl(TRAIN_Z.double().numpy(), wide.float().double().numpy(), 1, 2, 0.01)
     same(found, of_z + 2.5 * kl(f, x, 7, 7, 0.025) - 0.1 * confidence, rtol=1e-5)
 
@@ -159,6 +159,6 @@ def test_weiper_perturbs_each_row_by_its_own_length() -> None:
         list(method._perturbed(Head(HEAD.weight, torch.zeros(CLASSES)), lambda: iter([torch.eye(WIDTH).double()]))),
         dim=1,
     )
-    step = (moved.T - HEAD.weight.double().repeat(2, 1)).norm(dim=1)
-    same(step, 1.8 * HEAD.weight.double().norm(dim=1).repeat(2), rtol=1e-6)
-    assert not torch.allclose(moved[:, :CLASSES], moved[:, CLASSES:])
+    step = (moved.T - HEAD.weight.double().repeat_interleave(2, dim=0)).norm(dim=1)
+    same(step, 1.8 * HEAD.weight.double().norm(dim=1).repeat_interleave(2), rtol=1e-6)
+    assert not torch.allclose(moved[:, ::2], moved[:, 1::2])

@@ -36,6 +36,15 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "residual": {"dim": None},
     "rmds": {"normalise": False},
     "cfood": {"alpha": 0.1, "share": 0.01, "neighbours": 230},
+    "mahalanobis": {"per_class": True, "feature": "embedding", "normalise": False},
+    "knn": {"k": 50, "feature": "embedding"},
+    "layer_knn": {"k": 50},
+    "react": {"percentile": 90},
+    "dice": {"percentile": 90},
+    "ash": {"variant": "s", "percentile": 90},
+    "vim": {"dim": None},
+    "ebo": {"temperature": 1},
+    **{name: {} for name in ("entropy", "tempscale", "caref", "ctm", "pnml", "maxlogit", "klm", "gradnorm")},
 }
 PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("gen", "cadref"): {"m": 10},
@@ -60,6 +69,13 @@ PRESETS: dict[tuple[str, str], dict[str, Any]] = {
     ("weiper", "imagenet"): {"delta": 2.4, "l2": 0.25, "smooth_z": 40},
     ("weiper", "imagenet_vit"): {"delta": 2, "bins": 80, "smooth_z": 40},
 }
+
+
+CALIBRATED = {"tempscale", "vra", "adascale", "gram"}  # by ID validation images, where these are there
+
+
+def test_what_is_calibrated() -> None:
+    assert {name for name in PUBLISHED if methods.get(name).calibrates} == CALIBRATED
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -7,6 +7,7 @@ import torch
 
 import methods
 from methods.base import CannotRun, Features, Head
+from methods.vectors.head import positive
 from tests.methods.test_posthoc import CLASSES, HEAD, LABELS, TEST, TEST_Z, TRAIN, TRAIN_Z, WIDTH, features, same, score
 from tests.methods.test_toy import TRAIN as TOY
 from tests.methods.test_toy import toy
@@ -90,6 +91,13 @@ def test_more_than_the_data_has() -> None:
             score(name, TEST, features(TRAIN_Z, Head(HEAD.weight[:1], HEAD.bias[:1])))
     with pytest.raises(ValueError, match="lower is 60; it must be at most upper, 50"):
         methods.create("vra", lower=60, upper=50)
+
+
+def test_what_is_just_enough_is_not_refused() -> None:
+    assert methods.create("vra", lower=50, upper=50).fit(TRAIN)
+    assert bool(score("cfood", TEST, TRAIN[:4], alpha=0.5).isfinite().all())  # 2 reference points
+    with pytest.raises(CannotRun, match="1 of 2 training images have less"):
+        positive(torch.tensor([0.0, 1]))
 
 
 def test_no_row_clips_every_activation_to_one_value() -> None:
