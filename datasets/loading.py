@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets import memory
+from datasets.decoders import TOGETHER
 from datasets.images import ImageSet, Labels, Pixels
 from datasets.memory import Flight
 
@@ -23,7 +24,6 @@ Shrink = Callable[[Tensor], Tensor]
 
 BATCH_BYTES = 64 << 20
 _TASK_BYTES = 4 << 20
-_TASK_IMAGES = 256
 
 # of images that a set keeps, which are copied before anyone may write to them
 warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -111,9 +111,9 @@ class _Reading:
 def _decoded(reading: _Reading, rows: Rows, workers: int, batch_size: int) -> Iterator[Pixels]:
     """The images one by one.
 
-    A task is about 4 MiB of pixels as they are decoded, so that large photographs do not fill the memory, and all
-    threads have some. While a batch is computed on, the next one is decoded, in as many tasks as it takes. `Flight`
-    bounds what is decoded at once, whatever the images are.
+    A task is about 4 MiB of pixels as they are decoded, so that large photographs do not fill the memory, and no more
+    than a thread's share of a batch, so that the first one comes soon. While a batch is computed on, the next one is
+    decoded, in as many tasks as it takes. `Flight` bounds what is decoded at once, whatever the images are.
     """
     pool = ThreadPoolExecutor(workers)
     flight = Flight(reading)
@@ -134,7 +134,8 @@ def _decoded(reading: _Reading, rows: Rows, workers: int, batch_size: int) -> It
             done = flight.wanted(start, rows[start:end].tolist())
             if start + len(done) < end:
                 tasks.appendleft(task(start + len(done), end))
-            per_task = max(1, min(_TASK_IMAGES, _TASK_BYTES // reading.mean_bytes))
+            share = max(TOGETHER, -(-batch_size // workers))
+            per_task = max(1, min(share, _TASK_BYTES // reading.mean_bytes))
             done.reverse()
             while done:
                 yield done.pop()

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -168,7 +169,13 @@ class ParquetSet(EncodedSet):
             for group in self._groups
             for block in range(-(-group.rows // group.block))
         )
-        return np.concatenate([_digests_of(block) for block in blocks])
+        found = []
+        with ThreadPoolExecutor(1) as reading:
+            coming = reading.submit(next, blocks, None)
+            while (block := coming.result()) is not None:  # while it is hashed, the next one is read
+                coming = reading.submit(next, blocks, None)
+                found.append(_digests_of(block))
+        return np.concatenate(found)
 
 
 def _digests_of(images: Any) -> Digests:
