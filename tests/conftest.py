@@ -80,7 +80,6 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     """What is imported now stays: no collection of garbage looks at it again, and opening a network asks for one."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000)
     gc.enable()

@@ -171,7 +171,9 @@ def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
 def lines_of(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
     """The lines of `frame`, in its order, by row and by OOD set or average."""
     names = [str(name) for name in table]
-    lines = [dict(zip(names, line, strict=True)) for line in zip(*(table[name].tolist() for name in names), strict=True)]
+    lines = [
+        dict(zip(names, line, strict=True)) for line in zip(*(table[name].tolist() for name in names), strict=True)
+    ]
     return {(line["row"], line["ood"]): line for line in lines}
 
 

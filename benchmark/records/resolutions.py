@@ -30,7 +30,9 @@ def pairs(found: Sequence[Record], other: Sequence[Record], view: View) -> Pairs
     runs = {_resolution(run): run for run in (found, other)}
     if set(runs) != {"native", "id"}:
         return {}
-    (native, about), (at_id, about_id) = ((_aurocs(runs[which], view), _abouts(runs[which])) for which in ("native", "id"))
+    (native, about), (at_id, about_id) = (
+        (_aurocs(runs[which], view), _abouts(runs[which])) for which in ("native", "id")
+    )
     both: Pairs = {}
     for row, ood in native:
         if (row, ood) in at_id and about[row] == about_id[row]:

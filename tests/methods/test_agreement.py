@@ -123,16 +123,16 @@ def test_features_agree_with_those_of_the_plain_network(found, name, precision):
     assert float(apart) <= LAYERS * ROUNDING[precision] * float(size)
 
 
-@pytest.mark.parametrize("precision", ROUNDING)
 @pytest.mark.parametrize("name", ON_VECTORS)
-def test_scores_agree_with_those_of_the_plain_network(found, name, precision):
+def test_scores_agree_with_those_of_the_plain_network(found, name):
     x = found["plain"]
-    wanted, given, moved = (scores(name, y) for y in (x, found[precision], noisy(x, found[precision])))
-    middle = torch.median if name in JUMPS else torch.mean
-    apart, noise = (middle((other - wanted).abs().double()) for other in (given, moved))
-    bound = math.sqrt(math.pi / 2 * sum(SIZES)) * float(noise)
-    if (
-        name in JUMPS
-    ):  # the noise may carry no entry over an edge where the rounding does: then as much as features moved
-        bound += LAYERS * ROUNDING[precision] * float(wanted.double().std())
-    assert float(apart) <= bound
+    wanted = scores(name, x)
+    for precision in ROUNDING:
+        given, moved = (scores(name, y) for y in (found[precision], noisy(x, found[precision])))
+        middle = torch.median if name in JUMPS else torch.mean
+        apart, noise = (middle((other - wanted).abs().double()) for other in (given, moved))
+        bound = math.sqrt(math.pi / 2 * sum(SIZES)) * float(noise)
+        if name in JUMPS:
+            # the noise may carry no entry over an edge where the rounding does: then as much as features moved
+            bound += LAYERS * ROUNDING[precision] * float(wanted.double().std())
+        assert float(apart) <= bound, precision

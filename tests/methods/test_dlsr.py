@@ -24,6 +24,7 @@ from methods.vectors.reconstruction import mfsim, mse
 
 SIZES = (6, 10, 8)
 TINY: dict[str, Any] = {"blocks": 2, "width": 32, "epochs": 30, "batch_size": 32, "lr": 2e-3}
+BRIEF = {**TINY, "epochs": 5}  # of 10 steps
 
 
 def gaussian(count: int, *, pattern: int, seed: int, first: int = 0) -> Features:
@@ -42,6 +43,16 @@ OOD = gaussian(150, pattern=2, seed=2, first=150)
 @pytest.fixture(scope="module")
 def fitted() -> DLSR:
     return DLSR(**TINY).fit(TRAIN, seed=5)
+
+
+@pytest.fixture(scope="module")
+def brief() -> DLSR:
+    return DLSR(**BRIEF).fit(TRAIN, seed=2)
+
+
+@pytest.fixture(scope="module")
+def averaged() -> DLSR:
+    return DLSR(**BRIEF, ema=0.9).fit(TRAIN, seed=2)
 
 
 def as_fitted(fitted: DLSR, **settings: Any) -> DLSR:
@@ -158,11 +169,11 @@ def test_training_lowers_the_error_on_id_images(fitted: DLSR) -> None:
     assert float(regret.mean()) > 0
 
 
-def test_all_three_scores_share_a_fit(fitted: DLSR) -> None:
+def test_all_three_scores_share_a_fit(brief: DLSR) -> None:
     shared = {"measure", "network", "k", "sampler", "eta", "mfsim_layers", "lr_sign", "n_draws"}
     assert set(DLSR.score_only) == shared
-    other = DLSR(**TINY, measure="lr", k=9, sampler="released", n_draws=3).fit(TRAIN, seed=5).state()
-    state = fitted.state()
+    other = DLSR(**BRIEF, measure="lr", k=9, sampler="released", n_draws=3).fit(TRAIN, seed=2).state()
+    state = brief.state()
     assert state.keys() == other.keys()
     assert all(torch.equal(value, other[name]) for name, value in state.items())
 
@@ -186,11 +197,10 @@ def test_the_last_layer_alone() -> None:
     assert torch.equal(alone.score(ID), same.score(cut(ID)))
 
 
-def test_averaged_weights_serve_both_networks(fitted: DLSR) -> None:
-    plain, averaged = fitted.state(), DLSR(**TINY, ema=0.999).fit(TRAIN, seed=5).state()
+def test_averaged_weights_serve_both_networks(brief: DLSR, averaged: DLSR) -> None:
     for network in ("first", "final"):
         name = f"{network}.enter.weight"
-        assert not torch.equal(plain[name], averaged[name])
+        assert not torch.equal(brief.state()[name], averaged.state()[name])
 
 
 # Noise
@@ -249,9 +259,11 @@ class Interruption:
 
 @pytest.mark.parametrize("lost", [False, True], ids=["", "first epoch lost"])
 @pytest.mark.parametrize("step", [4, 10, 33])  # 10 steps an epoch
-def test_an_interrupted_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, lost: bool) -> None:
-    settings = {**TINY, "epochs": 5, "ema": 0.9}
-    expected = DLSR(**settings).fit(TRAIN, seed=2).state()
+def test_an_interrupted_fit_goes_on(
+    averaged: DLSR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, lost: bool
+) -> None:
+    settings = {**BRIEF, "ema": 0.9}
+    expected = averaged.state()
     interruption = Interruption(monkeypatch, step)
     with pytest.raises(KeyboardInterrupt):
         DLSR(**settings).fit(TRAIN, seed=2, workdir=tmp_path)

@@ -6,6 +6,7 @@ and counted is what a GPU sees.
 
 import contextlib
 import copy
+import functools
 import gc
 import signal
 import sys
@@ -292,7 +293,7 @@ def test_every_captured_training_is_as_eager(name: str, recorders: list[Rerun], 
     assert recorders
     assert all(recorder.recorded >= 1 and recorder.replayed >= 4 for recorder in recorders)
     request.getfixturevalue("monkeypatch").setattr(graphs, "recorder", lambda device: None)
-    assert same(trainings.learned(name, "cpu", "32"), captured)
+    assert same(eager(name)[0], captured)
 
 
 def test_what_waits_is_seen() -> None:
@@ -302,28 +303,35 @@ def test_what_waits_is_seen() -> None:
     assert waits.found == ["lift_fresh", "index", "_local_scalar_dense", "nonzero"]
 
 
-@pytest.mark.parametrize("name", trainings.NAMES)
-def test_a_step_that_is_captured_never_waits_for_the_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a capture that is an error, of which a CPU tells nothing. (The optimiser's flags are those of the device.)"""
+@functools.cache
+def eager(name: str) -> tuple[dict[str, Tensor], list[list[str]]]:
+    """What a training that is not captured ends with, and what each of its steps waited for."""
     learn, found = loop._Run.learn, []
+    with pytest.MonkeyPatch.context() as patch:
 
-    def watched(self: Any, *tensors: Tensor) -> Tensor:
-        with Waits() as waits:
-            step = self.optimizer.step
+        def watched(self: Any, *tensors: Tensor) -> Tensor:
+            with Waits() as waits:
+                step = self.optimizer.step
 
-            def unwatched() -> None:
-                waits.paused = True
-                step()
-                waits.paused = False
+                def unwatched() -> None:
+                    waits.paused = True
+                    step()
+                    waits.paused = False
 
-            monkeypatch.setattr(self.optimizer, "step", unwatched)
-            value = learn(self, *tensors)
-            monkeypatch.setattr(self.optimizer, "step", step)
-        found.append(waits.found)
-        return value
+                patch.setattr(self.optimizer, "step", unwatched)
+                value = learn(self, *tensors)
+                patch.setattr(self.optimizer, "step", step)
+            found.append(waits.found)
+            return value
 
-    monkeypatch.setattr(loop._Run, "learn", watched)
-    trainings.learned(name, "cpu", "32")
+        patch.setattr(loop._Run, "learn", watched)
+        return trainings.learned(name, "cpu", "32"), found
+
+
+@pytest.mark.parametrize("name", trainings.NAMES)
+def test_a_step_that_is_captured_never_waits_for_the_device(name: str) -> None:
+    """In a capture that is an error, of which a CPU tells nothing. (The optimiser's flags are those of the device.)"""
+    _, found = eager(name)
     assert found
     assert not any(found)
 
