@@ -20,6 +20,7 @@ EXTRAS = (
     "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "__macosx",
     "lost+found", "system volume information",
 )  # fmt: skip
+KINDS = 12  # of what is left out that are named
 DEPTH = 64
 OTHERS = 100_000  # files and folders that may lie beside the images; and twenty more for each image
 
@@ -39,8 +40,10 @@ class Listing:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        kinds = ", ".join(f"{printable(kind)} ({count:,})" for kind, count in sorted(self.left_out.items()))
-        return (f"left out: {kinds}",) if kinds else ()
+        kinds = [f"{printable(kind)} ({count:,})" for kind, count in sorted(self.left_out.items())]
+        if len(kinds) > KINDS:
+            kinds[KINDS:] = [f"and {len(kinds) - KINDS} other kinds"]
+        return (f"left out: {', '.join(kinds)}",) if kinds else ()
 
 
 def listed(root: Path) -> Listing:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from methods.base import Count, Features, Method, NotNegative, Positive, Range, Share, register
@@ -22,6 +21,7 @@ from methods.vectors.layers import BLOCK, Std, check_layers, normalise, normalis
 from methods.vectors.noise import derive, normal
 from methods.vectors.reconstruction import mfsim, mse
 
+_FIRST = "the network of the first epoch"
 _SCORE_ONLY = ("measure", "network", "k", "sampler", "eta", "mfsim_layers", "lr_sign", "n_draws")
 
 
@@ -150,13 +150,13 @@ class DLSR(Method):
         z = normalised(train, self.std, device)
         batch, loss = objective(z)
         first: list[LFDN] = []
-        kept = None if workdir is None else workdir / "first_epoch.safetensors"
+        kept = None if workdir is None else workdir / "first_epoch.pt"
 
         def keep(epoch: int, network: nn.Module) -> None:
             if epoch == 0:
                 first.append(cast(LFDN, copy.deepcopy(network)))
                 if kept is not None:  # a resumed training does not come by here again
-                    checkpoint.write(kept, lambda path: save_file(network.state_dict(), path))
+                    checkpoint.save(kept, {"identity": _FIRST, "network": network.state_dict()})
 
         def run(recipe: Recipe, workdir: Path | None) -> tuple[LFDN, list[float]]:
             with seeded(derive(seed), device):
@@ -189,11 +189,11 @@ class DLSR(Method):
         self._seed, self._sizes = seed, train.layer_sizes
         self._final, self.losses = run(recipe, workdir)
         if not first and kept is not None:
-            try:
-                found, _ = tensors.read(kept, tensors.room(self._final))
-                first.append(restore(found, z.shape[1], device, **self._network()))
-            except Exception:  # absent or torn: the first epoch is quickly had again
+            found = checkpoint.load(kept, _FIRST, tensors.room(self._final))
+            if found is None:  # it is quickly had again
                 run(replace(recipe, epochs=1), None)
+            else:
+                first.append(restore(found["network"], z.shape[1], device, **self._network()))
         self._first = first[0]
         if kept is not None:
             checkpoint.remove(kept)

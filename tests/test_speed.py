@@ -39,7 +39,7 @@ def speed(tmp_path, monkeypatch):
 
 
 def test_every_script_is_reported():
-    beside = {"__init__", "paired", "report", "coverage", "injuries"}  # the last two measure no speed
+    beside = {"__init__", "paired", "report", "coverage"}  # the last measures no speed
     beside |= {"on_gpu", "gpu_parts", "gpu_before"}  # one command for a GPU, its parts, and what they stand beside
     beside |= {"pack"}  # what travels there
     beside |= {"peer", "sliced"}  # what whole_table stands beside, and how

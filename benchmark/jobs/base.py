@@ -36,6 +36,10 @@ class Job(ABC):
     def done(self, store: Store) -> bool:
         return store.has(self.kind, self.key)
 
+    def fault(self) -> str:
+        """A file of the results folder that this job has to make again, and why; "" where all fit, or are absent."""
+        return ""
+
     @abstractmethod
     def run(self, worker: Worker) -> None: ...
 

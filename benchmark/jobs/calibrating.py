@@ -58,6 +58,9 @@ class Calibrate(Job):
     def done(self, store: Store) -> bool:
         return records.done(self.path, self.key) is not None
 
+    def fault(self) -> str:
+        return records.fault(self.path)
+
     def run(self, worker: Worker) -> None:
         images = self.calibration.images[-1]
         use = images.use

@@ -72,6 +72,9 @@ class Illustrate(Job):
         except (OSError, ValueError, KeyError):
             return False
 
+    def fault(self) -> str:
+        return files.fault(self._marker)
+
     def run(self, worker: Worker) -> None:
         figures = dict(self._figures(worker))
         for path, draw in figures.items():

@@ -81,6 +81,10 @@ class Measure(Job):
             return False
         return score_files.fit(self.folder, record) or not (self.id.done(store) and self.ood.done(store))
 
+    def fault(self) -> str:
+        record = records.done(self.path, self.key)
+        return records.fault(self.path) if record is None else score_files.fault(self.folder, record)
+
     def run(self, worker: Worker) -> None:
         started = time.perf_counter()
         engine = engine_of(self.id, self.ood, self.calibration, store=worker.store)

@@ -141,6 +141,9 @@ class ShowMistakes(Job):
         except (OSError, ValueError, KeyError):
             return False
 
+    def fault(self) -> str:
+        return files.fault(self.path)
+
     def run(self, worker: Worker) -> None:
         what = ("layers",) if "layers" in methods.get(self.measure.about["method"]).reads else ("embedding",)
         search = _Search(worker.store, self.train, what)

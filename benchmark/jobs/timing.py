@@ -66,6 +66,9 @@ class MeasureSpeed(Job):
     def done(self, store: Store) -> bool:
         return records.done(self.path, self.key) is not None
 
+    def fault(self) -> str:
+        return records.fault(self.path)
+
     def run(self, worker: Worker) -> None:
         started = time.perf_counter()
         passes = self.score.images

@@ -71,7 +71,7 @@ def places(images: ImageSet, order: Order) -> Places:
         return None
     where, count = f"{images.title} ({images.split})", len(order.names)
     if not images.named and images.split == "train" and occurring[0] > 0:
-        raise Differ(f"the labels of {where} start at {occurring[0]}; count its {count} classes from 0")
+        raise Differ(f"the labels of {where} start at {occurring[0]}; count its classes from 0")
     if images.named == order.named or all(name.isdecimal() for name in (*images.classes, *order.names)):
         place = {name: number for number, name in enumerate(order.names)}
         more = [images.classes[label] for label in occurring if images.classes[label] not in place]
@@ -101,6 +101,10 @@ def differing(train: Selection, test: Selection) -> tuple[str, ...]:
     if not len(counts) or (known < 0).all():
         return ()
     order = together(train.images, test.images)
+    try:
+        places(train.images, order)
+    except Differ as error:
+        return (f"its training labels are not used: {error}",)
     try:
         found = places(test.images, order) or range(len(order.names))
     except Differ as error:

@@ -49,9 +49,15 @@ class ColumnLookup:
     def _specs(self) -> Iterator[OODSet]:
         """The suite's OOD sets, and those that --ood names beside them."""
         yield from self._suite.ood
+        folders: set[str] = set()
         for name in self._options.ood:
             if not any(name in spec.names for spec in self._suite.ood):
-                if not is_path(name):
+                if is_path(name):
+                    folder = os.path.realpath(os.path.expanduser(name))
+                    if folder in folders:  # which would count twice in the mean
+                        continue
+                    folders.add(folder)
+                else:
                     try:
                         catalogue.get(name)
                     except ValueError as error:
@@ -80,7 +86,9 @@ class ColumnLookup:
                 return None
             try:
                 found = self._looked_up(spec.stand_in, wanted, download=False)
-            except Missing:
+            except Missing as gone:
+                if wanted and is_path(spec.stand_in):
+                    self.absent[-1] = (stands_in_for, f"{missing}; nor is its stand-in: {gone}")
                 return None
         if found is None:
             return None

@@ -209,6 +209,8 @@ class EncoderLookup:
             no_head, order = f"the classes of its head are not the ID set's ({error})", None
         if order is None:
             order = classes.together(sides["train"], sides["test"])
+            if use.train is not None and use.encoder.supervised:
+                classes.places(sides["train"], order)  # Differ says what keeps it from being trained
             places = {split: classes.places_or_none(side, order) for split, side in sides.items()}
         places |= {shifted(name): classes.places_or_none(side, order) for name, side in self._covariate.items()}
         known = {split: found for split, found in places.items() if found is not None}

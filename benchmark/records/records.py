@@ -64,11 +64,11 @@ def read(path: Path) -> Record | None:
 
 
 def fault(path: Path) -> str:
-    """What is wrong with the record there, in a few words; "" where nothing is, or there is none."""
+    """The record there, and what is wrong with it, in words; "" where nothing is, or there is none."""
     try:
         _read(path)
     except ValueError as why:
-        return str(why)
+        return f"{path} is not used, and measured again: {why}"
     except OSError:
         pass
     return ""

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import math
+import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -99,6 +100,17 @@ def _is_known(path: Path, record: Mapping[str, Any], side: Side) -> bool:
 
 def _expected(record: Mapping[str, Any], side: Side) -> Expected:
     return record[side]["n"], (record.get("scores") or {}).get(side)
+
+
+def fault(folder: Path, record: Mapping[str, Any]) -> str:
+    """The files of a record's scores that are there and are not those, in words; "" where there are none."""
+    for path, side in ((path_of(folder, record, side), side) for side in SIDES):
+        try:
+            _read(path, record, side)
+        except ValueError as why:
+            if os.path.lexists(path):
+                return f"{why}; they are written again"
+    return ""
 
 
 def misfit(scores: Array, n: int) -> str:

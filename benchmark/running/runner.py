@@ -158,8 +158,8 @@ class Runner:
     def _done(self, job: Job) -> bool:
         if job.done(self.worker.store):
             return True
-        if isinstance(job, Measure | MeasureSpeed | Calibrate) and (why := records.fault(job.path)):
-            self.worker.say(f"note: {job.path} is not used, and measured again: {why}")
+        if why := job.fault():
+            self.worker.say(f"note: {why}")
         return False
 
     def _settle(self, row: Row, target: Job, how: Ended | None) -> None:

@@ -61,7 +61,8 @@ class ChunkWriter:
 
     def _resume(self) -> None:
         good = []
-        for line in self._noted():
+        noted = self._noted()
+        for line in noted:
             try:
                 chunk = _Chunk.model_validate(files.parse(line))
                 if not self._is_next(chunk):
@@ -77,14 +78,18 @@ class ChunkWriter:
                     file.truncate(self._ends[path.name])
             elif path != self._journal:
                 files.clear(path)
-        text = "".join(line + "\n" for line in good)
+        if len(good) < len(noted):
+            self._store.tell(self._folder, f"its journal is damaged behind row {self.position:,}")
+        text = "".join(line.decode() + "\n" for line in good)
         files.write_atomically(self._journal, text, durable=bool(good))  # an empty one says what none does
 
-    def _noted(self) -> list[str]:
+    def _noted(self) -> list[bytes]:
         try:
-            return read_regular(self._journal, JOURNAL_BYTES).decode().splitlines()
-        except (OSError, ValueError):
+            return read_regular(self._journal, JOURNAL_BYTES).splitlines()
+        except FileNotFoundError:
             return []
+        except (OSError, ValueError):
+            return [b""]  # a line that is none
 
     def _is_next(self, chunk: _Chunk) -> bool:
         """Whether a chunk is of this entry, follows the last one, and its bytes are there as they were written."""

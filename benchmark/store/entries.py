@@ -103,13 +103,13 @@ class Store:
                     raise ValueError(f"{name} has another size")
         except (FileNotFoundError, NotADirectoryError):
             if os.path.lexists(folder):
-                self._tell(folder, "it has no marker")
+                self.tell(folder, "it has no marker")
             return None
         except ValidationError:
-            self._tell(folder, "its marker has another form")
+            self.tell(folder, "its marker has another form")
             return None
         except (OSError, ValueError) as error:
-            self._tell(folder, str(error))
+            self.tell(folder, str(error))
             return None
         return marker
 
@@ -125,7 +125,8 @@ class Store:
                 self._markers.popitem(last=False)
         return marker
 
-    def _tell(self, folder: Path, why: str) -> None:
+    def tell(self, folder: Path, why: str) -> None:
+        """Say once that an entry is not used, and why."""
         if folder not in self._told:
             self._told.add(folder)
             self._say(f"note: {folder} is not used, and made again where it is needed: {why}")
@@ -144,7 +145,7 @@ class Store:
                 for path in self._paths(marker).values():
                     stored.mapped(path)
             except (OSError, ValueError) as error:
-                self._tell(folder, " ".join(str(error).split()))
+                self.tell(folder, " ".join(str(error).split()))
                 return False
             self._verified.add(folder)
         return all(self.has(kind, part) for part in marker.parts)
@@ -159,7 +160,7 @@ class Store:
         if not self.has(kind, key):
             return False
         if wrong := fits(self.arrays(kind, key)):
-            self._tell(self.folder(kind, key), wrong)
+            self.tell(self.folder(kind, key), wrong)
         return not wrong
 
     def size(self, kind: str, key: str) -> int:

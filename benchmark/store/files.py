@@ -74,8 +74,13 @@ def write_atomically(path: Path, text: str, *, within: Path | None = None, durab
 def make_folder(path: Path, within: Path | None = None) -> None:
     """The folder and those above it. A file in the way goes where it lies below `within`, a folder of ours alone.
 
-    NotADirectoryError, which says what to do, for any other.
+    So does a link there to another of its folders: two names would share their files. NotADirectoryError, which says
+    what to do, for any other file.
     """
+    if within is not None:
+        for above in (path, *path.parents[: len(path.parts) - len(within.parts) - 1]):
+            if above.is_symlink() and within.resolve() in above.resolve().parents:
+                above.unlink()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -133,6 +138,17 @@ def parse(text: str | bytes) -> dict[str, Any]:
     if not fits:
         raise ValueError("its checksum does not fit")
     return content
+
+
+def fault(path: Path) -> str:
+    """A file that `read_sealed` refuses, and why, in words; "" where it does not, or there is none."""
+    try:
+        read_sealed(path)
+    except ValueError as why:
+        return f"{path} is not used, and made again: {why}"
+    except FileNotFoundError:
+        pass
+    return ""
 
 
 def read_sealed(path: Path, limit: int = SMALL) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """What makes a training survive an interruption: files that are whole or absent, and a Ctrl-C that waits."""
 
 import os
+import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm.auto import tqdm
 
 from methods.device import tensors
 
@@ -24,15 +27,24 @@ def write(path: Path, writer: Callable[[Path], object]) -> None:
         writer(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        if path.is_dir():
+            _clear(path)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
-    """Delete a file, and what a killed `write` of it left behind."""
+    """Delete a file, or whatever is in its place, and what a killed `write` of it left behind."""
     for stale in (path, *path.parent.glob(f"{path.name}.*{_TEMPORARY}")):
-        stale.unlink(missing_ok=True)
+        _clear(stale)
+
+
+def _clear(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -48,13 +60,19 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path, identity: str, limit: int) -> dict[str, Any] | None:
     """What `save` wrote, on the CPU, if its `identity` is this one and it unpacks to at most `limit` bytes.
 
-    None for any other file, or none.
+    None where there is none, and for any other file, of which a line tells.
     """
     try:
         state, _ = tensors.read(path, limit)
-    except (OSError, ValueError):  # absent, torn or hostile: it is no checkpoint of ours
+        if isinstance(state, dict) and state.get("identity") == identity:
+            return state
+        why = "it is that of another training"
+    except FileNotFoundError:
         return None
-    return state if isinstance(state, dict) and state.get("identity") == identity else None
+    except (OSError, ValueError):  # torn, damaged or hostile
+        why = "it is damaged"
+    tqdm.write(f"note: {path} is not used, and its steps are done again: {why}", file=sys.stderr)
+    return None
 
 
 class Interrupt:

@@ -7,7 +7,7 @@
 
 CHECKPOINTS holds copies of `<cache>/work/*/training.pt`, taken by hand; what seed each is of stands in it. A training
 that has not ended has no fit: its network of the first epoch, which lies beside its checkpoint, is copied there as
-`first_epoch.seed<N>.safetensors`, and its curve ends where its last checkpoint does.
+`first_epoch.seed<N>.pt` (of older trainings `.safetensors`), and its curve ends where its last checkpoint does.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from methods.base import Features
+from methods.device import tensors
 from methods.dlsr import DLSR
 from methods.training.recipe import Recipe
 from methods.vectors.layers import BLOCK, normalise
@@ -74,11 +75,12 @@ def _fit(given: argparse.Namespace, method: DLSR, seed: int, sizes: tuple[int, .
     """Of a training that has not ended: with the first epoch's network in the final one's place."""
     if (path := trained.path(given, given.row, seed)).is_file():
         return replace(method).load_state(load_file(path))
-    path = given.checkpoints / f"first_epoch.seed{seed}.safetensors"
-    if not path.is_file():
+    copies = sorted(given.checkpoints.glob(f"first_epoch.seed{seed}.*"))
+    if not copies:
         return None
+    found, _ = tensors.read(copies[0], 4 << 30)
     state = {"seed": torch.tensor(seed), "layer_sizes": torch.tensor(sizes), "losses": torch.tensor([])}
-    for name, value in load_file(path).items():
+    for name, value in found.get("network", found).items():
         state |= {f"first.{name}": value, f"final.{name}": value}
     return replace(method).load_state(state)
 

@@ -257,18 +257,24 @@ class Interruption:
         self.update(*arguments)
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["", "first epoch lost"])
+@pytest.mark.parametrize("lost", ["", "torn", "a bit flipped", "a folder"])
 @pytest.mark.parametrize("step", [4, 10, 33])  # 10 steps an epoch
 def test_an_interrupted_fit_goes_on(
-    averaged: DLSR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, lost: bool
+    averaged: DLSR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, lost: str
 ) -> None:
     settings = {**BRIEF, "ema": 0.9}
     expected = averaged.state()
     interruption = Interruption(monkeypatch, step)
     with pytest.raises(KeyboardInterrupt):
         DLSR(**settings).fit(TRAIN, seed=2, workdir=tmp_path)
-    if lost:
-        (tmp_path / "first_epoch.safetensors").write_bytes(b"torn")
+    kept = tmp_path / "first_epoch.pt"
+    if lost == "a bit flipped" and kept.exists():
+        content = kept.read_bytes()
+        weights = content.index(torch.load(kept, weights_only=True)["network"]["blocks.0.linear1.weight"].numpy().data)
+        kept.write_bytes(content[:weights] + bytes([content[weights] ^ 1]) + content[weights + 1 :])
+    elif lost:
+        kept.unlink(missing_ok=True)
+        kept.mkdir() if lost == "a folder" else kept.write_bytes(b"torn")
     interruption.steps, interruption.step = 0, -1
     state = DLSR(**settings).fit(TRAIN, seed=2, workdir=tmp_path).state()
     again = 10 if lost and step >= 10 else 0  # the first epoch once more

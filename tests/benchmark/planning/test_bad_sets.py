@@ -60,6 +60,20 @@ def test_a_stand_in_is_looked_for_where_the_suite_lies(made, fill, monkeypatch):
     assert planned.absent[0][1].endswith("far is not here: there is no such folder")
 
 
+def test_a_stand_in_that_is_not_there_is_named(made):
+    ((title, why),) = made().absent
+    assert title.endswith("far")
+    assert why.count("there is no such folder") == 2
+    assert "nor is its stand-in" in why
+
+
+def test_one_folder_is_one_set_however_it_is_named(made, fill, tmp_path):
+    near = fill("near", "1.png", first=90)
+    (tmp_path / "link").symlink_to(near)
+    planned = made(str(near), f"{near}/", str(tmp_path / "link"), str(tmp_path / "mine" / ".." / "near"))
+    assert sum(column.stands_in_for is None for column in planned.columns) == 1
+
+
 def test_a_broken_set_is_left_out_alone(made, fill, tmp_path):
     (fill("near", "1.png") / "1.png").write_bytes(b"no image")  # the stand-in
     good, first = fill("good", "1.png", first=80), fill("first", "1.png", "2.png", first=70)

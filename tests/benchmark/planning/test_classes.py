@@ -56,14 +56,14 @@ def test_without_names_the_integers_are_the_names():
     for labels in (range(1, 11), range(11)):
         with pytest.raises(Differ, match="not among the 10, the first is '10'"):
             classes.places(labelled(labels), order)
-    with pytest.raises(Differ, match="start at 1; count its 10 classes from 0"):
+    with pytest.raises(Differ, match="start at 1; count its classes from 0"):
         classes.places(labelled(range(1, 10), split="train"), order)
 
 
 def test_names_and_integers_meet_where_these_are_0_to_k():
     named = Order(("bird", "cat", "dog"), True)
     assert classes.places(labelled([2, 1, 0], split="train"), named) is None
-    for labels, why in (([1, 2, 3], "start at 1; count its 3"), ([0, 1], "not 0 to 2"), ([1, 2], "start at 1")):
+    for labels, why in (([1, 2, 3], "start at 1; count its"), ([0, 1], "not 0 to 2"), ([1, 2], "start at 1")):
         with pytest.raises(Differ, match=why):
             classes.places(labelled(labels, split="train"), named)
     with pytest.raises(Differ, match="not 0 to 3"):  # three folders, four outputs
@@ -138,6 +138,13 @@ def test_test_classes_that_train_lacks_are_named_and_counted():
     )
     (note,) = told(train, labelled(range(30), tuple(f"c{n:02}" for n in range(30))))
     assert note.endswith("c08 (1), c09 (1), ...")
+
+
+def test_training_labels_that_start_at_1_are_told():
+    """Rows that need labels said that there are none."""
+    (note,) = told(labelled([1, 2, 3], split="train"), labelled([1, 2]))
+    assert note.startswith("its training labels are not used: the labels of ")
+    assert note.endswith(" start at 1; count its classes from 0")
 
 
 def test_labels_that_cannot_be_matched_are_told():

@@ -75,6 +75,8 @@ def test_a_damaged_result_is_made_again_from_the_store(copied, counted, capsys, 
     assert "Traceback" not in capsys.readouterr().err
     counted.clear()
     assert copied.run(*ROWS) == 0
+    told = capsys.readouterr().err
+    assert injury == "file for folder" or f"note: {path}" in told, told
     assert set(counted) == {"Measure"}
     assert copied.records() == copied.before
     assert path.suffix == ".json" or path.read_bytes() == content

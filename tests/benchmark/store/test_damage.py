@@ -140,7 +140,7 @@ def test_a_partial_entry_that_is_a_link_is_not_written_into(store, tmp_path):
     assert list((tmp_path / "theirs").iterdir()) == []
 
 
-def test_every_flipped_bit_of_a_journal_is_found(store):
+def test_every_flipped_bit_of_a_journal_is_found(store, said):
     rows = np.arange(24, dtype=np.float32).reshape(12, 2)
 
     def write(stop):
@@ -158,7 +158,9 @@ def test_every_flipped_bit_of_a_journal_is_found(store):
         for name, content in kept.items():
             (folder / name).write_bytes(content)
         (folder / "journal").write_bytes(bytes(damaged))
-        assert ChunkWriter(store, "encode", KEY, 12).position in (0, 4), place
+        position = ChunkWriter(again(store), "encode", KEY, 12).position
+        assert position in (0, 4), place
+        assert said.pop().endswith(f"its journal is damaged behind row {position}")
     write(12).finish(arrays={}, tensors={}, meta={})
     np.testing.assert_array_equal(store.arrays("encode", KEY)["embedding"], rows)
 
@@ -204,6 +206,19 @@ def test_leftovers_of_killed_writes_go_and_those_of_live_ones_stay(tmp_path):
         file.write(b"whole")
         files.sweep(tmp_path)
     assert [path.name for path in (tmp_path / "records").iterdir()] == ["b.json"]
+
+
+def test_a_folder_that_is_a_link_to_another_of_ours_is_one_of_its_own_again(tmp_path):
+    """Two rows whose scores lie in one folder wrote over each other's in each run."""
+    ours, disk = tmp_path / "results", tmp_path / "disk"
+    for folder in (ours / "scores" / "b", disk):
+        folder.mkdir(parents=True)
+    (ours / "scores" / "a").symlink_to("b")
+    (ours / "records").symlink_to(disk)  # to a larger disk, which is somebody's wish
+    for name in ("scores/a", "scores/b", "records/a"):
+        files.write_atomically(ours / name / "x", name, within=ours)
+    assert [(ours / name / "x").read_text() for name in ("scores/a", "scores/b")] == ["scores/a", "scores/b"]
+    assert (disk / "a" / "x").read_text() == "records/a"
 
 
 def test_a_write_replaces_a_link_and_not_what_it_points_to(tmp_path):

@@ -381,20 +381,26 @@ class Hostile:
         return (exec, ("raise SystemExit('code ran')",))
 
 
-@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "flipped", "pickle", "other"])
-def test_a_damaged_checkpoint_is_ignored(tmp_path: Path, undisturbed: Any, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "flipped", "pickle", "other", "folder"])
+def test_a_damaged_checkpoint_is_ignored_and_told(tmp_path: Path, undisturbed: Any, damage: str, capsys: Any) -> None:
     path = interrupted(tmp_path)
     whole = path.read_bytes()
     if damage == "pickle":
         torch.save({"identity": Hostile()}, path)
     elif damage == "other":
         torch.save({"step": 5, "model": {}}, path)
+    elif damage == "folder":
+        path.unlink()
+        (path / "within").mkdir(parents=True)
     else:
         flipped = bytearray(whole)
         flipped[whole.index(torch.load(path, weights_only=True)["average"][0].numpy().tobytes()) + 3] ^= 64
         changed = {"empty": b"", "text": b"not a file", "truncated": whole[: len(whole) // 2]}
         path.write_bytes({**changed, "flipped": bytes(flipped)}[damage])
     resume(tmp_path, undisturbed, steps=42, epochs=[0, 1, 2, 3, 4, 5])
+    why = "it is that of another training" if damage == "other" else "it is damaged"
+    assert f"note: {path} is not used, and its steps are done again: {why}" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"name": "else"}, {"precision": "bf16"}])

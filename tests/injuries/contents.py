@@ -1,8 +1,9 @@
 """Every byte of the small files of a results folder and its cache, one bit flipped: how many injuries are found.
 
-python -m tests.performance.injuries RESULTS/SUITE CACHE [STEP]: markers, records and score files, and the journal of
-an entry that grows; each file also cut short and swapped with the next of its kind. Works on a copy. An injury that
-changes nothing of what is read (a space that becomes a tab, 1e-5 that becomes 1E-5) is counted apart.
+python -m tests.injuries.contents RESULTS/SUITE CACHE [STEP]: markers, records and score files, the journal of an
+entry that grows, and the checkpoint of a training; each file also cut short and swapped with the next of its kind.
+Works on a copy. An injury that changes nothing of what is read (a space that becomes a tab, 1e-5 that becomes 1E-5, a
+date in an archive) is counted apart.
 """
 
 import json
@@ -13,12 +14,15 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmark.records import records, score_files
 from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Store
+from methods.training import checkpoint
 
 ROWS, KEY = 30, "0" * 64
+VALUES = torch.arange(200, dtype=torch.float32)
 
 
 def injuries(content, other, step):
@@ -53,7 +57,23 @@ def journals(work, step):
     return counts
 
 
-def main(folder, cache, step=1):
+def checkpoints(work, step):
+    """What a training goes on from whose checkpoint was damaged: from its start, or from what was kept."""
+    counts, paths = Counter(), (work / "one.pt", work / "other.pt")
+    for seed, path in enumerate(paths):
+        weights = torch.arange(seed, seed + 200, dtype=torch.float32).reshape(10, 20)
+        checkpoint.save(path, {"identity": path.name, "step": 20 + seed, "model": {"weight": weights}})
+    path, content = paths[0], paths[0].read_bytes()
+    for damaged in injuries(content, paths[1].read_bytes(), step):
+        path.write_bytes(damaged)
+        found = checkpoint.load(path, path.name, 1 << 20)
+        same = found is not None and found["step"] == 20 and torch.equal(found["model"]["weight"].flatten(), VALUES)
+        counts["found" if found is None else "harmless" if same else "passed"] += 1
+    return counts
+
+
+def counted(folder, cache, step=1):
+    """How many injuries of each kind of file were found, were harmless, passed, or raised."""
     counts = {kind: Counter() for kind in ("markers", "records", "score files")}
     with tempfile.TemporaryDirectory() as work:
         folder = Path(shutil.copytree(folder, Path(work) / "results", ignore=shutil.ignore_patterns(".cache")))
@@ -79,11 +99,19 @@ def main(folder, cache, step=1):
                     except Exception as error:
                         counts[kind][type(error).__name__] += 1
                         continue
-                    same = kind == "records" or json.loads(damaged) == json.loads(content)
-                    counts[kind]["found" if found is None else "harmless" if found == good and same else "passed"] += 1
+                    if found is None:
+                        counts[kind]["found"] += 1
+                    else:
+                        same = kind == "records" or json.loads(damaged) == json.loads(content)
+                        counts[kind]["harmless" if found == good and same else "passed"] += 1
                 path.write_bytes(content)
         counts["journals"] = journals(Path(work), step)
-    for kind, of_kind in counts.items():
+        counts["checkpoints"] = checkpoints(Path(work), step)
+    return counts
+
+
+def main(folder, cache, step=1):
+    for kind, of_kind in counted(folder, cache, step).items():
         print(f"{kind}: {sum(of_kind.values()):,} injuries: {dict(of_kind)}")
 
 
