@@ -23,6 +23,7 @@ BLAS_QUERIES = 4  # from so many images on, matrices are multiplied: 5 times as 
 # with (AVX2), or 2 to 4 times as fast (AVX-512). Of narrower rows faiss picks the nearest while they are still at hand,
 # which of few rows takes it 3 times as long as to pick them afterwards.
 WIDE = 128
+OVERFLOW = 1e32  # an error from which on float32 may not hold the squares; NaN and infinity have none below it
 GROUPS = 10  # values in a group from which on groups are worth their while
 FAR = 4  # as many times the rows' own spread, squared: farther from the origin they are searched about their mean
 
@@ -66,7 +67,35 @@ class Neighbours:
 
     def kth(self, x: Tensor, k: int) -> Tensor:
         """The distance (N,) of each image to its k-th nearest row alone: what is surely nearer is not computed."""
-        return self._places(x, k - 1, k)[0][:, 0]
+        few = self._device.type == "cpu" and 1 <= k <= len(self) and not _in_groups(len(self), k)
+        if not few:
+            return self._places(x, k - 1, k)[0][:, 0]
+        with torch.no_grad(), switches("32", "cpu"):
+            found = [self._kth_of_few(block, k) for block in torch.split(x.cpu().float(), BLOCK // (8 * len(self)) + 1)]
+        return torch.cat(found).to(x.device)
+
+    def _kth_of_few(self, x: Tensor, k: int) -> Tensor:
+        """All squares of the fast form are at hand, and their k-th is off by no more than they are.
+
+        So what is farther from it than two errors is not the k-th.
+        """
+        centred = x if self._centre is None else x - self._centre
+        error = 2 * self._error(centred)[:, None].numpy()
+        if not (error < OVERFLOW).all():
+            return self._places(x, k - 1, k)[0][:, 0]
+        squares = torch.addmm(self._squares, centred, self._near.T, alpha=-2).numpy()
+        kth = np.partition(squares, k - 1, axis=1)[:, k - 1, None]
+        low, high = (np.float32(kth - error), np.float32(kth + error))
+        nearer = squares < low
+        images, rows = np.divmod(np.flatnonzero(nearer ^ (squares <= high)), len(self))
+        distances = self._between(x, torch.from_numpy(images), torch.from_numpy(rows))
+        first = np.searchsorted(images, np.arange(len(x)))
+        return distances[np.lexsort((distances, images))[first + k - 1 - np.count_nonzero(nearer, axis=1)]]
+
+    def _between(self, x: Tensor, images: Tensor, rows: Tensor) -> Tensor:
+        """The distance (n,) of each of these `images` (n,) to the row (n,) beside it."""
+        parts = (torch.split(of, max(1, CLOSE // (8 * x.shape[1]))) for of in (images, rows))
+        return torch.cat([self._lengths(self.rows[b].double() - x[a]) for a, b in zip(*parts, strict=True)])
 
     def _places(self, x: Tensor, first: int, k: int) -> tuple[Tensor, Tensor]:
         if not 0 <= first < k <= len(self):

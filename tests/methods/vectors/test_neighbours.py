@@ -98,10 +98,16 @@ def test_bad_rows_touch_no_other_and_there_may_be_none():
     assert not distances[3].isfinite().any()
     expected, _ = brute(bank, x[::2], 4)
     np.testing.assert_allclose(distances[::2].numpy(), expected, rtol=1e-12)
+    kth = neighbours(bank).kth(x, 4)
+    assert kth[1::2].isfinite().tolist() == [False, False]
+    np.testing.assert_allclose(kth[::2].numpy(), expected[:, -1], rtol=1e-12)
     assert [tuple(part.shape) for part in neighbours(bank).search(x[:0], 4)] == [(0, 4), (0, 4)]
+    assert neighbours(bank).kth(x[:0], 4).shape == (0,)
     for k in (0, 301):
         with pytest.raises(ValueError, match=f"k is {k}; there are 300 rows"):
             neighbours(bank).search(x, k)
+        with pytest.raises(ValueError, match=f"k is {k}; there are 300 rows"):
+            neighbours(bank).kth(x, k)
 
 
 @pytest.mark.parametrize(
