@@ -158,7 +158,7 @@ def test_aspect_ratios_are_log_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a fixed small area nothing is rejected, and rounding to pixels is fine at 512."""
     drawn: list[Tensor] = []
     monkeypatch.setattr(augmentation, "resized_crop", lambda x, *part: drawn.extend(part) or x)
-    augmentation.random_resized_crop(torch.zeros(2000, 1, 512, 512), (0.3, 0.3), draws())
+    augmentation.random_resized_crop(torch.zeros(1).expand(2000, 1, 512, 512), (0.3, 0.3), draws())
     height, width = drawn[2].numpy(), drawn[3].numpy()
     np.testing.assert_allclose(height * width / 512**2, 0.3, rtol=0.01)
     edge = math.log(4 / 3) + 0.005
