@@ -85,6 +85,13 @@ def test_nac_draws_its_images_by_class() -> None:
     assert float(half.coverage[0].sum()) == pytest.approx(WIDTH)  # 600 where 1,200 are asked for: O is halved
 
 
+def test_nac_takes_an_image_of_each_class_at_least() -> None:
+    method: Any = methods.create("nac", images=1, full=1.0).fit(TRAIN)
+    assert float(method.coverage[0][method.coverage[0] > 0].min()) == pytest.approx(
+        1 / CLASSES
+    )  # 10 images, an O of 10
+
+
 def test_relation_raises_the_product_and_compares_before() -> None:
     z = torch.tensor([[1.0, 0]])
     train = Features(embedding=torch.tensor([[0.6, 0.8]]), logits=torch.zeros(1, 4))

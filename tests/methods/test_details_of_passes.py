@@ -58,6 +58,12 @@ def test_gram_has_a_range_for_each_predicted_class_and_that_of_all_where_there_i
     assert by_label.high.tolist() == [[9]] * 3
 
 
+def test_gram_has_a_range_for_each_label_though_the_head_knows_fewer() -> None:
+    x = Features(logits=torch.eye(2), labels=[0, 3], extras={"gram": torch.tensor([[1.0], [4]])})
+    method: Any = methods.create("gram", group="label").fit(replace(x, validation=x))
+    assert method.low[:, 0].tolist() == [1, 1, 1, 4]
+
+
 def test_gram_adds_a_millionth_to_what_it_divides_by() -> None:
     logits = torch.tensor([[1.0, 0]])
     method = ranges(logits, torch.tensor([[1e-6, -1e-6]]), torch.tensor([[1e-6, -1e-6]]))

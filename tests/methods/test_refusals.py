@@ -1,7 +1,5 @@
 """What data cannot give is refused with a reason; odd features never score NaN."""
 
-from typing import Any
-
 import pytest
 import torch
 
@@ -11,9 +9,6 @@ from methods.vectors.head import positive
 from tests.methods.test_posthoc import CLASSES, HEAD, LABELS, TEST, TEST_Z, TRAIN, TRAIN_Z, WIDTH, features, same, score
 from tests.methods.test_toy import TRAIN as TOY
 from tests.methods.test_toy import toy
-
-POST_HOC = [name for name in methods.names() if {"embedding", "logits"} & set(methods.get(name).reads)]
-SMALL: dict[str, dict[str, Any]] = {"ddu": {"jitter": 0.1}, "weiper": {"copies": 5}, "cfood": {"alpha": 0.5}}
 
 
 def test_a_class_that_nobody_is_predicted_as() -> None:
@@ -28,36 +23,6 @@ def test_a_class_that_nobody_is_predicted_as() -> None:
         centres = methods.create(name).fit(train).state()["centres"]
         same(centres[4], TRAIN_Z.double().mean(dim=0), rtol=1e-9)
         assert bool(centres.isfinite().all())
-
-
-def finite_or_refused(name: str, x: Features, train: Features, **settings: Any) -> None:
-    try:
-        scores = score(name, x, train, **settings)
-    except CannotRun:
-        return
-    assert bool(scores.isfinite().all())
-
-
-@pytest.mark.parametrize("name", POST_HOC)
-def test_one_image_a_class(name: str) -> None:
-    train = features(TRAIN_Z[:CLASSES], labels=torch.arange(CLASSES))
-    finite_or_refused(name, TEST, train)
-
-
-@pytest.mark.parametrize("name", POST_HOC)
-@pytest.mark.parametrize("kind", ["zero", "negative", "constant logits", "huge"])
-def test_odd_features_never_score_nan(name: str, kind: str) -> None:
-    head, z, x = HEAD, TRAIN_Z.clone(), TEST_Z.clone()
-    if kind == "zero":
-        z[7], x[3] = 0, 0
-    elif kind == "negative":
-        z, x = z - 0.7, x - 0.7
-        x[0], x[1] = -1, torch.linspace(-1, 1, WIDTH)  # no positive entry, and a sum of 0
-    elif kind == "constant logits":
-        head = Head(torch.zeros_like(HEAD.weight), torch.zeros(CLASSES))
-    else:
-        x[0] = 1e6
-    finite_or_refused(name, features(x, head), features(z, head, LABELS), **SMALL.get(name, {}))
 
 
 def test_energies_below_zero_are_refused() -> None:
