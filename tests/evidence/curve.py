@@ -38,6 +38,7 @@ def main() -> None:
     parse = trained.parser(__doc__)
     parse.add_argument("--checkpoints", type=Path, required=True)
     parse.add_argument("--row", default="dlsr-mse", help="of the suite; its fit's name in FITS")
+    parse.add_argument("--resolutions", nargs="+", choices=("native", "id"), default=["native", "id"])
     parse.add_argument("--out", type=Path, required=True, help="the CSV that is written")
     given = parse.parse_args()
     (of,) = {cell.id.fit for cell in trained.cells(trained.planned(given, given.row, (0,)))}
@@ -46,7 +47,7 @@ def main() -> None:
     with given.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("encoder", "resolution", "seed", "steps", "measure", "set", "n", "auroc", "fpr95"))
-        for resolution in ("native", "id"):
+        for resolution in given.resolutions:
             sets = trained.read(given, resolution)
             images = {"": sets.id, **sets.ood}
             for seed in trained.SEEDS:
