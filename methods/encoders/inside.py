@@ -1,6 +1,6 @@
 """A network's own pass with more of it: a few numbers an image of every map, taken while it runs. No map is kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from methods.base import Count
 from methods.encoders.base import Encoder, Images, register
 from methods.encoders.networks.one_network import OneNetwork
 from methods.encoders.networks.rerun import Rerun
+from methods.vectors.statistics import CACHE
 
 _RELUS = (functional.relu, functional.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 _OTHERS = ("relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "hardswish", "hardtanh", "softplus")
@@ -102,13 +103,27 @@ class Inside(Rerun):
 
 def gram(maps: Tensor, powers: int) -> Tensor:
     """G_p of each power 1 .. `powers`, one after the other: (N, powers C) float64 of maps (N, C, L)."""
-    values = maps.double()
-    power, found = torch.ones_like(values), []
-    for p in range(1, powers + 1):
-        power.mul_(values)
-        rows = (power @ power.sum(dim=1)[:, :, None])[:, :, 0]  # of F^p (F^p)', which is never made
-        found.append(rows.sign() * rows.abs() ** (1 / p))
-    return torch.cat(found, dim=1)
+    rows = [maps.new_zeros(maps.shape[:2], dtype=torch.float64) for _ in range(powers)]  # sums of F^p (F^p)'
+    for images, places in _parts(maps):
+        values = maps[images, :, places].double()
+        power = torch.ones_like(values)
+        for found in rows:
+            power.mul_(values)
+            found[images] += (power @ power.sum(dim=1)[:, :, None])[:, :, 0]  # which is never made
+    return torch.cat([found.sign() * found.abs() ** (1 / p) for p, found in enumerate(rows, start=1)], dim=1)
+
+
+def _parts(maps: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Images and positions of maps (N, C, L) that every power goes over while they are in a core's cache."""
+    count, channels, positions = maps.shape
+    if torch.compiler.is_exporting() or maps.device.type != "cpu":
+        yield slice(None), slice(None)
+        return
+    width = max(1, min(positions, CACHE // (16 * channels)))
+    height = max(1, CACHE // (16 * channels * positions))
+    for image in range(0, count, height):
+        for place in range(0, positions, width):
+            yield slice(image, image + height), slice(place, place + width)
 
 
 def _gradients(logits: Tensor, maps: list[Tensor]) -> list[Tensor]:
