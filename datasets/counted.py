@@ -16,8 +16,9 @@ class CountedSet(ImageSet):
     Its fingerprint is that of no set that is here.
     """
 
-    def __init__(self, entry: Entry, split: str) -> None:
-        n, classes = entry.splits[split], entry.classes
+    def __init__(self, entry: Entry, split: str, listed: int | None = None) -> None:
+        """`listed`: how many of them a protocol's list names, where it names some."""
+        n, classes = listed or entry.splits.get(split), entry.classes
         if n is None:
             raise ValueError(f"how many images {entry.name} ({split}) has is not known")
         labels = np.full(n, -1) if classes is None else np.arange(n) % classes

@@ -1,8 +1,8 @@
-"""Sets that are not here, for `--plan`: as many images as the catalogue says that they have."""
+"""Sets that are not here, for `--plan`: as many images as their protocol lists, or the catalogue says they have."""
 
 from benchmark.planning.options import Options
 from benchmark.planning.suite import Suite
-from datasets import catalogue
+from datasets import catalogue, openood
 from datasets.counted import CountedSet
 from datasets.sources import ImageSet, Missing, is_path
 
@@ -14,4 +14,5 @@ def images(suite: Suite, name: str, split: str, options: Options, *, download: b
     except Missing:
         if not options.counted or is_path(name):
             raise
-        return CountedSet(catalogue.get(name), split)
+        known = openood.known().get((suite.protocol or "", name, split))
+        return CountedSet(catalogue.get(name), split, known.images if known else None)

@@ -11,6 +11,7 @@ from methods import ddu, nac, openmax
 from methods.ash import ASH
 from methods.base import CannotRun, Features, Head
 from methods.vectors.head import probabilities
+from methods.vectors.shaping import largest, ratio
 from tests.methods.test_posthoc import CLASSES, HEAD, LABELS, TRAIN, TRAIN_Z, WIDTH, same, score
 from tests.methods.test_toy import QUERIES
 
@@ -227,6 +228,12 @@ def test_half_an_entry_is_rounded_to_even() -> None:
         r = 55 / float(z[0, :kept].sum())
         same(score("scale", x, percentile=percentile), [-55 * np.exp(r) - np.log(2)], rtol=1e-6)
         same(score("lts", x, percentile=percentile), score("ebo", Features(logits=x.logits * r**2)), rtol=1e-6)
+
+
+def test_small_activations_are_scaled_as_large_ones() -> None:
+    z = torch.tensor([[0.004, 0.003, 0.002, 0.001]])
+    for factor in (1, 1000):
+        same(ratio(factor * z, largest(factor * z, 50)[0], otherwise=0), [10 / 7])
 
 
 def test_scale_and_lts_without_a_positive_entry() -> None:

@@ -1,5 +1,6 @@
 """Details of the detectors that read another pass (AdaSCALE, Gram, CombOOD, NAC over layers), by hand."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,7 +60,7 @@ def test_gram_has_a_range_for_each_predicted_class_and_that_of_all_where_there_i
 
 
 def test_gram_has_a_range_for_each_label_though_the_head_knows_fewer() -> None:
-    x = Features(logits=torch.eye(2), labels=[0, 3], extras={"gram": torch.tensor([[1.0], [4]])})
+    x = Features(logits=torch.eye(2), labels=torch.tensor([0, 3]), extras={"gram": torch.tensor([[1.0], [4]])})
     method: Any = methods.create("gram", group="label").fit(replace(x, validation=x))
     assert method.low[:, 0].tolist() == [1, 1, 1, 4]
 

@@ -166,6 +166,20 @@ def test_images_that_are_not_here_are_planned_as_the_catalogue_counts_them(trial
     assert "imagenet is not here" in capsys.readouterr().err
 
 
+def test_sets_of_a_protocol_are_planned_as_its_lists_count_them(trial, capsys):
+    """5,000 of ImageNet's validation images calibrate and 45,000 are the test: no split of the catalogue's."""
+    trial.write(
+        protocol="imagenet",
+        id={"set": "imagenet"},
+        ood=[{"set": "ssb_hard", "group": "near"}, {"set": "ninco", "group": "near"}],
+        encoders={"pixels": {"kind": "pixels", "settings": {"resolution": 32}}},
+        rows=[{"method": "lowlevel", "encoder": "pixels"}],
+    )
+    assert trial.run("--plan", small=False) == 0
+    out, _ = capsys.readouterr()
+    assert f"to encode: {1_281_167 + 45_000 + 49_000 + 5_879:,} images in " in out
+
+
 def test_a_counted_set_is_what_its_entry_says_and_no_set_that_is_here():
     entry = catalogue.get("imagenet")
     images = CountedSet(entry, "test")
