@@ -77,10 +77,11 @@ def make_folder(path: Path, within: Path | None = None) -> None:
     So does a link there to another of its folders: two names would share their files. NotADirectoryError, which says
     what to do, for any other file.
     """
-    if within is not None:
-        for above in (path, *path.parents[: len(path.parts) - len(within.parts) - 1]):
-            if above.is_symlink() and within.resolve() in above.resolve().parents:
-                above.unlink()
+    for above in (path, *path.parents) if within else ():
+        if above == within:
+            break
+        if above.is_symlink() and within.resolve() in above.resolve().parents:
+            above.unlink()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
