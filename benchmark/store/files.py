@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -83,11 +84,10 @@ def make_folder(path: Path, within: Path | None = None) -> None:
     So does a link there to another of its folders: two names would share their files. NotADirectoryError, which says
     what to do, for any other file.
     """
-    for above in (path, *path.parents) if within else ():
-        if above == within:
-            break
-        if above.is_symlink() and within.resolve() in above.resolve().parents:
-            above.unlink()
+    if within is not None:
+        for above in itertools.takewhile(within.__ne__, (path, *path.parents)):
+            if above.is_symlink() and within.resolve() in above.resolve().parents:
+                above.unlink()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
