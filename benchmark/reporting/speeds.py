@@ -27,6 +27,7 @@ from benchmark.metrics import Floats
 
 Point = tuple[str, float, float, str]  # title, AUROC in percent, images per second, encoder title
 _ANGLES = np.arange(16) * math.pi / 8
+_APART = np.array([-3, 0, 3, 0])  # points: two numbers side by side are not one
 _STEPS = np.arange(5, 80, 5)  # points: how far a label may stand from its point
 
 
@@ -122,7 +123,7 @@ def _label(axes: Any, rows: Sequence[Point], names: dict[int, str], numbers: dic
         box = np.array([width(text, size), height(text, size)]) * 72
         offset = _place(points[place], box, taken, room)
         corners = np.concatenate([points[place] + offset, points[place] + offset + box])
-        taken = np.vstack([taken, corners])
+        taken = np.vstack([taken, corners + _APART])
         gap = np.maximum(0, np.maximum(corners[:2] - points[place], points[place] - corners[2:]))
         line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
         axes.annotate(

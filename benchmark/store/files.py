@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -22,9 +23,15 @@ Stamp = tuple[int, int, int, int]
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether there is no space left, or none that this user may have; safetensors says so in words alone."""
+    """Whether there is no space left, or none that this user may have.
+
+    safetensors says so in words alone, and torch raises an error of its own on top of the system's.
+    """
     full = errno.ENOSPC, errno.EDQUOT
-    return getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full)
+    if getattr(error, "errno", None) in full or any(f"(os error {number})" in str(error) for number in full):
+        return True
+    below = error.__cause__ or error.__context__
+    return below is not None and is_full(below)
 
 
 def stamp(path: Path) -> Stamp | None:
@@ -78,7 +85,7 @@ def make_folder(path: Path, within: Path | None = None) -> None:
     what to do, for any other file.
     """
     if within is not None:
-        for above in (path, *path.parents[: len(path.parts) - len(within.parts) - 1]):
+        for above in itertools.takewhile(within.__ne__, (path, *path.parents)):
             if above.is_symlink() and within.resolve() in above.resolve().parents:
                 above.unlink()
     try:

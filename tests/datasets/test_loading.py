@@ -173,6 +173,23 @@ def test_while_a_batch_is_computed_on_the_next_is_decoded(monkeypatch, room, ahe
     stream.close()
 
 
+def test_the_first_batch_waits_for_no_more_than_its_threads_shares():
+    class Told(Drawn):
+        def each(self, rows):
+            tasks.append(len(rows))
+            return super().each(rows)
+
+    tasks = []
+    assert sum(len(batch.rows) for batch in batches(Told(500), np.arange(500), 64, workers=2)) == 500
+    assert max(tasks) == 32
+    tasks.clear()
+    list(batches(Told(500), np.arange(500), 64, workers=16))
+    assert max(tasks) == 32  # small images are decoded so many at a time
+    tasks.clear()
+    list(batches(Told(500), np.arange(500), 400, workers=2))
+    assert max(tasks) == 200
+
+
 def test_a_broken_image_ends_the_batches():
     stream = batches(Drawn(500, broken=450), np.arange(500), 10, workers=2)
     assert next(stream).rows.tolist() == list(range(10))

@@ -11,6 +11,8 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +108,8 @@ def counted(folder, cache, step=1):
                         counts[kind]["harmless" if found == good and same else "passed"] += 1
                 path.write_bytes(content)
         counts["journals"] = journals(Path(work), step)
-        counts["checkpoints"] = checkpoints(Path(work), step)
+        with redirect_stderr(StringIO()):  # which is told of each
+            counts["checkpoints"] = checkpoints(Path(work), step)
     return counts
 
 

@@ -28,7 +28,7 @@ from tests.benchmark.conftest import Trial, undrawn
 from tests.injuries.kinds import GROUPS, OF_FILES, OF_FOLDERS, files_of
 
 FOLDER = "mini+limit=30+limit-train=60"
-_SAME = ("records/*/*.json", "scores/*/*.npy", "mistakes/*/*.json", "table.md", "table.csv", "significance.csv")
+_SAME = ("records/*/*.json", "scores/*/*.npy", "mistakes/*/*.json", "table.csv", "significance.csv")
 _OF_A_RUN = ("provenance", "training", "checksum")
 NEEDED = ((), ("results",), ("results", "score"), ("results", "score", "fit", "accuracy"))
 """What is deleted before an injury, so that what was injured is read: records, or what they are made from as well."""

@@ -131,18 +131,25 @@ def test_a_block_that_does_not_fit_is_scored_in_halves_and_another_fault_is_not_
         Score.scored(SimpleNamespace(score=_broken), x, worker)
 
 
-def test_the_cells_of_a_row_share_the_sorted_scores_of_its_id_set():
+def test_the_cells_of_a_row_share_the_scores_of_its_id_set():
     read = []
     scores = np.array([3.0, 1.0, 2.0])
-    store = SimpleNamespace(arrays=lambda kind, key: read.append(key) or {"scores": scores})
 
-    class Hashable(SimpleNamespace):
-        __hash__ = object.__hash__
+    class Stored:
+        def arrays(self, kind, key):
+            return read.append(key) or {"scores": scores}
 
-    store, job = Hashable(**vars(store)), SimpleNamespace(key="a key")
+        def meta(self, kind, key):
+            return {"seconds": 1.5}
+
+    store, job = Stored(), SimpleNamespace(key="a key")
     for _ in range(3):
-        assert Score.ordered(job, store).tolist() == [1, 2, 3]
+        left = Score.left(job, store)
+        assert left.values.tolist() == [3, 1, 2]
+        assert left.ordered.tolist() == [1, 2, 3]
+        assert left.quantiles[0] == 1
+        assert left.quantiles[-1] == 3
     assert read == ["a key"]
-    assert scores.tolist() == [3, 1, 2]
-    with pytest.raises(ValueError, match="read-only"):
-        Score.ordered(job, store)[0] = 7
+    for values in (left.values, left.ordered):
+        with pytest.raises(ValueError, match="read-only"):
+            values[0] = 7

@@ -29,7 +29,7 @@ class Crowded:
     """An encoder whose device holds `fits` images at once, or not even the network."""
 
     def __init__(self, fits):
-        self.fits, self.memory_format, self.resolution = fits, None, 2
+        self.fits, self.memory_format, self.resolution, self.reruns = fits, None, 2, False
 
     def open(self, weights, *, device, precision):
         if self.fits < 0:

@@ -69,6 +69,15 @@ def test_a_record_is_parsed_again_only_where_its_file_changed(folder, monkeypatc
     assert records.read(path) is None
 
 
+def test_a_record_is_a_line_for_each_field(folder):
+    path = write(folder, record())
+    first, *fields, last = path.read_text().splitlines()
+    assert (first, last) == ("{", "}")
+    assert [json.loads(f"{{{field.removesuffix(',')}}}") for field in fields] == [
+        {name: value} for name, value in sorted(records.read(path).items())
+    ]
+
+
 def test_every_flipped_bit_of_a_record_is_found(folder):
     path = write(folder, record())
     content, good = path.read_bytes(), records.read(path)
@@ -182,6 +191,28 @@ def test_scores_are_held_against_their_record(folder):
         damaged[place] ^= 1 << place % 8
         paths["ood"].write_bytes(bytes(damaged))
         assert not score_files.fit(folder, about)
+
+
+@pytest.mark.parametrize("settled", [0, files.SETTLED])
+def test_scores_are_read_again_only_where_their_file_changed(folder, monkeypatch, settled):
+    """A file of a moment ago is not trusted to show by its times that it changed."""
+    looked, before = [], score_files.read_regular
+    monkeypatch.setattr(files, "SETTLED", settled)
+    scores = np.arange(4, dtype=np.float32)
+    about = record()
+    paths = {side: score_files.path_of(folder, about, side) for side in score_files.SIDES}
+    about["scores"] = {side: score_files.save(path, scores) for side, path in paths.items()}
+    monkeypatch.setattr(score_files, "read_regular", lambda path, limit: looked.append(path) or before(path, limit))
+    assert [score_files.fit(folder, about) for _ in range(3)] == [True] * 3
+    assert len(looked) == (6 if settled else 2)
+    assert not score_files.fit(folder, {**about, "scores": {**about["scores"], "ood": "0" * 64}})
+    content = bytearray(paths["ood"].read_bytes())
+    content[-1] ^= 1
+    with paths["ood"].open("r+b") as file:
+        file.write(content)
+    assert not score_files.fit(folder, about)
+    paths["id"].unlink()
+    assert not score_files.fit(folder, about)
 
 
 @pytest.mark.parametrize("values", [np.zeros(3), np.zeros((4, 1)), np.array([1, 2, 3, np.nan]), np.zeros(4, dtype=int)])

@@ -339,6 +339,17 @@ def test_the_front_is_named_the_rest_numbered_and_nothing_collides(tmp_path, dra
     assert sorted(map(tuple, offsets)) == sorted((rate, value) for _, value, rate, _ in rows)
 
 
+def test_numbers_side_by_side_are_not_one(tmp_path, drawn):
+    """4 and 5 beside each other were read as 45."""
+    slow = ((97, 105), (96.3, 103.9), (96.3, 105.5), (95.2, 104.5), (94, 104), (92.2, 101), (91.1, 104.5), (25, 68))
+    rows = [(f"row {auroc} {rate}", auroc, rate, "e") for auroc, rate in (*slow, (83, 4500))]
+    speeds.speed(rows, tmp_path / "a.png")
+    boxes = boxes_of(one(drawn).axes[0])
+    for i, box in enumerate(boxes):
+        wider = box.expanded(1 + 4 / box.width, 0.6)  # two pixels to each side
+        assert not any(wider.overlaps(other.expanded(1, 0.6)) for other in boxes[:i])
+
+
 @pytest.mark.parametrize(
     ("rates", "expected"),
     [((1.2, 4), ["1.5", "2", "3"]), ((900, 45000), ["1,000", "2,000", "5,000", "10,000"]), ((0.2, 30), ["0.5", "1"])],

@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 
 from benchmark.store import arrays, files
 from benchmark.store.chunks import ChunkWriter
@@ -190,8 +192,6 @@ def test_what_holds_no_numbers_is_a_miss(store, dtype):
 
 
 def test_a_header_that_promises_more_than_there_is_takes_no_memory(tmp_path):
-    from io import BytesIO
-
     file = BytesIO()
     arrays.write_header(file, np.zeros(1), 10**15)
     with pytest.raises(ValueError, match="no array"):
@@ -234,3 +234,17 @@ def test_a_write_replaces_a_link_and_not_what_it_points_to(tmp_path):
 def test_a_full_disk_is_known_whoever_tells(error):
     assert files.is_full(error)
     assert not files.is_full(OSError(13, "Permission denied"))
+
+
+def test_a_disk_that_is_full_while_torch_writes_is_full(tmp_path):
+    """Its own error, which speaks of positions, comes on top of the system's."""
+
+    class Disk(BytesIO):
+        def write(self, content):
+            if self.tell() + len(content) > 1000:
+                raise OSError(28, "No space left on device")
+            return super().write(content)
+
+    with pytest.raises(RuntimeError, match="unexpected pos") as caught:
+        torch.save({"a": torch.zeros(1000)}, Disk())
+    assert files.is_full(caught.value)

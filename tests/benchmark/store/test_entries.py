@@ -50,6 +50,16 @@ def test_a_marker_is_parsed_again_only_where_its_file_changed(store, monkeypatch
     assert store.meta("score", KEY) == {"seconds": 2.5}
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_only_what_is_worth_a_wait_for_the_disk_is_flushed(store, monkeypatch, durable):
+    flushed, flush = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: flushed.append(file) or flush(file))
+    store.put("score", KEY, arrays={"scores": ROWS}, meta={}, durable=durable)
+    assert len(flushed) == (2 if durable else 0)  # the array and the marker
+    (store.folder("score", KEY) / "scores.npy").write_bytes(b"")  # as a disk that lost its power may have left it
+    assert not Store(store.root).has("score", KEY)
+
+
 def test_writing_into_a_loaded_array_does_not_reach_the_disk(store):
     put(store)
     store.arrays("score", KEY)["scores"][:] = -1

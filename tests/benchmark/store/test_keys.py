@@ -52,3 +52,23 @@ def test_an_edit_changes_the_hash_of_what_stands_on_it_alone(room, edited, chang
 
 def test_two_methods_of_the_project_differ_and_share_their_base():
     assert keys.source("methods.msp") != keys.source("methods.ebo")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "def load():\n    {}",
+        "class Layer:\n    def load(self):\n        {}",
+        "if True:\n    pass\nelse:\n    {}",
+        "try:\n    pass\nexcept ValueError:\n    {}",
+        "try:\n    pass\nfinally:\n    {}",
+        "match 1:\n    case _:\n        {}",
+        "async def load():\n    with open('x') as file:\n        {}",
+    ],
+)
+@pytest.mark.parametrize("statement", ["import some_room.stranger", "from some_room import (\n stranger)"])
+def test_an_import_counts_wherever_a_statement_may_stand(room, where, statement):
+    (room / "layers.py").write_text(where.format(statement))
+    before = hash_of("some_room.method")
+    (room / "stranger.py").write_text("# edited")
+    assert hash_of("some_room.method") != before
