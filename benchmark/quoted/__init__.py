@@ -7,7 +7,7 @@ from functools import partial
 from benchmark.quoted import dlsr, suites, trained
 from benchmark.quoted.committed import ROOT
 
-PAGES = (ROOT / "README.md", *(ROOT / "results" / name for name in ("README.md", "DLSR.md", "OPENOOD.md")))
+PAGES = (ROOT / "README.md", *(ROOT / "results" / name for name in ("README.md", "DLSR.md", "OAL.md", "OPENOOD.md")))
 _TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 TABLES: dict[str, Callable[[], str]] = {
     "dozen": partial(suites.digits, rows=suites.DOZEN),
@@ -15,6 +15,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "digits-trainings": partial(suites.digits, "digits-trainings"),
     "dlsr": dlsr.dlsr,
     "signs": dlsr.signs,
+    "oal": suites.oal,
     "openood": suites.openood,
     "openood-passes": partial(suites.openood, "openood-cifar10+limit=500+limit-train=2000"),
     "openood-cifar100": partial(suites.other_network, 5000),
@@ -23,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps": trained.steps,
     "released-steps": partial(trained.steps, "dlsr-released-curve.csv", ()),
     "released-turn": trained.turn,
+    "first-steps": trained.first_steps,
     "against": trained.against,
     "why": trained.why,
 }

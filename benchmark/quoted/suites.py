@@ -9,7 +9,7 @@ import pandas as pd
 from benchmark.planning import suite as suites
 from benchmark.quoted.committed import PUBLISHED, markdown, results, view
 from benchmark.records import records, reference
-from benchmark.records.frames import ALL, NEAR, frame, is_sanity, lines_of
+from benchmark.records.frames import ALL, FAR, NEAR, frame, is_sanity, lines_of
 from benchmark.records.shortcuts import separable
 
 DOZEN = (
@@ -90,6 +90,25 @@ def other_network(limit_train: int) -> str:
     titles = (title for _, title, _ in shown.near_first())
     head = ["row", "near AUROC", "ResNet-18's", "near FPR95 (OOD)", "ResNet-18's", *titles]
     return markdown(head, body)
+
+
+def oal() -> str:
+    """What outliers add to a classifier's head, arm by arm, and the leaderboard's numbers for the same networks."""
+    (folder,) = PUBLISHED.glob("cpu/cifar10-oal-frozen*")
+    found = [r for r in results(folder.name) if r["status"] == "done"]
+    shown = view(found)
+    lines = lines_of(frame(found, shown))
+    accuracy = {r["row"]: 100 * r["accuracy"] for r in found}
+    body = []
+    for row, title, encoder in shown.rows:
+        published = (lines[row, mean]["published_auroc"] for mean in (NEAR, FAR))
+        means = (
+            _beside(lines[row, mean]["auroc"], theirs) for mean, theirs in zip((NEAR, FAR), published, strict=True)
+        )
+        of_sets = (f"{lines[row, ood]['auroc']:.1f}" for ood, _, _ in shown.near_first())
+        body.append([f"{title}, {encoder}", *means, *of_sets, f"{accuracy[row]:.1f}"])
+    titles = (title for _, title, _ in shown.near_first())
+    return markdown(["row", "near average", "far average", *titles, "accuracy"], body)
 
 
 def _beside(ours: float, theirs: float) -> str:

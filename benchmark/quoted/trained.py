@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark.quoted.committed import PUBLISHED, ROOT, markdown, results, view
-from benchmark.records import records
+from benchmark.records import records, reference
 from benchmark.records.frames import ALL, FAR, NEAR, frame, lines_of
 from benchmark.records.paired import LEVEL
 
@@ -52,6 +52,7 @@ def _of_trainings(line: Mapping[str, Any] | None) -> str:
 
 
 STEPS = (391, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 58_650)
+CONTROLS = ("blurred", "enlarged")  # of the reference: ID images, not OOD sets
 _SCORES = {"mse": "MSE", "mfsim": "MFsim", "lr": "LR, the code's sign"}
 
 
@@ -60,11 +61,7 @@ def steps(curve: str = "dlsr-curve.csv", about: Sequence[int] = STEPS) -> str:
 
     `about`: the steps that are shown, of each training its nearest checkpoint; none: those of the checkpoints.
     """
-    of_seed = native(EVIDENCE / curve).groupby(["measure", "steps", "seed"]).auroc.mean().reset_index()
-    shown = about or sorted(set(of_seed.steps))
-    of_seed["about"] = [min(shown, key=lambda near: abs(near - at) / near) for at in of_seed.steps]
-    of_seed["off"] = (of_seed.steps - of_seed.about).abs()  # of checkpoints about as old the nearest one
-    of_seed = of_seed.sort_values("off").drop_duplicates(["measure", "seed", "about"])
+    of_seed, shown = _near(native(EVIDENCE / curve), about)
     table = of_seed.groupby(["measure", "about"]).auroc.agg(["mean", "std", "count"])
     several = of_seed.seed.nunique() > 1
     cells = {
@@ -74,6 +71,35 @@ def steps(curve: str = "dlsr-curve.csv", about: Sequence[int] = STEPS) -> str:
     }
     body = [[title, *(cells.get((measure, at), "–") for at in shown)] for measure, title in _SCORES.items()]
     return markdown(["about steps" if about else "steps", *(f"{at:,}" for at in shown)], body)
+
+
+def _near(curve: pd.DataFrame, about: Sequence[int]) -> tuple[pd.DataFrame, Sequence[int]]:
+    """Means over the sets, of each training at its checkpoint nearest to each number of steps; and these numbers."""
+    of_seed = curve.groupby(["measure", "steps", "seed"]).auroc.mean().reset_index()
+    shown = about or sorted(set(of_seed.steps))
+    of_seed["about"] = [min(shown, key=lambda near: abs(near - at) / near) for at in of_seed.steps]
+    of_seed["off"] = (of_seed.steps - of_seed.about).abs()  # of checkpoints about as old the nearest one
+    return of_seed.sort_values("off").drop_duplicates(["measure", "seed", "about"]), shown
+
+
+_FIRST = STEPS[:4]
+
+
+def first_steps() -> str:
+    """The first steps on EfficientNet-Lite0, here and in the reference, and a Gaussian and PCA on the same features."""
+    theirs = native(reference.REFERENCE / "dlsr_h200_curve.csv")
+    theirs = theirs[~theirs["set"].isin(CONTROLS)]
+    body = []
+    for title, curve in (("", native(EVIDENCE / "dlsr-lite0-curve.csv")), (", the reference", theirs)):
+        mean = _near(curve, _FIRST)[0].groupby(["measure", "about"]).auroc.mean()
+        cells = {key: f"{value:.1f}" for key, value in mean.items() if key != ("lr", _FIRST[0])}
+        body += [
+            [f"{name}{title}", *(cells.get((measure, at), "–") for at in _FIRST)] for measure, name in _SCORES.items()
+        ]
+    controls = pd.read_csv(EVIDENCE / "dlsr-lite0-controls.csv").groupby("row").auroc.mean()
+    for row, title in (("mahalanobis-layers@imagenet", "a Gaussian"), ("pca@imagenet", "PCA")):
+        body.append([f"{title} on the same features", *["" for _ in _FIRST[1:]], f"{controls[row]:.1f}"])
+    return markdown(["about steps", *(f"{at:,}" for at in _FIRST)], body)
 
 
 def turn() -> str:

@@ -16,7 +16,6 @@ from benchmark.quoted import trained
 from benchmark.records import records
 
 ROOT = Path(__file__).parents[2] / "results"
-CONTROLS = ("blurred", "enlarged")  # of the reference: ID images, not OOD sets
 SCORES = {"mse": "MSE", "mfsim": "MFsim", "lr": "LR, the code's sign"}
 SIMPLE = {"mahalanobis-layers": "a Gaussian", "knn-layers": "kNN"}  # on the features that DLSR reads
 
@@ -45,7 +44,7 @@ def _curve(path: Path) -> pd.DataFrame:
     LR from 1,000 steps on: soon after the first epoch its two networks are nearly one.
     """
     found = trained.native(path)
-    found = found[~found["set"].isin(CONTROLS)]
+    found = found[~found["set"].isin(trained.CONTROLS)]
     of_seed = found.groupby(["measure", "seed", "steps"]).auroc.mean().reset_index()
     return of_seed[(of_seed.measure != "lr") | (of_seed.steps >= 1_000)]
 
@@ -58,7 +57,7 @@ def _ours(folder: Path) -> dict[str, float]:
 
 def _theirs() -> dict[str, float]:
     found = pd.read_csv(ROOT / "reference" / "dlsr_h200_controls.csv").query("resolution == 'native'")
-    found = found[~found["set"].isin(CONTROLS)]
+    found = found[~found["set"].isin(trained.CONTROLS)]
     table = found.groupby("row").auroc.mean()
     return {title: float(table[f"{row}@imagenet"]) for row, title in SIMPLE.items()}
 
