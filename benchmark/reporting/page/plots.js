@@ -43,12 +43,15 @@ function showPlots(plots, found) {
       if (!isIntersecting) continue;
       seen.unobserve(target);
       const { data, layout } = plots[target.dataset.plot];
-      if (layout.height) target.style.height = `${layout.height}px`;
       draw(target, () => structuredClone({ data, layout })).then((drawn) => drawn.on("plotly_click", ({ points }) => {
         const row = points.map((point) => point.customdata).find((name) => typeof name === "string");
         if (row) found(row);
       }));
     }
   }, { rootMargin: "150px" });
-  for (const element of document.querySelectorAll("#plots .plot")) seen.observe(element);
+  for (const element of document.querySelectorAll("#plots .plot")) {
+    const { height } = plots[element.dataset.plot].layout;  // at once: what is below it must not move when it is drawn
+    if (height) element.style.height = `${height}px`;
+    seen.observe(element);
+  }
 }

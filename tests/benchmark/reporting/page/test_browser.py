@@ -223,8 +223,11 @@ def test_header_and_first_column_stay_in_sight(make, look):
 def test_plots_are_drawn_when_seen_and_a_click_finds_the_row(toy, look):
     tab = look(toy.page, size=(380, 300))
     assert tab.evaluate("globalThis.Plotly === undefined")
+    heights = "[...document.querySelectorAll('#plots .plot')].map((plot) => plot.offsetHeight)"
+    before = tab.evaluate(heights)
     tab.locator("#plots .plot").first.scroll_into_view_if_needed()
     tab.wait_for_selector("#plots .plot svg.main-svg")
+    assert tab.evaluate(heights) == before  # else what is below would move under the pointer
     tab.evaluate("document.querySelector('#plots .plot').emit('plotly_click', { points: [{ customdata: 'knn@net' }] })")
     assert tab.locator("tr.found th").inner_text() == "knn@net"
 
