@@ -27,15 +27,8 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
 # Files of five seconds and more of CPU, behind two that train in forks (tests/apart.py): torch refuses that where their
 # process has traced a graph, or taken gradients as ODIN does.
 LONG = (
-    *(
-        "test_resume.py",
-        "test_loop.py",
-        "test_cluster.py",
-        "test_engine.py",
-        "test_browser.py",
-        "test_contract.py",
-        "test_run.py",
-    ),
+    *("test_resume.py", "test_loop.py"),
+    *("test_cluster.py", "test_engine.py", "test_browser.py", "test_contract.py", "test_run.py"),
     *("test_readme.py", "test_oal.py", "test_quick.py", "test_damage.py", "test_speed.py", "test_ddpm.py"),
     *("test_views.py", "test_figures.py", "test_metrics.py"),
     *("test_network.py", "test_pretrained.py", "test_finetuned.py", "test_agreement.py", "test_captured.py"),

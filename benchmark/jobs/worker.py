@@ -133,8 +133,9 @@ class Worker:
 
     def batch_size_of(self, use: EncoderUse) -> int:
         """How many images go through this encoder at once."""
-        auto = batch_size(self.batch_size, self.device, use.resolution, reruns=use.encoder.reruns)
-        return self._batch_sizes.get(use) or auto
+        return self._batch_sizes.get(use) or batch_size(
+            self.batch_size, self.device, use.resolution, reruns=use.encoder.reruns
+        )
 
     def encode(self, use: EncoderUse, images: Tensor | list[Tensor]) -> dict[str, Tensor]:
         """Features of one batch, on the device, which may still be at work on them.

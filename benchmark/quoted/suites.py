@@ -101,10 +101,7 @@ def oal() -> str:
     accuracy = {r["row"]: 100 * r["accuracy"] for r in found}
     body = []
     for row, title, encoder in shown.rows:
-        published = (lines[row, mean]["published_auroc"] for mean in (NEAR, FAR))
-        means = (
-            _beside(lines[row, mean]["auroc"], theirs) for mean, theirs in zip((NEAR, FAR), published, strict=True)
-        )
+        means = (_beside(mean["auroc"], mean["published_auroc"]) for mean in (lines[row, NEAR], lines[row, FAR]))
         of_sets = (f"{lines[row, ood]['auroc']:.1f}" for ood, _, _ in shown.near_first())
         body.append([f"{title}, {encoder}", *means, *of_sets, f"{accuracy[row]:.1f}"])
     titles = (title for _, title, _ in shown.near_first())

@@ -53,7 +53,7 @@ def _of_trainings(line: Mapping[str, Any] | None) -> str:
 
 STEPS = (391, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 58_650)
 CONTROLS = ("blurred", "enlarged")  # of the reference: ID images, not OOD sets
-_SCORES = {"mse": "MSE", "mfsim": "MFsim", "lr": "LR, the code's sign"}
+SCORES = {"mse": "MSE", "mfsim": "MFsim", "lr": "LR, the code's sign"}
 
 
 def steps(curve: str = "dlsr-curve.csv", about: Sequence[int] = STEPS) -> str:
@@ -69,7 +69,7 @@ def steps(curve: str = "dlsr-curve.csv", about: Sequence[int] = STEPS) -> str:
         for key, mean, std, count in table.itertuples()
         if count > 1 or not several
     }
-    body = [[title, *(cells.get((measure, at), "–") for at in shown)] for measure, title in _SCORES.items()]
+    body = [[title, *(cells.get((measure, at), "–") for at in shown)] for measure, title in SCORES.items()]
     return markdown(["about steps" if about else "steps", *(f"{at:,}" for at in shown)], body)
 
 
@@ -87,14 +87,13 @@ _FIRST = STEPS[:4]
 
 def first_steps() -> str:
     """The first steps on EfficientNet-Lite0, here and in the reference, and a Gaussian and PCA on the same features."""
-    theirs = native(reference.REFERENCE / "dlsr_h200_curve.csv")
-    theirs = theirs[~theirs["set"].isin(CONTROLS)]
+    curves = {"": EVIDENCE / "dlsr-lite0-curve.csv", ", the reference": reference.REFERENCE / "dlsr_h200_curve.csv"}
     body = []
-    for title, curve in (("", native(EVIDENCE / "dlsr-lite0-curve.csv")), (", the reference", theirs)):
-        mean = _near(curve, _FIRST)[0].groupby(["measure", "about"]).auroc.mean()
+    for title, curve in curves.items():
+        mean = _near(native(curve), _FIRST)[0].groupby(["measure", "about"]).auroc.mean()
         cells = {key: f"{value:.1f}" for key, value in mean.items() if key != ("lr", _FIRST[0])}
         body += [
-            [f"{name}{title}", *(cells.get((measure, at), "–") for at in _FIRST)] for measure, name in _SCORES.items()
+            [f"{name}{title}", *(cells.get((measure, at), "–") for at in _FIRST)] for measure, name in SCORES.items()
         ]
     controls = pd.read_csv(EVIDENCE / "dlsr-lite0-controls.csv").groupby("row").auroc.mean()
     for row, title in (("mahalanobis-layers@imagenet", "a Gaussian"), ("pca@imagenet", "PCA")):
@@ -112,8 +111,8 @@ def turn() -> str:
 
 
 def native(curve: Path) -> pd.DataFrame:
-    """A curve at native resolution; LR, of which it has the paper's sign, with the code's: 100 less it."""
-    found = pd.read_csv(curve).query("resolution == 'native'").copy()
+    """A curve at native resolution, without controls; LR with the code's sign: 100 less what it has, the paper's."""
+    found = pd.read_csv(curve).query("resolution == 'native' and set not in @CONTROLS").copy()
     found.loc[found.measure == "lr", "auroc"] = 100 - found.auroc[found.measure == "lr"]
     return found
 

@@ -65,13 +65,7 @@ def read(path: Path) -> Record | None:
 
 def fault(path: Path) -> str:
     """The record there, and what is wrong with it, in words; "" where nothing is, or there is none."""
-    try:
-        _read(path)
-    except ValueError as why:
-        return f"{path} is not used, and measured again: {why}"
-    except OSError:
-        pass
-    return ""
+    return files.fault(path, _read, "measured")
 
 
 _known: dict[Path, tuple[files.Stamp, bytes]] = {}  # records as they were read last, pickled: each reader has its own

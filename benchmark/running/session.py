@@ -6,7 +6,6 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,18 +51,16 @@ def session(where: Place, *, gpus: bool) -> Iterator[Any]:
                 os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # the code that runs here, not what was submitted
                 _join(ray, where, how)
             else:
-                start: Callable[[], Any] = partial(
-                    ray.init,
-                    address="local",
-                    runtime_env=environment(where),
-                    num_cpus=where.workers * where.threads * (where.share if gpus else 1),
-                    num_gpus=where.workers if gpus else 0,
-                    include_dashboard=False,
-                    object_store_memory=STORE_BYTES,
-                    _temp_dir=str(folder),
-                    **how,
-                )
-                twice(start)
+                how |= {
+                    "address": "local",
+                    "runtime_env": environment(where),
+                    "num_cpus": where.workers * where.threads * (where.share if gpus else 1),
+                    "num_gpus": where.workers if gpus else 0,
+                    "include_dashboard": False,
+                    "object_store_memory": STORE_BYTES,
+                    "_temp_dir": str(folder),
+                }
+                twice(lambda: ray.init(**how))
         except ClusterError:
             raise
         except Exception as error:  # Ray raises anything, such as Exception where a node is slow to start

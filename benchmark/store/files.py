@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -147,17 +147,6 @@ def parse(text: str | bytes) -> dict[str, Any]:
     return content
 
 
-def fault(path: Path) -> str:
-    """A file that `read_sealed` refuses, and why, in words; "" where it does not, or there is none."""
-    try:
-        read_sealed(path)
-    except ValueError as why:
-        return f"{path} is not used, and made again: {why}"
-    except FileNotFoundError:
-        pass
-    return ""
-
-
 def read_sealed(path: Path, limit: int = SMALL) -> dict[str, Any]:
     """What `sealed` made and a file holds. FileNotFoundError where there is none; ValueError, which says why, for all
     that is no such file, or cannot be read."""
@@ -167,3 +156,14 @@ def read_sealed(path: Path, limit: int = SMALL) -> dict[str, Any]:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror}") from None
+
+
+def fault(path: Path, read: Callable[[Path], object] = read_sealed, again: str = "made") -> str:
+    """A file that `read` refuses by a ValueError, and why, in words; "" where it does not, or there is none."""
+    try:
+        read(path)
+    except ValueError as why:
+        return f"{path} is not used, and {again} again: {why}"
+    except OSError:
+        pass
+    return ""

@@ -16,7 +16,6 @@ from benchmark.quoted import trained
 from benchmark.records import records
 
 ROOT = Path(__file__).parents[2] / "results"
-SCORES = {"mse": "MSE", "mfsim": "MFsim", "lr": "LR, the code's sign"}
 SIMPLE = {"mahalanobis-layers": "a Gaussian", "knn-layers": "kNN"}  # on the features that DLSR reads
 
 
@@ -43,9 +42,7 @@ def _curve(path: Path) -> pd.DataFrame:
 
     LR from 1,000 steps on: soon after the first epoch its two networks are nearly one.
     """
-    found = trained.native(path)
-    found = found[~found["set"].isin(trained.CONTROLS)]
-    of_seed = found.groupby(["measure", "seed", "steps"]).auroc.mean().reset_index()
+    of_seed = trained.native(path).groupby(["measure", "seed", "steps"]).auroc.mean().reset_index()
     return of_seed[(of_seed.measure != "lr") | (of_seed.steps >= 1_000)]
 
 
@@ -63,7 +60,7 @@ def _theirs() -> dict[str, float]:
 
 
 def _panel(axes: Any, curve: pd.DataFrame, simple: dict[str, float], title: str) -> None:
-    for (measure, label), colour in zip(SCORES.items(), COLOURS, strict=False):
+    for (measure, label), colour in zip(trained.SCORES.items(), COLOURS, strict=False):
         first = True
         for _, line in curve[curve.measure == measure].groupby("seed"):
             axes.plot(line.steps, line.auroc, marker="o", markersize=2.5, color=colour, label=label if first else None)

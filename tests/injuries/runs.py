@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from benchmark.jobs import writing
 from benchmark.store.chunks import ChunkWriter
@@ -100,28 +101,22 @@ def _stop(holder: Any, name: str, at: int) -> Iterator[None]:
             raise KeyboardInterrupt
         return before(*args, **more)
 
-    setattr(holder, name, counted)
-    try:
+    with patch.object(holder, name, counted):
         yield
-    finally:
-        setattr(holder, name, before)
 
 
 @contextlib.contextmanager
 def _stop_in_a_pass() -> Iterator[None]:
-    chunk, writing.CHUNK_IMAGES = writing.CHUNK_IMAGES, 10
-    with _stop(ChunkWriter, "append", 4):
+    each_batch = patch.object(writing.WritingThread, "_is_a_chunk", lambda self: True)  # however slow the disk is
+    with each_batch, _stop(ChunkWriter, "append", 4):
         yield
-    writing.CHUNK_IMAGES = chunk
 
 
 @contextlib.contextmanager
 def _stop_in_a_training(at: int) -> Iterator[None]:
     """The `at`-th: between its last epoch and its end, where a checkpoint of it lies."""
-    seconds, loop.CHECKPOINT_SECONDS = loop.CHECKPOINT_SECONDS, 0
-    with _stop(checkpoint, "remove", at):
+    with patch.object(loop, "CHECKPOINT_SECONDS", 0), _stop(checkpoint, "remove", at):
         yield
-    loop.CHECKPOINT_SECONDS = seconds
 
 
 def run(trial: Trial, *more: str) -> Ended:
