@@ -59,7 +59,7 @@ def main() -> None:
                 found: list[tuple[int, Errors]] = [(epoch, first)]
                 for step, network in sorted(_kept(given.checkpoints, fit, seed), key=itemgetter(0)):
                     if step > epoch:
-                        found.append((step, _errors(_put(fit, network), images, "final")))
+                        found.append((step, _errors(_put(fit, network, given.device), images, "final")))
                 if trained.path(given, given.row, seed).is_file():
                     found.append((fit.epochs * epoch, _errors(fit, images, "final")))
                 for step, errors in found:
@@ -75,7 +75,7 @@ def main() -> None:
 def _fit(given: argparse.Namespace, method: DLSR, seed: int, sizes: tuple[int, ...]) -> DLSR | None:
     """Of a training that has not ended: with the first epoch's network in the final one's place."""
     if (path := trained.path(given, given.row, seed)).is_file():
-        return replace(method).load_state(load_file(path))
+        return replace(method).load_state(load_file(path), device=given.device)
     copies = sorted(given.checkpoints.glob(f"first_epoch.seed{seed}.*"))
     if not copies:
         return None
@@ -83,18 +83,19 @@ def _fit(given: argparse.Namespace, method: DLSR, seed: int, sizes: tuple[int, .
     state = {"seed": torch.tensor(seed), "layer_sizes": torch.tensor(sizes), "losses": torch.tensor([])}
     for name, value in found.get("network", found).items():
         state |= {f"first.{name}": value, f"final.{name}": value}
-    return replace(method).load_state(state)
+    return replace(method).load_state(state, device=given.device)
 
 
-def _put(fit: DLSR, network: dict[str, Tensor]) -> DLSR:
+def _put(fit: DLSR, network: dict[str, Tensor], device: str) -> DLSR:
     """The fit with another state of its network in the final one's place."""
-    return replace(fit).load_state(fit.state() | {f"final.{name}": value for name, value in network.items()})
+    state = fit.state() | {f"final.{name}": value for name, value in network.items()}
+    return replace(fit).load_state(state, device=device)
 
 
 def _kept(folder: Path, fit: DLSR, seed: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Step and network, averaged where the training averages, of every checkpoint of this training."""
     for path in sorted(folder.glob("*.pt")):
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+        state: dict[str, Any] = torch.load(path, weights_only=True, mmap=True)
         identity = json.loads(state["identity"])
         if (identity["name"], identity["seed"], identity["recipe"]["ema"]) == ("dlsr", seed, fit.ema):
             averaged = dict(zip(dict(fit._final.named_parameters()), state["average"], strict=False))

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmark import metrics
-from benchmark.jobs.encoding import load_features
+from benchmark.jobs.encoding import Encode, load_features
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.worker import Worker
 from benchmark.planning import planner, suite
-from benchmark.planning.options import Options
+from benchmark.planning.options import Options, resolved
 from benchmark.planning.plan import Plan
 from benchmark.running.runner import Runner
 from benchmark.store.entries import Store
@@ -42,6 +42,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     parse.add_argument("--encoder", default="resnet20")
     parse.add_argument("--pretrained", help="as the command line's")
     parse.add_argument("--limit", type=int, help="as the command line's")
+    parse.add_argument("--device", default="cpu", help="as the command line's")
     return parse
 
 
@@ -52,6 +53,8 @@ def planned(given: argparse.Namespace, row: str, seeds: tuple[int, ...] = (), re
         weights=given.weights,
         results=given.cache / "results",
         cache=given.cache,
+        device=given.device,
+        precision=resolved(None, given.device, runs=True),
         resolution=resolution,
         pretrained=given.pretrained,
         limit=given.limit,
@@ -69,17 +72,20 @@ def cells(plan: Plan) -> list[Measure]:
 def read(given: argparse.Namespace, resolution: str = "native") -> Sets:
     """Every set of the suite that is here but controls (they are ID images), encoded where it was not."""
     plan = planned(given, ROW, resolution=resolution)
-    worker = Worker(Store(given.cache), device="cpu")
+    worker = Worker(Store(given.cache), device=given.device)
     Runner(plan, worker).run()
     measured = cells(plan)
     fit = measured[0].id.fit
     assert fit is not None
-    reads = ("layers",)
+
+    def features(images: tuple[Encode, ...]) -> Features:
+        return load_features(images, worker.store, ("layers",)).to(given.device)
+
     return Sets(
-        load_features(fit.train, worker.store, reads),
-        load_features(measured[0].id.images, worker.store, reads),
+        features(fit.train),
+        features(measured[0].id.images),
         {
-            cell.about["ood"]["name"]: load_features(cell.ood.images, worker.store, reads)
+            cell.about["ood"]["name"]: features(cell.ood.images)
             for cell in measured
             if cell.about["ood"]["group"] != "control"
         },
@@ -93,12 +99,12 @@ def path(given: argparse.Namespace, row: str, seed: int) -> Path:
 
 def fitted(given: argparse.Namespace, seed: int, **settings: object) -> DLSR:
     """The fit of a seed."""
-    return DLSR(**settings).load_state(load_file(path(given, "dlsr-mse", seed)))  # type: ignore[arg-type]
+    return DLSR(**settings).load_state(load_file(path(given, "dlsr-mse", seed)), device=given.device)  # type: ignore[arg-type]
 
 
 def figures(id_scores: Tensor, ood_scores: Tensor) -> dict[str, float]:
     """AUROC and FPR95 in percent."""
-    found = metrics.measure(*(np.sort(scores.double().numpy()) for scores in (id_scores, ood_scores)))
+    found = metrics.measure(*(np.sort(scores.double().cpu().numpy()) for scores in (id_scores, ood_scores)))
     return {name: round(100 * found[name], 4) for name in ("auroc", "fpr95")}
 
 

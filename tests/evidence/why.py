@@ -60,7 +60,7 @@ def main() -> None:
     sets = trained.read(given)
     images = {"": sets.id, **sets.ood}
     images = {name: x[: min(IMAGES, len(x))] for name, x in images.items()}
-    gaussian = Gaussian(normalised(sets.train))
+    gaussian = Gaussian(normalised(sets.train, device=given.device))
     z = {name: normalise(x.need("layers"), x.layer_sizes) for name, x in images.items()}
     with given.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -33,7 +33,7 @@ class Part:
 
 PARTS = (
     Part("encoders", 120, "encoders by precision, beside plain timm with torch's defaults"),
-    Part("table", 90, "the whole table beyond the bare forward pass; pytorch-ood in a process of its own"),
+    Part("table", 150, "the whole table beyond the bare forward pass; pytorch-ood in a process of its own"),
     Part("training", 60, "LFDN's training by precision: the loop, and its captured step"),
     Part("search", 40, "exact neighbours on the device, beside the CPU"),
     Part("end_to_end", 60, "EfficientNet-B4 from PNG files to scores"),

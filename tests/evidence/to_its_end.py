@@ -1,0 +1,76 @@
+"""Trains DLSR to its end, seed by seed, and keeps what its evidence reads: for a machine that is lent for minutes.
+
+    python -m tests.evidence.to_its_end --data DATA --weights WEIGHTS --cache CACHE --fits FITS \
+        --checkpoints CHECKPOINTS --device cuda
+
+The networks after the epochs of the curve go to CHECKPOINTS as they come, every fit to FITS and to the store, where
+`run_all` with the same --cache finds it; `curve` and `why` read what is there.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from benchmark.jobs.worker import Worker
+from benchmark.running.runner import Runner
+from benchmark.store.entries import Store
+from methods import dlsr
+from tests.evidence import trained
+
+EPOCHS = (1, 3, 5, 13, 26, 51, 102)  # of 391 steps: about 391, 1k, 2k, 5k, 10k, 20k, 40k
+
+
+def main() -> None:
+    parse = trained.parser(__doc__)
+    parse.add_argument("--checkpoints", type=Path, required=True)
+    parse.add_argument("--row", default="dlsr-mse", help="of the suite; its fit's name in FITS")
+    parse.add_argument("--seeds", type=int, nargs="+", default=trained.SEEDS)
+    given = parse.parse_args()
+    for folder in (given.checkpoints, given.fits):
+        folder.mkdir(parents=True, exist_ok=True)
+    store = Store(given.cache)
+    with patch.object(dlsr, "train_network", kept(given.checkpoints)):
+        for seed in given.seeds:
+            train(given, seed, store)
+
+
+def train(given: argparse.Namespace, seed: int, store: Store) -> None:
+    plan = trained.planned(given, given.row, (seed,))
+    Runner(plan, Worker(store, device=given.device)).run()
+    (fit,) = {cell.id.fit for cell in trained.cells(plan)}
+    assert fit is not None
+    save_file(store.tensors("fit", fit.key), trained.path(given, given.row, seed))
+    seconds = store.meta("fit", fit.key)["seconds"]
+    print(f"seed {seed}: trained in {seconds:.0f} s", flush=True)
+
+
+def kept(folder: Path) -> Callable[..., list[float]]:
+    """The training loop, which puts the network after each of EPOCHS in `folder`, as `curve` reads a checkpoint."""
+    training = dlsr.train_network
+
+    def train(*of: Any, on_epoch: Callable[[int, nn.Module], None], **how: Any) -> list[float]:
+        n, recipe, seed = of[3], of[4], how["seed"]
+        identity = json.dumps({"name": how["name"], "seed": seed, "recipe": {"ema": recipe.ema}})
+
+        def both(epoch: int, network: nn.Module) -> None:
+            on_epoch(epoch, network)
+            if epoch + 1 in EPOCHS:
+                step = (epoch + 1) * recipe.steps_per_epoch(n)
+                weights = {name: value.cpu() for name, value in network.state_dict().items()}
+                state = {"identity": identity, "step": step, "model": weights, "average": []}
+                torch.save(state, folder / f"seed{seed}.step{step}.pt")
+
+        return training(*of, on_epoch=both, **how)
+
+    return train
+
+
+if __name__ == "__main__":
+    main()
