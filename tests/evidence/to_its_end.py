@@ -4,7 +4,8 @@
         --checkpoints CHECKPOINTS --device cuda
 
 The networks after the epochs of the curve go to CHECKPOINTS as they come, every fit to FITS and to the store, where
-`run_all` with the same --cache finds it; `curve` and `why` read what is there.
+`run_all` with the same --cache finds it, with `--resolution id` too where the training images' features are then the
+same, bit for bit; `curve` and `why` read what is there.
 """
 
 import argparse
@@ -18,7 +19,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.worker import Worker
+from benchmark.planning.plan import Plan
 from benchmark.running.runner import Runner
 from benchmark.store.entries import Store
 from methods import dlsr
@@ -36,19 +39,30 @@ def main() -> None:
     for folder in (given.checkpoints, given.fits):
         folder.mkdir(parents=True, exist_ok=True)
     store = Store(given.cache)
+    native, at_id_size = (trained.read(given, resolution).train for resolution in ("native", "id"))
+    same = torch.equal(native.layers, at_id_size.layers)
+    print(f"the training images' features at both resolutions: {'the same' if same else 'not the same'}", flush=True)
     with patch.object(dlsr, "train_network", kept(given.checkpoints)):
         for seed in given.seeds:
-            train(given, seed, store)
+            train(given, seed, store, same=same)
 
 
-def train(given: argparse.Namespace, seed: int, store: Store) -> None:
+def train(given: argparse.Namespace, seed: int, store: Store, *, same: bool) -> None:
     plan = trained.planned(given, given.row, (seed,))
     Runner(plan, Worker(store, device=given.device)).run()
+    fit = only_fit(plan)
+    state, meta = store.tensors("fit", fit.key), store.meta("fit", fit.key)
+    save_file(state, trained.path(given, given.row, seed))
+    if same:
+        store.put("fit", only_fit(trained.planned(given, given.row, (seed,), "id")).key, tensors=state, meta=meta)
+    print(f"seed {seed}: trained in {meta['seconds']:.0f} s", flush=True)
+
+
+def only_fit(plan: Plan) -> FitMethod:
+    """Of a plan for one row and seed."""
     (fit,) = {cell.id.fit for cell in trained.cells(plan)}
     assert fit is not None
-    save_file(store.tensors("fit", fit.key), trained.path(given, given.row, seed))
-    seconds = store.meta("fit", fit.key)["seconds"]
-    print(f"seed {seed}: trained in {seconds:.0f} s", flush=True)
+    return fit
 
 
 def kept(folder: Path) -> Callable[..., list[float]]:
