@@ -25,6 +25,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "released-steps": partial(trained.steps, "dlsr-released-curve.csv", ()),
     "released-turn": trained.turn,
     "first-steps": trained.first_steps,
+    "lite0-simple": trained.simple,
     "against": trained.against,
     "why": trained.why,
 }

@@ -23,15 +23,7 @@ _LONG_ROWS = (
 
 def trained() -> str:
     """DLSR trained to its end, and simple detectors on the very features: averages at both resolutions."""
-    lines = {}
-    for folder in (LONG, f"{LONG}+resolution=id"):
-        found = list(records.read_all(PUBLISHED / "cpu" / folder))
-        shown = view(found)
-        titles = {row.partition("@")[0]: title for row, title, _ in shown.rows}
-        lines[folder] = {
-            (row.partition("@")[0], ood): line for (row, ood), line in lines_of(frame(found, shown)).items()
-        }
-    native, at_id = lines.values()
+    (titles, native), (_, at_id) = (_lines(PUBLISHED / "cpu" / folder) for folder in (LONG, f"{LONG}+resolution=id"))
     body = [
         [
             titles[row],
@@ -42,6 +34,14 @@ def trained() -> str:
         if (row, ALL) in native
     ]
     return markdown(["row", "near average", "far average", "average", "the same, all images at 32 × 32"], body)
+
+
+def _lines(folder: Path) -> tuple[dict[str, str], dict[tuple[str, str], dict[str, Any]]]:
+    """Titles of a published folder's rows, without their encoder, and the lines of its table, by set or mean."""
+    found = list(records.read_all(folder))
+    shown = view(found)
+    titles = {row.partition("@")[0]: title for row, title, _ in shown.rows}
+    return titles, {(row.partition("@")[0], ood): line for (row, ood), line in lines_of(frame(found, shown)).items()}
 
 
 def _of_trainings(line: Mapping[str, Any] | None) -> str:
@@ -82,12 +82,17 @@ def _near(curve: pd.DataFrame, about: Sequence[int]) -> tuple[pd.DataFrame, Sequ
     return of_seed.sort_values("off").drop_duplicates(["measure", "seed", "about"]), shown
 
 
-_FIRST = STEPS[:4]
+_FIRST = STEPS[:6]
+_LITE0 = "cifar10+pretrained=tf_efficientnet_lite0"
 
 
 def first_steps() -> str:
-    """The first steps on EfficientNet-Lite0, here and in the reference, and a Gaussian and PCA on the same features."""
-    curves = {"": EVIDENCE / "dlsr-lite0-curve.csv", ", the reference": reference.REFERENCE / "dlsr_h200_curve.csv"}
+    """The first steps on EfficientNet-Lite0, here and in the reference, and simple detectors on the same features."""
+    curves = {
+        "": EVIDENCE / "dlsr-lite0-curve.csv",
+        ", on a CPU": EVIDENCE / "dlsr-lite0-cpu-curve.csv",
+        ", the reference": reference.REFERENCE / "dlsr_h200_curve.csv",
+    }
     body = []
     for title, curve in curves.items():
         mean = _near(native(curve), _FIRST)[0].groupby(["measure", "about"]).auroc.mean()
@@ -95,10 +100,19 @@ def first_steps() -> str:
         body += [
             [f"{name}{title}", *(cells.get((measure, at), "–") for at in _FIRST)] for measure, name in SCORES.items()
         ]
-    controls = pd.read_csv(EVIDENCE / "dlsr-lite0-controls.csv").groupby("row").auroc.mean()
-    for row, title in (("mahalanobis-layers@imagenet", "a Gaussian"), ("pca@imagenet", "PCA")):
-        body.append([f"{title} on the same features", *["" for _ in _FIRST[1:]], f"{controls[row]:.1f}"])
     return markdown(["about steps", *(f"{at:,}" for at in _FIRST)], body)
+
+
+def simple() -> str:
+    """Simple detectors on EfficientNet-Lite0's layers, all images: averages at both resolutions."""
+    both = [_lines(PUBLISHED / "cuda" / folder) for folder in (_LITE0, f"{_LITE0}+resolution=id")]
+    rows = dict.fromkeys(row for row, _ in both[0][1])
+    titles = both[0][0]
+    body = [
+        [titles[row], *(_of_trainings(lines[row, mean]) for _, lines in both for mean in (NEAR, FAR, ALL))]
+        for row in rows
+    ]
+    return markdown(["row", *(f"{mean}{at}" for at in ("", ", at 32 × 32") for mean in (NEAR, FAR, ALL))], body)
 
 
 def turn() -> str:

@@ -1,7 +1,7 @@
 """A function that a GPU repeats as one graph: Python, which would launch its kernels one by one, is out of the way."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Protocol
 
 import torch
@@ -73,6 +73,12 @@ class Captured:
         return buffers, replay, result
 
 
+@cache
+def _stream(device: torch.device) -> Any:
+    """One for all captures of a device: cuBLAS keeps a workspace of 64 MiB for each stream that it has seen."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
 class _Cuda:
     """One stream that warms up and captures, so that nothing is made anew inside a capture, and one pool of memory.
 
@@ -81,7 +87,7 @@ class _Cuda:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream = _stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, work: Callable[[], Tensor]) -> None:

@@ -81,12 +81,12 @@ def test_little_memory_is_enough(device: str, tmp_path: Path) -> None:
         torch.cuda.empty_cache()
         total = torch.cuda.get_device_properties(device).total_memory
         share = (torch.cuda.memory_reserved(device) + (192 << 20)) / total
-        torch.cuda.set_per_process_memory_fraction(share, device)
+        torch.cuda.set_per_process_memory_fraction(share)
     try:
         assert run_all.main([*command(suite, tmp_path, 700), "--device", device, "--batch-size", "4096"]) == 0
     finally:
         if device != "cpu":
-            torch.cuda.set_per_process_memory_fraction(1.0, device)
+            torch.cuda.set_per_process_memory_fraction(1.0)
     assert len(metrics(tmp_path)) == len(suite["rows"])
     speeds = [json.loads(path.read_text()) for path in (tmp_path / "results").rglob("speed.json")]
     used = [speed["batch_size"] for speed in speeds if speed["encoder"] == "net"]

@@ -20,7 +20,7 @@ class Figure:
 
 def _encoder(name: str, title: str, ours: int, plain: int) -> Figure:
     what = f"{title}: images/s, x plain timm with torch's defaults"
-    return Figure("encoders", what, ours / plain, lambda result: result["ratios"].get(name, {}).get("ours, tf32"))
+    return Figure(f"encoder_{name}", what, ours / plain, lambda result: result["ratios"].get("ours, tf32"))
 
 
 FIGURES = (

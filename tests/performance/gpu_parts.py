@@ -7,8 +7,9 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,49 +41,35 @@ from methods.encoders import registry
 from methods.encoders.base import Encoder
 from methods.encoders.networks import cifar
 from methods.vectors.neighbours import neighbours
-from tests.performance import lfdn_training, paired, stages, whole_table
+from tests.performance import lfdn_training, on_gpu, paired, stages, whole_table
 
 B4 = "tf_efficientnet_b4"
-NETWORKS = (  # side of the images and batch
-    ("resnet18", 32, 1024),
-    (B4, 224, 128),
-    ("vit_base_patch16_224", 224, 128),
-    ("resnet50", 224, 128),
-    ("densenet_bc_100_12", 32, 512),
-    ("tf_efficientnet_lite0", 224, 256),
-)
 Given = argparse.Namespace
 
 
-def encoders(given: Given, tiny: bool) -> None:
-    """Images/s of each network: plain timm in strict float32 and with torch's defaults, ours by precision."""
-    rows, ratios = [], {}
-    for name, side, batch in NETWORKS[:1] if tiny else NETWORKS:
-        batch = 4 if tiny else batch
-        pixels = torch.randint(256, (batch, side, side, 3), dtype=torch.uint8, device=given.device)
-        x = torch.randn(batch, 3, side, side, device=given.device)
-        with tempfile.TemporaryDirectory() as folder:
-            plain = _plain(name).to(given.device)
-            work: dict[str, Callable[[], object]] = {
-                "timm, strict": lambda plain=plain, x=x: _pass(plain, x, "ieee"),
-                "timm, torch's defaults": lambda plain=plain, x=x: _pass(plain, x, "tf32"),
-            }
-            for precision in ("32", "tf32", "bf16"):
-                encoder = _opened(name, side, Path(folder), given.device, precision)
-                if encoder is not None:
-                    work[f"ours, {precision}"] = lambda encoder=encoder, pixels=pixels: encoder.encode(pixels)
-            for run in work.values():
-                run()
-            seconds = paired.interleaved(1 if tiny else 7, work, device=given.device)
-        speeds = {who: batch / median(taken) for who, taken in seconds.items()}
-        ratios[name] = {who: speed / speeds["timm, torch's defaults"] for who, speed in speeds.items()}
-        shown = [speeds.get(who, "-") for who in ("timm, strict", "timm, torch's defaults", *_OURS)]
-        rows.append((f"{name} at {side}, {batch}", *shown))
-    heads = ("images/s", "timm, strict", "timm, torch's defaults", *_OURS)
-    paired.finish("Encoders by precision", heads, rows, given.device, full=False, ratios=ratios)
-
-
-_OURS = ("ours, 32", "ours, tf32", "ours, bf16")
+def encoder(given: Given, tiny: bool, of: str) -> None:
+    """Images/s of a network: plain timm in strict float32 and with torch's defaults, ours by precision."""
+    sizes = {name: (side, batch) for name, side, batch in on_gpu.NETWORKS}
+    name, side, batch = ("resnet8", 32, 4) if tiny else (of, *sizes[of])
+    pixels = torch.randint(256, (batch, side, side, 3), dtype=torch.uint8, device=given.device)
+    x = torch.randn(batch, 3, side, side, device=given.device)
+    with tempfile.TemporaryDirectory() as folder:
+        plain = _plain(name).to(given.device)
+        work: dict[str, Callable[[], object]] = {
+            "timm, strict": lambda: _pass(plain, x, "ieee"),
+            "timm, torch's defaults": lambda: _pass(plain, x, "tf32"),
+        }
+        for precision in ("32", "tf32", "bf16"):
+            opened = _opened(name, side, Path(folder), given.device, precision)
+            if opened is not None:
+                work[f"ours, {precision}"] = partial(opened.encode, pixels)
+        for run in work.values():
+            run()
+        seconds = paired.interleaved(1 if tiny else 7, work, device=given.device)
+    speeds = {who: batch / median(taken) for who, taken in seconds.items()}
+    ratios = {who: speed / speeds["timm, torch's defaults"] for who, speed in speeds.items()}
+    title = f"{name} at {side}, batches of {batch}, by precision"
+    paired.finish(title, ("forward pass", "images/s"), list(speeds.items()), given.device, full=False, ratios=ratios)
 
 
 def _plain(name: str) -> torch.nn.Module:
@@ -126,14 +113,21 @@ def _use(name: str, side: int, folder: Path, precision: str = "32") -> EncoderUs
 def table(given: Given, tiny: bool) -> None:
     """The whole table beyond the bare forward pass, and pytorch-ood in a process of its own."""
     limits: dict[str, int | None] = {"limit": 12 if tiny else 500, "limit_train": 60 if tiny else 1000}
-    if tiny:
-        with (
-            patch.object(whole_table, "ON_GPU", (64,)),
-            patch.dict(whole_table.SETS, digits=("letters", "blurred", "enlarged")),
-        ):
-            whole_table.on_gpu(given, limits, large=False, rounds=1, network="resnet8")
-    else:
-        whole_table.on_gpu(given, limits, large=given.data is not None)
+    with _smaller() if tiny else nullcontext():
+        whole_table.on_gpu(given, limits, rounds=1 if tiny else 3, network="resnet8" if tiny else "resnet18")
+
+
+def table_whole(given: Given, tiny: bool) -> None:
+    """The whole table beyond the bare forward pass on all images that there are."""
+    with _smaller() if tiny else nullcontext():
+        whole_table.on_all_images(given, rounds=1 if tiny else 3, network="resnet8" if tiny else "resnet18")
+
+
+@contextmanager
+def _smaller() -> Iterator[None]:
+    sets = patch.dict(whole_table.SETS, digits=("letters", "blurred", "enlarged"))
+    with patch.object(whole_table, "ON_GPU", (64,)), sets:
+        yield
 
 
 def training(given: Given, tiny: bool) -> None:
@@ -249,4 +243,8 @@ def loading(given: Given, tiny: bool) -> None:
 
 if __name__ == "__main__":
     part, device, tiny, *data = sys.argv[1:]
-    globals()[part](Given(device=device, data=Path(data[0]) if data else None, full=False), tiny == "tiny")
+    given = Given(device=device, data=Path(data[0]) if data else None, full=False)
+    if part.startswith("encoder_"):
+        encoder(given, tiny == "tiny", part.removeprefix("encoder_"))
+    else:
+        globals()[part](given, tiny == "tiny")

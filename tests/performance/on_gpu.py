@@ -31,14 +31,24 @@ class Part:
     about: str
 
 
+NETWORKS = (  # side of the images and batch
+    ("resnet18", 32, 1024),
+    ("tf_efficientnet_b4", 224, 128),
+    ("vit_base_patch16_224", 224, 128),
+    ("resnet50", 224, 128),
+    ("densenet_bc_100_12", 32, 512),
+    ("tf_efficientnet_lite0", 224, 256),
+)
 PARTS = (
-    Part("encoders", 120, "encoders by precision, beside plain timm with torch's defaults"),
-    Part("table", 150, "the whole table beyond the bare forward pass; pytorch-ood in a process of its own"),
+    *(Part(f"encoder_{name}", 60, f"{name} by precision, beside plain timm") for name, _, _ in NETWORKS[:2]),
+    Part("table", 90, "nine methods beyond the bare forward pass; pytorch-ood in a process of its own"),
+    *(Part(f"encoder_{name}", 60, f"{name} by precision, beside plain timm") for name, _, _ in NETWORKS[2:]),
     Part("training", 60, "LFDN's training by precision: the loop, and its captured step"),
     Part("search", 40, "exact neighbours on the device, beside the CPU"),
     Part("end_to_end", 60, "EfficientNet-B4 from PNG files to scores"),
     Part("loading", 40, "the stages of loading"),
     Part("auroc", 120, "AUROC by row, TF32 against strict float32"),
+    Part("table_whole", 240, "the table beyond the bare forward pass, all images that there are"),
 )
 REHEARSAL = 600  # seconds of a part where nothing is measured: whatever else the machine does
 NAMES = [part.name for part in PARTS]

@@ -232,43 +232,55 @@ def alone(made: Table, batches: Sequence[int]) -> dict[str, Any]:
     return result
 
 
-def on_gpu(
-    given: argparse.Namespace, limits: dict[str, int | None], large: bool, rounds: int = 3, network: str = "resnet18"
-) -> None:
-    """Seconds beyond the bare forward pass, on some images and on all that there are, and the peer by itself."""
+def on_gpu(given: argparse.Namespace, limits: dict[str, int | None], rounds: int, network: str) -> None:
+    """Seconds beyond the bare forward pass, and the peer by itself."""
     with tempfile.TemporaryDirectory() as folder:
         made = Table(Path(folder), given.data, given.device, limits, ON_GPU[-1], network)
         seconds, found = beyond(made, rounds)
         theirs = alone(made, ON_GPU)
-    rows = [
-        (f"bare encoder forward, {made.images:,} images", median(seconds["encoder"]), "-"),
-        (f"this project, {made.images:,} images", median(seconds["ours"]), _beyond(seconds)),
-        (f"pytorch-ood, cached, in its own process, batch {theirs['batch']}", theirs["seconds"], "-"),
-    ]
-    whole: paired.Seconds | None = None
-    if large:
-        with tempfile.TemporaryDirectory() as folder:
-            all_of_it = Table(Path(folder), given.data, given.device, dict.fromkeys(limits), ON_GPU[-1])
-            whole, _ = beyond(all_of_it, rounds)
-        rows.append((f"bare encoder forward, {all_of_it.images:,} images", median(whole["encoder"]), "-"))
-        rows.append((f"this project, {all_of_it.images:,} images", median(whole["ours"]), _beyond(whole)))
+    peer_row = (f"pytorch-ood, cached, in its own process, batch {theirs['batch']}", theirs["seconds"], "-")
     differences = {
         method: max(abs(found[cell] - theirs["auroc"][" ".join(cell)]) for cell in found if cell[0] == method)
         for method in ROWS
     }
+    _tell_beyond(
+        made,
+        seconds,
+        [peer_row],
+        given,
+        peer_ratio_own=theirs["seconds"] / median(seconds["ours"]),
+        auroc_differences=differences,
+        seconds={"ours": seconds, "peer": theirs["of"]},
+    )
+
+
+def on_all_images(given: argparse.Namespace, rounds: int, network: str) -> None:
+    """Seconds beyond the bare forward pass on all images of the sets."""
+    with tempfile.TemporaryDirectory() as folder:
+        limits = dict[str, int | None](limit=None, limit_train=None)
+        made = Table(Path(folder), given.data, given.device, limits, ON_GPU[-1], network)
+        seconds, _ = beyond(made, rounds)
+    _tell_beyond(made, seconds, [], given, seconds={"ours": seconds})
+
+
+def _tell_beyond(
+    made: Table, taken: paired.Seconds, more: list[tuple[Any, ...]], given: argparse.Namespace, **figures: Any
+) -> None:
+    rows = [
+        (f"bare encoder forward, {made.images:,} images", median(taken["encoder"]), "-"),
+        (f"this project, {made.images:,} images", median(taken["ours"]), _beyond(taken)),
+        *more,
+    ]
     paired.finish(
         f"The whole table beyond the bare forward: {len(ROWS)} methods, {made.name} and {len(made.ood)} OOD sets, "
-        f"{network} at 32, images in memory",
+        f"{made.architecture} at 32, {made.images:,} images in memory",
         ("who", "seconds", "beyond the bare forward"),
         rows,
         given.device,
         full=given.full,
         images=made.images,
-        beyond_seconds=_beyond(seconds),
-        beyond_seconds_large=None if whole is None else _beyond(whole),
-        peer_ratio_own=theirs["seconds"] / median(seconds["ours"]),
-        auroc_differences=differences,
-        seconds={"some": seconds, "all": whole, "peer": theirs["of"]},
+        beyond_seconds=_beyond(taken),
+        **figures,
     )
 
 
