@@ -112,7 +112,8 @@ def simple() -> str:
         [titles[row], *(_of_trainings(lines[row, mean]) for _, lines in both for mean in (NEAR, FAR, ALL))]
         for row in rows
     ]
-    return markdown(["row", *(f"{mean}{at}" for at in ("", ", at 32 × 32") for mean in (NEAR, FAR, ALL))], body)
+    heads = ("near average", "far average", "average")
+    return markdown(["row", *heads, *(f"{head}, at 32 × 32" for head in heads)], body)
 
 
 def turn() -> str:
