@@ -17,7 +17,7 @@ RESOLUTIONS = {
 PRECISIONS = {
     "32": "strict float32",
     "tf32": "TF32 in matrix products and convolutions, whose error on real networks is 6e-4 to 9e-4 of the deviation "
-    "between images: of 13 rows, imitated so, none moves by more than .01 points of AUROC, ASH-B by .06",
+    "between images: on an H200 no AUROC of 38 rows on a CIFAR-10 ResNet-18 moved by more than .02 points",
     "bf16": "bfloat16 in networks and trainings",
 }
 

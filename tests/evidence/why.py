@@ -14,6 +14,7 @@ covariance, in four bands of equal number from the largest variance to the small
 Of a set the first 2,000 images count, so that a level of 30 takes minutes.
 """
 
+import argparse
 import csv
 import itertools
 from collections.abc import Iterator
@@ -85,9 +86,10 @@ def _distances(gaussian: Gaussian, z: Scores) -> Iterator[Line]:
         yield from _aurocs(f"distance, band {number + 1}", "", {name: found[number] for name, found in parts.items()})
 
 
-def _trainings(given: object, gaussian: Gaussian, images: dict[str, Features], z: Scores) -> Iterator[Line]:
+def _trainings(given: argparse.Namespace, gaussian: Gaussian, images: dict[str, Features], z: Scores) -> Iterator[Line]:
     summed: dict[str, Scores] = {}
-    for seed in trained.SEEDS:
+    seeds = [seed for seed in trained.SEEDS if trained.path(given, "dlsr-mse", seed).is_file()]
+    for seed in seeds:
         for measure in ("mse", "mfsim", "lr"):
             scores = _scored(given, seed, images, measure=measure)
             for name, found in z.items():
@@ -103,8 +105,8 @@ def _trainings(given: object, gaussian: Gaussian, images: dict[str, Features], z
             yield from _aurocs(of, str(seed), scores)
             before = summed.get(of, {})
             summed[of] = {name: found + before.get(name, 0) for name, found in scores.items()}
-    for of, scores in summed.items():
-        yield from _aurocs(f"{of}, mean of {len(trained.SEEDS)} trainings", "", scores)
+    for of, scores in summed.items() if len(seeds) > 1 else ():
+        yield from _aurocs(f"{of}, mean of {len(seeds)} trainings", "", scores)
 
 
 def _errors(fit: DLSR, gaussian: Gaussian, images: dict[str, Features], z: Scores, seed: str) -> Iterator[Line]:
