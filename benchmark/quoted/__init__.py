@@ -28,6 +28,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "lite0-simple": trained.simple,
     "against": trained.against,
     "why": trained.why,
+    "why-lite0": partial(trained.why, "dlsr-lite0-why.csv"),
 }
 
 

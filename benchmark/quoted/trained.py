@@ -151,9 +151,9 @@ def against() -> str:
     return markdown(["better / worse / neither", *detectors.values()], body)
 
 
-def why() -> str:
+def why(numbers: str = "dlsr-why.csv") -> str:
     """What the errors of DLSR rank as: correlation with the distance and its parts, and the AUROC of each."""
-    lines = pd.read_csv(EVIDENCE / "dlsr-why.csv", keep_default_na=False)
+    lines = pd.read_csv(EVIDENCE / numbers, keep_default_na=False)
     mean = lines.groupby(["what", "of"]).value.mean()
     on_id = lines[lines["set"] == ""].groupby(["what", "of"]).value.mean()
     parts = {"distance": "the whole distance"}
