@@ -58,12 +58,14 @@ class EncoderLookup:
             self._others[seed] = other
 
     def __getitem__(self, name: str) -> EncoderUse | str:
-        """The encoder as this run uses it, or why it cannot be had."""
-        return self._found[name]
+        """The encoder as this run uses it, with the first seed that it can be had with, or why it cannot be had."""
+        found = [self._found[name], *(other._found[name] for other in self._others.values() if name in other._found)]
+        return next((use for use in found if not isinstance(use, str)), found[0])
 
-    def of_seed(self, use: EncoderUse, seed: int) -> EncoderUse | str:
+    def of_seed(self, name: str, seed: int) -> EncoderUse | str:
         """The encoder as the rows of `seed` use it, or why it cannot be had: one for all, so that it stays open."""
-        return self._others.get(seed, self)[use.name] if use.of_seeds else self._trained(use, seed)
+        use = self._others.get(seed, self)._found.get(name) or self._found[name]
+        return use if isinstance(use, str) or use.of_seeds else self._trained(use, seed)
 
     def _trained(self, use: EncoderUse, seed: int) -> EncoderUse:
         if not use.random:
