@@ -126,6 +126,7 @@ class EncoderUse:
     # split of the ID set, or `shifted` of a set's name -> `Selection.places`
     places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     no_head: str = ""  # why its head is not offered, where its classes are not the ID set's
+    headless: str = ""  # that its file holds no head, where that is so
     note: str = ""  # what is assumed of it
     engine: str | None = None  # that its features are of whatever else a run has for it; None: the run's
 

@@ -176,8 +176,8 @@ class EncoderLookup:
             cast(Rerun, use.encoder).prepare(of.encoder)
         except ValueError as error:
             return f"{use.name} cannot stand on {of.name}: {error}"
-        if of.no_head:
-            return f"{use.name} runs the head of {of.name}, and {of.no_head}"
+        if why := of.no_head or of.headless:
+            return f"{use.name} runs the head of {of.name}, and {why}"
         use = replace(use, of=of, precision=of.precision, places=of.places, note=of.note)
         return use if of.shipped is None else replace(use, shipped=replace(use, of=of.shipped))
 
@@ -195,7 +195,9 @@ class EncoderLookup:
         start = use.start if use.encoder.keeps_head else None
         file = use.weights or (start if isinstance(start, Path) else None)
         head = use.encoder.given_classes or (None if file is None else use.encoder.head_in(file))
-        given, order, no_head = use.encoder.class_names, None, ""
+        given, order, no_head, headless = use.encoder.class_names, None, "", ""
+        if file is not None and head is None and "logits" in use.encoder.offers:
+            headless = f"{file.name} holds none"
         sides = self._id.sides
         try:
             if head is not None:
@@ -216,7 +218,7 @@ class EncoderLookup:
             places = {split: classes.places_or_none(side, order) for split, side in sides.items()}
         places |= {shifted(name): classes.places_or_none(side, order) for name, side in self._covariate.items()}
         known = {split: found for split, found in places.items() if found is not None}
-        use = replace(use, places=known, no_head=no_head, note=order.note)
+        use = replace(use, places=known, no_head=no_head, headless=headless, note=order.note)
         return self._in_order(use, use)
 
     def _in_order(self, use: EncoderUse, below: EncoderUse) -> EncoderUse:

@@ -202,7 +202,7 @@ class Planner:
             **({"searched": searched} if searched else {}),
         }
         selected = spec.label in self._chosen or searched is not None
-        no_head = "" if isinstance(use, str) else use.no_head
+        no_head = "" if isinstance(use, str) else use.no_head or use.headless
         offered = self._offered[spec.encoder]
         lacking = method.lacking(offered - {"logits", "head"} if no_head else offered)
         if lacking or isinstance(use, str):
