@@ -253,12 +253,21 @@ class EncoderUse:
         """The key of the encoder itself, whatever the images."""
         return keys.digest(what="encoder", encoder=self.identity)
 
+    def _plain_setting(self, name: str) -> Any:
+        """As JSON has it; of a path to a file its name, since its content has a hash of its own."""
+        value = getattr(self.encoder, name)
+        if isinstance(value, GivenNetwork):
+            return value.fingerprint
+        if name in ("checkpoint", *self.encoder.files) and value is not None:
+            return Path(value).name
+        return list(value) if isinstance(value, tuple) else value
+
     @cached_property
     def _untrained(self) -> dict[str, Any]:
         """What it is before any training: the same for every set of images."""
         return {
             "kind": self.kind,
-            "settings": {name: _plain_setting(getattr(self.encoder, name), name) for name in settings(self.encoder)},
+            "settings": {name: self._plain_setting(name) for name in settings(self.encoder)},
             "weights": None if self.weights is None else _file_digest(self.weights),
             "precision": self.precision,
             "match": self.match,
@@ -279,15 +288,6 @@ def catalogued(name: str) -> str | None:
     if _plain(name).startswith("imagenet"):
         return "imagenet"
     return next((there for there in catalogue.names() if _plain(there) == _plain(name)), None)
-
-
-def _plain_setting(value: Any, name: str) -> Any:
-    """As JSON has it; of a path to a checkpoint its name, since its content has a hash of its own."""
-    if isinstance(value, GivenNetwork):
-        return value.fingerprint
-    if name == "checkpoint" and value is not None:
-        return Path(value).name
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _plain(name: str) -> str:
