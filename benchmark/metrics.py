@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from benchmark.beta import quantile
+
 if TYPE_CHECKING:  # figures are drawn without it
     from torch import Tensor
 
@@ -152,11 +154,9 @@ def delong_interval(id_scores: Scores, ood_scores: Scores, level: float = 0.95) 
     if variance == 0:
         other = 1 - outside ** (1 / min(n, m))
         return value - other * value, value + other * (1 - value)
-    from scipy.special import betaincinv
-
     tosses = min(value * (1 - value) / variance, 4 * n * m / (n + m))
     right, wrong = value * tosses, (1 - value) * tosses
-    return float(betaincinv(right, wrong + 1, outside)), float(betaincinv(right + 1, wrong, 1 - outside))
+    return quantile(outside, right, wrong + 1), quantile(1 - outside, right + 1, wrong)
 
 
 def delong_test(id_a: Scores, ood_a: Scores, id_b: Scores, ood_b: Scores) -> float:

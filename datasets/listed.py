@@ -22,6 +22,7 @@ class ImageList:
     names: tuple[str, ...]
     labels: Labels
     repeated: int = 0
+    source: str = "its list"
 
     @property
     def sha256(self) -> str:
@@ -33,12 +34,12 @@ class ImageList:
     def together(cls, lists: Sequence["ImageList"]) -> "ImageList":
         """The images of lists that share none, in order."""
         labels = {name: label for one in lists for name, label in zip(one.names, one.labels.tolist(), strict=True)}
-        return cls.of(labels, sum(one.repeated for one in lists))
+        return cls.of(labels, sum(one.repeated for one in lists), " and ".join(one.source for one in lists))
 
     @classmethod
-    def of(cls, labels: Mapping[str, int], repeated: int = 0) -> "ImageList":
+    def of(cls, labels: Mapping[str, int], repeated: int, source: str) -> "ImageList":
         names = sorted(labels, key=lambda name: name.split("/"))
-        return cls(tuple(names), np.array([labels[name] for name in names], dtype=np.int64), repeated)
+        return cls(tuple(names), np.array([labels[name] for name in names], dtype=np.int64), repeated, source)
 
 
 def read_list(path: Path) -> ImageList:
@@ -72,7 +73,7 @@ def read_list(path: Path) -> ImageList:
         count += 1
     if not labels:
         raise ValueError(f"{path} names no images")
-    return ImageList.of(labels, count - len(labels))
+    return ImageList.of(labels, count - len(labels), str(path))
 
 
 class ListedSet(EncodedSet):
@@ -94,8 +95,8 @@ class ListedSet(EncodedSet):
         absent = [name for name in listed.names if not (root / name).is_file()]
         if absent:
             raise ValueError(
-                f"{len(absent):,} of the {len(listed.names):,} images that its list names are not in {root}, the first "
-                f"is {printable(absent[0])}: unpack the set whole"
+                f"{len(absent):,} of the {len(listed.names):,} images that {listed.source} names are not in {root}, "
+                f"the first is {printable(absent[0])}: unpack the set whole"
             )
         hashes = hashed_files(entry.name, [root / name for name in listed.names], IMAGE_BYTES)
         self._content = [(name, *hashed) for name, hashed in zip(listed.names, hashes, strict=True)]

@@ -112,9 +112,10 @@ def present(entry: Entry, split: str, data: Path) -> bool:
     return (folder is not None and (data / folder).is_dir()) or any(_there(data, part) for part in lists)
 
 
-def in_place(images: ImageSet, split: str, protocol: str) -> ImageSet:
-    """A whole set in the place of the protocol's part of it, where its lists are not there; and that is told.
+def in_place(images: ImageSet, split: str, protocol: str, data: Path | None) -> ImageSet:
+    """A whole set in the place of the protocol's part of it, where its lists, or what they name, are not there.
 
+    That is told.
     Of the ID set's official test images a tenth is to calibrate on, and the rest to test: as many as the protocol has,
     and others.
     """
@@ -123,19 +124,24 @@ def in_place(images: ImageSet, split: str, protocol: str) -> ImageSet:
         return images
     if split == "validation":
         raise Missing(images.name, f"its part to validate on is named by {LISTS}/{wanted.list} of OpenOOD's download")
+    both = (known()[protocol, protocol, of] for of in ("test", "calibration"))
+    parts = (wanted, *both) if images.name == protocol else (wanted,)
+    absent = next((part for part in parts if data is None or not _there(data, part)), None)
     if images.name != protocol:
         if wanted.images not in (None, len(images)):
-            images.notes = (*images.notes, f"not by OpenOOD's list, which has {wanted.images:,} images")
+            why = "" if absent else f": {wanted.list} is there, the folders that it names are not"
+            images.notes = (*images.notes, f"not by OpenOOD's list, which has {wanted.images:,} images{why}")
         return images
     order = np.random.default_rng(0).permutation(len(images))
     cut = len(images) // 10
     rows = np.sort(order[:cut] if split == "calibration" else order[cut:])
     count = f"{len(rows):,} of the {len(images):,} images of its test split"
-    return Part(images, rows, f"{count}, drawn here: OpenOOD's {wanted.list} is not there", split=split)
+    lacking = f"OpenOOD's {absent.list} is" if absent else f"the folders that OpenOOD's {wanted.list} names are"
+    return Part(images, rows, f"{count}, drawn here: {lacking} not there", split=split)
 
 
 def _there(data: Path, part: Known) -> bool:
-    return (data / LISTS / part.list).is_file()
+    return os.path.lexists(data / LISTS / part.list)  # what is no file is told when it is read
 
 
 def _opened(data: Path, part: Known) -> tuple[ImageList, Path] | None:

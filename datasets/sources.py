@@ -46,7 +46,7 @@ def _found(name_or_path: str, split: str, data: Path | None, download: bool, pro
     if protocol is not None and (protocol, entry.name, split) in openood.known():
         listed = None if data is None else openood.of_protocol(entry, split, data, protocol)
         whole = "train" if split == "train" else "test"
-        return listed or openood.in_place(_found(entry.name, whole, data, download, None), split, protocol)
+        return listed or openood.in_place(_found(entry.name, whole, data, download, None), split, protocol, data)
     if split not in entry.splits:
         raise ValueError(f"{entry.name} has no split {split!r}; valid: {', '.join(entry.splits)}")
     if entry.embedded:

@@ -32,8 +32,8 @@ class TempScale(Method):
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         from scipy.optimize import minimize_scalar
 
-        held = train if train.validation is None else train.validation
-        logits, labels = held.need("logits"), held.need_labels().to(device)
+        held, of = (train, "training") if train.validation is None else (train.validation, "calibration")
+        logits, labels = held.need("logits"), held.need_labels(of).to(device)
         if bool((logits.argmax(dim=1).to(device) == labels).all()):
             raise CannotRun(f"all {len(labels)} images of the fit are classified right: no temperature is the best")
 

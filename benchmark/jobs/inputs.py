@@ -126,6 +126,7 @@ class EncoderUse:
     # split of the ID set, or `shifted` of a set's name -> `Selection.places`
     places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     no_head: str = ""  # why its head is not offered, where its classes are not the ID set's
+    headless: str = ""  # that its file holds no head, where that is so
     note: str = ""  # what is assumed of it
     engine: str | None = None  # that its features are of whatever else a run has for it; None: the run's
 
@@ -252,12 +253,21 @@ class EncoderUse:
         """The key of the encoder itself, whatever the images."""
         return keys.digest(what="encoder", encoder=self.identity)
 
+    def _plain_setting(self, name: str) -> Any:
+        """As JSON has it; of a path to a file its name, since its content has a hash of its own."""
+        value = getattr(self.encoder, name)
+        if isinstance(value, GivenNetwork):
+            return value.fingerprint
+        if name in ("checkpoint", *self.encoder.files) and value is not None:
+            return Path(value).name
+        return list(value) if isinstance(value, tuple) else value
+
     @cached_property
     def _untrained(self) -> dict[str, Any]:
         """What it is before any training: the same for every set of images."""
         return {
             "kind": self.kind,
-            "settings": {name: _plain_setting(getattr(self.encoder, name), name) for name in settings(self.encoder)},
+            "settings": {name: self._plain_setting(name) for name in settings(self.encoder)},
             "weights": None if self.weights is None else _file_digest(self.weights),
             "precision": self.precision,
             "match": self.match,
@@ -278,15 +288,6 @@ def catalogued(name: str) -> str | None:
     if _plain(name).startswith("imagenet"):
         return "imagenet"
     return next((there for there in catalogue.names() if _plain(there) == _plain(name)), None)
-
-
-def _plain_setting(value: Any, name: str) -> Any:
-    """As JSON has it; of a path to a checkpoint its name, since its content has a hash of its own."""
-    if isinstance(value, GivenNetwork):
-        return value.fingerprint
-    if name == "checkpoint" and value is not None:
-        return Path(value).name
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _plain(name: str) -> str:

@@ -58,12 +58,14 @@ class EncoderLookup:
             self._others[seed] = other
 
     def __getitem__(self, name: str) -> EncoderUse | str:
-        """The encoder as this run uses it, or why it cannot be had."""
-        return self._found[name]
+        """The encoder as this run uses it, with the first seed that it can be had with, or why it cannot be had."""
+        found = [self._found[name], *(other._found[name] for other in self._others.values() if name in other._found)]
+        return next((use for use in found if not isinstance(use, str)), found[0])
 
-    def of_seed(self, use: EncoderUse, seed: int) -> EncoderUse | str:
+    def of_seed(self, name: str, seed: int) -> EncoderUse | str:
         """The encoder as the rows of `seed` use it, or why it cannot be had: one for all, so that it stays open."""
-        return self._others.get(seed, self)[use.name] if use.of_seeds else self._trained(use, seed)
+        use = self._others.get(seed, self)._found.get(name) or self._found[name]
+        return use if isinstance(use, str) or use.of_seeds else self._trained(use, seed)
 
     def _trained(self, use: EncoderUse, seed: int) -> EncoderUse:
         if not use.random:
@@ -174,8 +176,8 @@ class EncoderLookup:
             cast(Rerun, use.encoder).prepare(of.encoder)
         except ValueError as error:
             return f"{use.name} cannot stand on {of.name}: {error}"
-        if of.no_head:
-            return f"{use.name} runs the head of {of.name}, and {of.no_head}"
+        if why := of.no_head or of.headless:
+            return f"{use.name} runs the head of {of.name}, and {why}"
         use = replace(use, of=of, precision=of.precision, places=of.places, note=of.note)
         return use if of.shipped is None else replace(use, shipped=replace(use, of=of.shipped))
 
@@ -193,7 +195,9 @@ class EncoderLookup:
         start = use.start if use.encoder.keeps_head else None
         file = use.weights or (start if isinstance(start, Path) else None)
         head = use.encoder.given_classes or (None if file is None else use.encoder.head_in(file))
-        given, order, no_head = use.encoder.class_names, None, ""
+        given, order, no_head, headless = use.encoder.class_names, None, "", ""
+        if file is not None and head is None and "logits" in use.encoder.offers:
+            headless = f"{file.name} holds none"
         sides = self._id.sides
         try:
             if head is not None:
@@ -214,7 +218,7 @@ class EncoderLookup:
             places = {split: classes.places_or_none(side, order) for split, side in sides.items()}
         places |= {shifted(name): classes.places_or_none(side, order) for name, side in self._covariate.items()}
         known = {split: found for split, found in places.items() if found is not None}
-        use = replace(use, places=known, no_head=no_head, note=order.note)
+        use = replace(use, places=known, no_head=no_head, headless=headless, note=order.note)
         return self._in_order(use, use)
 
     def _in_order(self, use: EncoderUse, below: EncoderUse) -> EncoderUse:

@@ -143,9 +143,7 @@ class Planner:
 
         None where the encoder has no file for this seed.
         """
-        use = self.encoders[spec.encoder]
-        assert not isinstance(use, str)
-        use = self.encoders.of_seed(use, seed)
+        use = self.encoders.of_seed(spec.encoder, seed)
         if isinstance(use, str):
             return None
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
@@ -177,8 +175,7 @@ class Planner:
         self, spec: RowSpec, method: Method, seed: int, random: bool, searched: Mapping[str, Any] | None = None
     ) -> Row:
         """The jobs of one row with one seed; `random`: whether another seed would give other scores."""
-        use = self.encoders[spec.encoder]
-        use = use if isinstance(use, str) else self.encoders.of_seed(use, seed)
+        use, of_any = self.encoders.of_seed(spec.encoder, seed), self.encoders[spec.encoder]
         settings = {name: getattr(method, name) for name in hyperparameters(method)}
         made_of = () if isinstance(use, str) else use.made_of
         of_encoder = [note for link in made_of for note in departures.of_encoder(link)]
@@ -192,7 +189,7 @@ class Planner:
             "title": spec.title or _row_title(spec, method),
             "method": spec.method,
             "encoder": spec.encoder,
-            "encoder_title": spec.encoder if isinstance(use, str) else use.title,
+            "encoder_title": spec.encoder if isinstance(of_any, str) else of_any.title,
             "hyperparameters": settings,
             "seed": seed,
             "random_fit": random,
@@ -205,7 +202,7 @@ class Planner:
             **({"searched": searched} if searched else {}),
         }
         selected = spec.label in self._chosen or searched is not None
-        no_head = "" if isinstance(use, str) else use.no_head
+        no_head = "" if isinstance(use, str) else use.no_head or use.headless
         offered = self._offered[spec.encoder]
         lacking = method.lacking(offered - {"logits", "head"} if no_head else offered)
         if lacking or isinstance(use, str):

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
@@ -205,6 +205,7 @@ def _read(path: Path, checked: bool) -> Suite:
     suite._folder = path.parent
     try:
         if checked:
+            suite = _with_files(suite, path.parent)
             check_names(suite)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
@@ -235,24 +236,30 @@ def first_fault(error: ValueError) -> str:
 
 
 def _with_paths(suite: Suite, folder: Path) -> Suite:
-    """Folders of images, and files of weights, that a suite names are meant from where its own file lies."""
-
-    def resolve(name: str) -> str:
-        return os.path.realpath(folder / name) if is_path(name) else name
+    """Folders of images that a suite names are meant from where its own file lies."""
+    resolve = partial(_beside, folder)
 
     def resolved(ood: OODSet) -> OODSet:
         return ood.model_copy(update={"set": resolve(ood.set), "stand_in": ood.stand_in and resolve(ood.stand_in)})
 
-    def weights(spec: EncoderSpec) -> EncoderSpec:
-        file = spec.settings.get("checkpoint")
-        if spec.kind != "network" or not isinstance(file, str) or not is_path(file):
-            return spec
-        return spec.model_copy(update={"settings": {**spec.settings, "checkpoint": resolve(file)}})
+    of_id = suite.id.model_copy(update={"set": resolve(suite.id.set)})
+    return suite.model_copy(update={"id": of_id, "ood": tuple(map(resolved, suite.ood))})
 
-    return suite.model_copy(
-        update={
-            "id": suite.id.model_copy(update={"set": resolve(suite.id.set)}),
-            "ood": tuple(map(resolved, suite.ood)),
-            "encoders": {name: weights(spec) for name, spec in suite.encoders.items()},
-        }
-    )
+
+def _with_files(suite: Suite, folder: Path) -> Suite:
+    """And so are files that its encoders read: weights, words."""
+    from methods.encoders import registry
+
+    files = {kind: registry.registered()[kind].files for kind in registry.names()}
+
+    def resolved(spec: EncoderSpec) -> EncoderSpec:
+        named = {name: spec.settings[name] for name in files.get(spec.kind, ()) if name in spec.settings}
+        found = {name: _beside(folder, file) for name, file in named.items() if isinstance(file, str)}
+        return spec.model_copy(update={"settings": {**spec.settings, **found}}) if found else spec
+
+    return suite.model_copy(update={"encoders": {name: resolved(spec) for name, spec in suite.encoders.items()}})
+
+
+def _beside(folder: Path, name: str) -> str:
+    """A path as it is meant from a folder; a mere name as it is."""
+    return os.path.realpath(folder / name) if is_path(name) else name

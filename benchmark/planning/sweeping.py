@@ -74,7 +74,7 @@ def validation(
     known: IDImages,
     columns: Sequence[Column],
 ) -> Selection:
-    """The set that values are chosen on. UsageError where it cannot be, or shares an image with a test set of the run.
+    """The set that values are chosen on. UsageError where it cannot be, or holds images of the test sets or ID sets.
 
     Missing where it is absent.
     """
@@ -83,13 +83,14 @@ def validation(
     try:
         images = look_up(name, split)
         known.forms.check(images)
-        tests = [known.test.images, *(column.images.images for column in columns if column.spec.group != "control")]
-        for test in tests:
-            shared = int((np.isin(images.digests, test.digests) & (images.digests != b"")).sum())
-            if shared or images.fingerprint == test.fingerprint:
+        others = [(column.images.images, "tested") for column in columns if column.spec.group != "control"]
+        others += [(of_id, "tested" if split == "test" else "fitted") for split, of_id in known.sides.items()]
+        for other, how in others:
+            shared = int((np.isin(images.digests, other.digests) & (images.digests != b"")).sum())
+            if shared or images.fingerprint == other.fingerprint:
                 raise UsageError(
-                    f"--searched {printable(name)}: {shared or 'all':,} of its images are also in {test.title}, on "
-                    "which this run is tested: choose on a set that shares none"
+                    f"--searched {printable(name)}: {shared or 'all':,} of its images are also in {other.title}, on "
+                    f"which this run is {how}: choose on a set that shares none"
                 )
     except UsageError:
         raise

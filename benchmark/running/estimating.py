@@ -104,7 +104,7 @@ class _Clock:
 
     def __init__(self, worker: Worker, known: costs.Costs) -> None:
         self._worker, self._known = worker, known
-        self._timed: dict[EncoderUse, tuple[float, float] | None] = {}
+        self._timed: dict[str, tuple[float, float] | None] = {}  # an encoder takes as long with every seed
         self.measured: dict[str, None] = {}
 
     def seconds(self, job: Job) -> float | None:
@@ -140,14 +140,15 @@ class _Clock:
 
     def _time(self, job: Encode) -> tuple[float, float] | tuple[None, None]:
         """Seconds and bytes an image of a pass, on the first images of its set; None where it cannot be had here."""
-        if job.use not in self._timed:
-            self._timed |= dict.fromkeys(job.use.chain)
-            if not any(link.trained_here for below in job.use.chain for link in below.made_of):
-                try:
-                    self._timed |= _timed(self._worker, job.use, job.images)
-                except (CannotRun, ValueError, RuntimeError, OSError) as error:
-                    self._worker.say(f"note: {job.use.name} cannot be timed: {' '.join(str(error).split())[:200]}")
-        if (found := self._timed[job.use]) is None:
+        trained_here = any(link.trained_here for below in job.use.chain for link in below.made_of)
+        if job.use.name not in self._timed and not trained_here:
+            self._timed |= dict.fromkeys(link.name for link in job.use.chain)
+            try:
+                timed = _timed(self._worker, job.use, job.images)
+                self._timed |= {link.name: found for link, found in timed.items()}
+            except (CannotRun, ValueError, RuntimeError, OSError) as error:
+                self._worker.say(f"note: {job.use.name} cannot be timed: {' '.join(str(error).split())[:200]}")
+        if (found := self._timed.get(job.use.name)) is None:
             return None, None
         self.measured[job.use.name] = None
         return found

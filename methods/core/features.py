@@ -149,11 +149,11 @@ class Features:
             raise CannotRun("needs a linear head (weight and bias); this encoder has none")
         return self.head
 
-    def need_labels(self) -> Tensor:
-        """The labels; CannotRun where the set has none."""
+    def need_labels(self, of: str = "training") -> Tensor:
+        """The labels; CannotRun where the set, the one `of` which these are, lacks some."""
         labels = self.need("labels")
         if bool((labels < 0).any()):
-            raise CannotRun("needs labels; the training set has none")
+            raise CannotRun(f"needs labels; the {of} set has none")
         return labels
 
     def split_layers(self) -> tuple[Tensor, ...]:

@@ -43,6 +43,7 @@ class Encoder(ABC):
     `reruns`: whether it runs the network of the encoder that it stands on, in another way (`networks.rerun`).
     `names_classes`: whether its setting `classes`, where it is left open, is the names of the ID set's.
     `runs_network`: whether a network runs in it, so that its features depend on the precision.
+    `files`: settings that may be the path of a file, which a suite means from where it lies itself.
     """
 
     title: ClassVar[str] = ""
@@ -55,6 +56,7 @@ class Encoder(ABC):
     reruns: ClassVar[bool] = False
     names_classes: ClassVar[bool] = False
     runs_network: ClassVar[bool] = True
+    files: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Every setting is what its annotation says. An encoder that has more to say calls this first."""

@@ -1,6 +1,7 @@
 """CLIP: images and class names in one space, and the cosines between them in the place of logits."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from methods.base import CannotRun, Head, Positive, Share
+from methods.base import CannotRun, Head, Positive, Share, nearest
+from methods.device.files import read_regular
 from methods.encoders.base import Encoder, HeadClasses, Images, register
 from methods.encoders.images import preprocessing
 from methods.encoders.networks import checkpoints
 from methods.encoders.networks.inference import Placed
 
 WORDS = 512  # texts that go through the network at a time
+WORDS_BYTES = 1 << 26  # of their file: some five million
 NEGATIVES = "ood_negatives"  # in a detector's file, which holds what was chosen in the place of all words
 
 
@@ -42,6 +45,7 @@ class CLIP(Encoder):
         "https://arxiv.org/abs/2103.00020"
     )
     names_classes: ClassVar[bool] = True
+    files: ClassVar[tuple[str, ...]] = ("words",)
 
     model: str = "ViT-B-16"
     checkpoint: str = "clip"
@@ -80,7 +84,9 @@ class CLIP(Encoder):
     def _vision(self) -> Mapping[str, Any]:
         config = _open_clip().get_model_config(self.model)
         if config is None:
-            raise ValueError(f"open_clip has no model {self.model!r}")
+            raise ValueError(
+                f"open_clip has no model {self.model!r}; {nearest(self.model, _open_clip().list_models())}"
+            )
         return config["vision_cfg"]  # type: ignore[no-any-return]
 
     @property
@@ -104,14 +110,14 @@ class CLIP(Encoder):
         return None if self._placed is None else self._head.to("cpu")
 
     def find_weights(self, directory: Path | None, *, download: bool = False) -> Path | None:
-        _open_clip()
+        assert self.resolution  # ValueError for a model that open_clip has not
         return checkpoints.need(directory, self.checkpoint)
 
     def open(self, weights: Path | None, *, device: str = "cpu", precision: str = "32") -> Self:
         if weights is None or self.classes is None:
             raise ValueError(f"clip: {self.model} needs a file of weights and the names of the classes")
         package = _open_clip()
-        network = package.create_model(self.model, load_weights=False).eval()
+        network = _built(self.model).eval()
         state, _ = checkpoints.read(weights, network)
         negatives = state.pop(NEGATIVES, None)
         checkpoints.load(network, state, name=self.model, path=weights)
@@ -139,7 +145,7 @@ class CLIP(Encoder):
 
     def weights(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Read once more: of the network here the texts' half is gone."""
-        state, _ = checkpoints.read(self._file, _open_clip().create_model(self.model, load_weights=False))
+        state, _ = checkpoints.read(self._file, _built(self.model))
         return {**state, **({} if self._negatives is None else {NEGATIVES: self._negatives})}, {}
 
     @classmethod
@@ -183,8 +189,8 @@ def chosen(words: Tensor, classes: Tensor, share: float) -> Tensor:
 
 def _read_words(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeError) as error:
+        lines = read_regular(path.expanduser(), WORDS_BYTES).decode("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
         raise ValueError(f"clip: words {path} cannot be read: {error}") from None
     if not (found := tuple(dict.fromkeys(filter(None, map(str.strip, lines))))):
         raise ValueError(f"clip: words {path} holds no words")
@@ -208,6 +214,19 @@ def _projected(visual: Any, tokens: Tensor) -> Tensor:
     """Patches, without the class token, in the space of texts: (N, L, D) of length 1."""
     patches = visual.ln_post(tokens[:, 1:])
     return normalize((patches if visual.proj is None else patches @ visual.proj).float(), dim=2)
+
+
+def _built(model: str) -> Any:
+    """The model with random weights, in whose place come a file's: open_clip's warning of them would mislead."""
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    logging.root.addFilter(nothing)
+    try:
+        return _open_clip().create_model(model, load_weights=False)
+    finally:
+        logging.root.removeFilter(nothing)
 
 
 def _open_clip() -> Any:

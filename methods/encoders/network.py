@@ -33,6 +33,7 @@ class Network(OneNetwork):
     """
 
     title = "network"
+    files = ("checkpoint",)
 
     network: str = "resnet18"
     checkpoint: str | None = None

@@ -66,6 +66,7 @@ class OAL(Classifier):
     paper = "Gao et al., Enhancing OOD Detection Using Latent Diffusion, https://arxiv.org/abs/2406.16525"
 
     keeps_head = True
+    files = ("latents",)
     beside = (ADAPTER,)
 
     base: str = ""

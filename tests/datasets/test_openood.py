@@ -1,6 +1,7 @@
 """OpenOOD's download as a source: what its lists name is what a set has."""
 
 import hashlib
+import os
 
 import numpy as np
 import pytest
@@ -77,7 +78,9 @@ def test_a_list_that_is_not_of_version_15_is_told(download, monkeypatch):
 
 def test_an_image_that_is_not_there_stops_the_set(download):
     (download / "images_classic/cifar10/test/airplane/0002.png").unlink()
-    with pytest.raises(ValueError, match=r"1 of the 3 images that its list names .* is cifar10/test/airplane/0002.png"):
+    with pytest.raises(
+        ValueError, match=r"1 of the 3 images that \S+/test_cifar10.txt names .* is cifar10/test/airplane/0002.png"
+    ):
         find("cifar10", "test", download, protocol="cifar10")
 
 
@@ -168,6 +171,38 @@ def test_only_one_of_the_two_lists_of_an_id_set_is_none(download):
     test, calibration = (find("cifar10", split, download, protocol="cifar10") for split in ("test", "calibration"))
     assert not set(test.digests) & set(calibration.digests)
     assert any("drawn here" in note for note in test.notes)
+
+
+def test_a_list_that_is_no_file_stops_its_set(download):
+    path = download / "benchmark_imglist/cifar10/test_texture.txt"
+    for put, told in (
+        (lambda: path.mkdir(), "is a folder, not a regular file"),
+        (lambda: path.symlink_to(download / "nowhere"), "No such file"),
+        (lambda: os.mkfifo(path), "is a fifo, not a regular file"),
+    ):
+        path.rmdir() if path.is_dir() else path.unlink()
+        put()
+        with pytest.raises(ValueError, match=f"{told}.*test_texture.txt|test_texture.txt {told}"):
+            find("textures", "test", download, protocol="cifar10")
+
+
+def test_why_the_lists_do_not_say_which_images_a_set_has(download):
+    """Told as it is: which list is absent, or that those that are there name folders that are not."""
+
+    def notes(name="cifar10", split="test"):
+        return find(name, split, download, protocol="cifar10").notes
+
+    write_list(download, "cifar10/test_texture.txt", ["images_classic/texture/dotted/d1.png -1"])
+    why = "cifar10/test_texture.txt is there, the folders that it names are not"
+    assert f"not by OpenOOD's list, which has 5,640 images: {why}" in notes("textures")
+    lists = download / "benchmark_imglist/cifar10"
+    write_list(download, "cifar10/test_cifar10.txt", ["images_classic/cifar10/test/airplane/0001.png 0"])
+    (note,) = (note for note in notes() if "drawn here" in note)
+    assert note.endswith("the folders that OpenOOD's cifar10/test_cifar10.txt names are not there")
+    (lists / "val_cifar10.txt").unlink()
+    for split in ("test", "calibration"):  # of the two the one that is absent
+        (note,) = (note for note in notes(split=split) if "drawn here" in note)
+        assert note.endswith("OpenOOD's cifar10/val_cifar10.txt is not there")
 
 
 def test_the_validation_set_is_read_by_its_list_alone(download, fill):

@@ -53,6 +53,11 @@ def test_tempscale_reads_validation_where_there_is_one() -> None:
         methods.create("tempscale").fit(right)
     held = Features(logits=right.logits, labels=right.labels, validation=TRAIN)
     assert methods.create("tempscale").fit(held).state() == methods.create("tempscale").fit(TRAIN).state()
+    unknown = Features(logits=TRAIN.logits, labels=torch.full((len(TRAIN),), -1))
+    held = Features(logits=TRAIN.logits, labels=TRAIN.labels, validation=unknown)
+    for features, of in ((unknown, "training"), (held, "calibration")):
+        with pytest.raises(CannotRun, match=f"needs labels; the {of} set has none"):
+            methods.create("tempscale").fit(features)
 
 
 def test_nnguide_draws_its_bank_by_class() -> None:

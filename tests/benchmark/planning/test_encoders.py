@@ -4,6 +4,7 @@ import os
 
 import pandas as pd
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -163,9 +164,31 @@ def test_a_checkpoint_for_each_seed_is_taken_in_turn(trial, counted, capsys):
     assert {record["row"]: record["metrics"] for record in trial.records().values()} == {"msp@net": of["msp@net", 1]}
 
 
-def test_a_seed_whose_checkpoint_is_not_there_is_skipped_alone(trial, capsys):
+@pytest.mark.parametrize("seeds", ["02", "20"])
+def test_a_seed_whose_checkpoint_is_not_there_is_skipped_alone(trial, capsys, seeds):
     save(trial.folder / "weights" / "net_s0.safetensors")
-    write(trial, checkpoint="net_s{seed}")
-    trial.run("--seeds", "0", "2")
+    spec = {"kind": "classifier", "settings": {**NET, "checkpoint": "net_s{seed}"}, "title": "Three of a kind"}
+    trial.write(encoders={"net": spec}, rows=[{"method": "msp", "encoder": "net"}])
+    trial.run("--seeds", *seeds)
     assert statuses(trial) == {(0, "done"), (2, "skipped")}
-    assert "there is no network net_s2 in" in capsys.readouterr().err
+    out = capsys.readouterr()
+    assert "there is no network net_s2 in" in out.err
+    assert "Three of a kind\n" in out.out
+    assert {record["encoder_title"] for record in trial.records().values()} == {"Three of a kind"}
+
+
+def test_a_file_without_a_head_is_told_before_anything_is_encoded(trial, counted, capsys):
+    model = "test_efficientnet.r160_in1k"
+    network = timm.create_model(model, num_classes=0)
+    (trial.folder / "weights").mkdir()
+    save_file(network.state_dict(), trial.folder / "weights" / f"{model}.safetensors")
+    encoders = {
+        "net": {"kind": "pretrained", "settings": {"model": model, "resolution": 32}},
+        "odin": {"kind": "perturbed", "settings": {"base": "net"}},
+    }
+    trial.write(encoders=encoders, rows=[{"method": "msp", "encoder": name} for name in encoders])
+    assert trial.run() == 1
+    told = capsys.readouterr().err
+    assert f"msp reads logits, which net does not offer: {model}.safetensors holds none" in told
+    assert f"odin runs the head of net, and {model}.safetensors holds none" in told
+    assert counted["Encode"] == 0

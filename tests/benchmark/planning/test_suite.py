@@ -278,3 +278,21 @@ def test_a_plan_looks_at_each_row_once_and_encodes_once_for_all(tmp_path, monkey
         planned = planner.make(suite.read(write(tmp_path, changed(rows=rows))), options, download=False)
         assert len(planned.rows) == count
         assert made == ["net"] * 4  # train, test and two OOD sets
+
+
+def test_files_that_encoders_read_are_meant_from_where_the_suite_lies(tmp_path):
+    """And not from the folder that the command happens to be given in."""
+    (tmp_path / "words.txt").write_text("stone\nriver\n")
+    encoders = {
+        "words": {"kind": "clip", "settings": {"words": "./words.txt"}},
+        "weights": {"kind": "network", "settings": {"network": "resnet18", "checkpoint": "./net.pth"}},
+        "named": {"kind": "network", "settings": {"network": "resnet18", "checkpoint": "net"}},
+        "latents": {"kind": "oal", "settings": {"outliers": "latents", "latents": "./latents.pt"}},
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(changed(encoders=encoders, rows=[{"method": "mcm", "encoder": "words"}])))
+    found = {name: spec.settings for name, spec in suite.read(str(path)).encoders.items()}
+    assert found["words"]["words"] == str(tmp_path / "words.txt")
+    assert found["weights"]["checkpoint"] == str(tmp_path / "net.pth")
+    assert found["named"]["checkpoint"] == "net"  # in the weights folder
+    assert found["latents"]["latents"] == str(tmp_path / "latents.pt")

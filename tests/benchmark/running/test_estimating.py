@@ -20,6 +20,7 @@ from benchmark.running.estimating import estimate, wall
 from benchmark.store.entries import Store
 from datasets import catalogue
 from datasets.counted import CountedSet
+from tests.benchmark.planning.test_encoders import save
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,23 @@ def test_without_records_encoders_are_timed_and_other_seconds_are_unknown(trial)
         assert (found.seconds[job.key] is not None) == told
         if told:
             assert found.bytes[job.key] == len(job.images.rows) * (32 * 32 * 3 + 16)
+
+
+def test_an_encoder_of_several_files_is_timed_once(trial, monkeypatch):
+    timed = []
+    monkeypatch.setattr(estimating, "_timed", lambda _, use, images: timed.append(use.name) or {use: (0.5, 8.0)})
+    for seed in (0, 1, 2):
+        save(trial.folder / "weights" / f"net_s{seed}.safetensors", seed=seed)
+    net = {"kind": "classifier", "settings": {"architecture": "resnet8", "checkpoint": "net_s{seed}"}}
+    trial.write(encoders={"net": net}, rows=[{"method": "msp", "encoder": "net"}], seeds=[0, 1, 2])
+    folders = {"data": trial.folder, "weights": trial.folder / "weights", "results": trial.results}
+    options = Options(**folders, cache=trial.folder / "cache", limit=30, speed=False)
+    plan = planner.make(suite.read(str(trial.suite)), options, download=False)
+    found = estimate(plan, Worker(Store(options.cache), device="cpu"))
+    passes = [job for job in found.jobs if isinstance(job, Encode)]
+    assert {job.use.seed for job in passes} == {0, 1, 2}
+    assert timed == ["net"]
+    assert all(found.seconds[job.key] == 0.5 * len(job.images.rows) for job in passes)
 
 
 def test_images_that_are_not_here_are_planned_as_the_catalogue_counts_them(trial, capsys):

@@ -1,5 +1,6 @@
 """Values of a hyper-parameter: rows that are only shown, unless one is chosen on a set that no test set shares."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +12,13 @@ from sklearn.metrics import roc_auc_score
 from benchmark.jobs.searching import Search
 from benchmark.planning import suite as suites
 from benchmark.planning import sweeping
+from benchmark.planning.options import Options
 from benchmark.planning.suite import UsageError
+from datasets.sources import find
 from tests.benchmark.conftest import SUITE
 
 FOLDER = "mini+limit=30+limit-train=60"
+WHERE = dict.fromkeys(("data", "weights", "results", "cache"), Path("/nowhere"))
 KNN = {f"knn:k={k}@net" for k in (1, 5, 20)}
 
 
@@ -134,10 +138,25 @@ def test_a_set_that_shares_an_image_with_a_test_set_is_refused(trial, tmp_path, 
         said = "1 of its images are also in photos, on which this run is tested"
     else:
         assert trial.run("--sweep", "knn.k=1,5", "--searched", "halves") == 2
-        said = "of its images are also in Halves"
+        said = "of its images are also in Halves, on which this run is tested"
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert said in told
+
+
+@pytest.mark.parametrize(("shared", "how"), [("train", "fitted"), ("test", "tested"), ("calibration", "fitted")])
+def test_a_set_that_holds_id_images_is_refused(tmp_path, noise, shared, how):
+    sides = {}
+    for number, split in enumerate(("train", "test", "calibration")):
+        (tmp_path / split).mkdir()
+        other = np.full((8, 8, 3), number, dtype=np.uint8)
+        Image.fromarray(other).save(tmp_path / split / "other.png")
+        if split == shared:
+            (tmp_path / split / "copy.png").write_bytes(Path(noise, "3.png").read_bytes())
+        sides[split] = find(str(tmp_path / split), "test", None)
+    known = SimpleNamespace(forms=SimpleNamespace(check=lambda images: None), sides=sides)
+    with pytest.raises(UsageError, match=f"1 of its images are also in {shared}, on which this run is {how}"):
+        sweeping.validation(noise, "test", lambda name, split: find(name, split, None), Options(**WHERE), known, ())
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 """The encoder `clip` on a tiny random CLIP, against open_clip's own arithmetic and the formulae."""
 
 import json
+import logging
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from benchmark.jobs.inputs import EncoderUse
 from methods.encoders.clip import chosen
 from methods.encoders.registry import create
 
@@ -112,3 +116,41 @@ def test_negative_words_are_those_farthest_from_the_classes(folder: Path) -> Non
 def test_settings_that_cannot_be(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         create("clip", **wrong)
+
+
+@pytest.mark.parametrize(("put", "message"), [(os.mkfifo, "is a fifo, not a regular file"), (os.mkdir, "is a folder")])
+def test_words_that_are_no_file_are_never_waited_for(tmp_path: Path, put: Callable[[Path], None], message: str) -> None:
+    put(tmp_path / "words.txt")
+    with pytest.raises(ValueError, match=message):
+        create("clip", words=str(tmp_path / "words.txt"))
+
+
+def test_a_model_that_open_clip_has_not_is_one_line(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"^open_clip has no model 'ViT-B-17'; did you mean 'ViT-B-16'"):
+        create("clip", model="ViT-B-17").find_weights(folder)
+
+
+def test_nothing_warns_of_random_weights_that_the_file_replaces(folder: Path) -> None:
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign]
+    logging.root.addHandler(handler)
+    try:
+        open_clip.create_model("tiny-clip", load_weights=False)
+        assert told  # which it does by itself
+        told.clear()
+        opened(folder).weights()
+        assert not told
+    finally:
+        logging.root.removeHandler(handler)
+
+
+def test_a_record_and_a_key_hold_the_words_and_not_their_place(tmp_path: Path) -> None:
+    found = []
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "words.txt").write_text("stone\nriver")
+        settings = {"classes": list(CLASSES), "words": str(tmp_path / place / "words.txt")}
+        found.append(EncoderUse("clip", "clip", settings, "CLIP").identity)
+    assert found[0] == found[1]
+    assert str(tmp_path) not in json.dumps(found)
