@@ -1,6 +1,7 @@
 """The command line: parse, hand over, exit status. Heavy imports happen after the arguments are understood."""
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -21,13 +22,14 @@ def main(arguments: list[str] | None = None) -> int:
     from benchmark.shown import printed
 
     command = sys.argv
-    if arguments is not None:  # called from a notebook: records say with what
-        sys.argv = ["run_all.py", *arguments]
+    alone = arguments is None  # the process is this command's; else a notebook's, and records say with what
+    if not alone:
+        sys.argv = ["run_all.py", *(arguments or ())]
     try:
         with printed():
             given = parsed(arguments)
             try:
-                status = _status(given)
+                status = _status(given, alone)
                 sys.stdout.flush()
             except OSError as error:  # what is shown cannot be written
                 print(f"error: {error}", file=sys.stderr)
@@ -35,9 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
             return status
     finally:
         sys.argv = command
+        if alone:
+            gc.freeze()  # with torch the interpreter's last search for garbage takes half a second
 
 
-def _status(given: argparse.Namespace) -> int:
+def _status(given: argparse.Namespace, alone: bool) -> int:
+    if alone:
+        gc.disable()  # what is imported is no garbage
     # before torch is imported: a thread that waits spins for microseconds, then sleeps, and does not keep the core from
     # whoever shares the machine; to sleep at once ("passive") halves the speed of small networks
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
@@ -66,6 +72,9 @@ def _status(given: argparse.Namespace) -> int:
     from benchmark.store.files import is_full
     from datasets.sources import Missing
 
+    if alone:
+        gc.freeze()
+        gc.enable()
     try:
         device = device_of(given.device)
         if given.detector:

@@ -8,7 +8,7 @@ torchvision's decoder refuses: what an error is, Pillow says.
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ COMPARED_PIXELS = 16_000_000  # a larger one is not decoded twice
 FILE_BYTES = 16 << 20  # a larger file is not read as a whole
 SMALL_BYTES = 128 << 10  # that decoding an image takes: beside it what Python does for each counts
 TOGETHER = 32  # small images that are decoded one right after the other
+RGB = 3  # torchvision's ImageReadMode
 PNG_BYTES = 1 << 20  # of pixels; Pillow lets go of the lock as well where there are more
 _PARTS = 256  # chunks or markers before the pixels; a file with more is none of the usual ones
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -121,18 +122,19 @@ def _webp(data: bytes) -> Header | None:
 
 
 @cache
-def _torchvision() -> tuple[str, dict[str, Callable[[Any], Any]]]:
-    """Its name and version, and its decoder of each format that it has."""
+def _torchvision() -> tuple[str, dict[str, Callable[[Any, int], Any]]]:
+    """Its name and version, and its decoder of each format that it has: of bytes, to a mode.
+
+    They are its operators: its functions around them warn at every call, which takes a fifth of a small image's time.
+    """
     try:
-        import torchvision
-        from torchvision import io
+        import torch
+        import torchvision.io  # it brings them
     except ImportError:
         return "", {}
-    rgb = {"mode": io.ImageReadMode.RGB}
-    wanted: dict[str, dict[str, Any]] = {"PNG": rgb, "JPEG": rgb, "WEBP": rgb}
-    there = {kind: run for kind in wanted if (run := getattr(io, f"decode_{kind.lower()}", None))}
-    named = f"torchvision {torchvision.__version__.partition('+')[0]}"
-    return named, {kind: partial(run, **wanted[kind]) for kind, run in there.items()}
+    packets = {kind: getattr(torch.ops.image, f"decode_{kind.lower()}", None) for kind in ("PNG", "JPEG", "WEBP")}
+    there = {kind: packet.default for kind, packet in packets.items() if packet is not None}
+    return f"torchvision {torchvision.__version__.partition('+')[0]}", there
 
 
 class Decoders:
@@ -247,7 +249,7 @@ def _decoded(data: bytes, found: Header, area: int) -> Pixels | None:
 
     memory.admit(needed)
     try:
-        pixels: Pixels = run(torch.frombuffer(bytearray(data), dtype=torch.uint8)).permute(1, 2, 0).numpy()
+        pixels: Pixels = run(torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB).permute(1, 2, 0).numpy()
     except Exception:  # it raises anything on broken input; Pillow finds the words
         memory.admit(-needed)
         return None
@@ -267,7 +269,9 @@ def _all_decoded(small: Sequence[Small]) -> list[Pixels]:
     runs, needed = _torchvision()[1], sum(found.needed(data) for data, found, _ in small)
     memory.admit(needed)
     try:
-        images = [runs[found.format](torch.frombuffer(bytearray(data), dtype=torch.uint8)) for data, found, _ in small]
+        images = [
+            runs[found.format](torch.frombuffer(bytearray(data), dtype=torch.uint8), RGB) for data, found, _ in small
+        ]
         pixels: list[Pixels] = [image.numpy().transpose(1, 2, 0) for image in images]
     except Exception:  # each is looked at alone
         memory.admit(-needed)

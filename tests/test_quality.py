@@ -98,6 +98,17 @@ def test_no_file_imports_upward():
             assert there < here if there[0] != here[0] else there[1] == here[1], f"{name} imports {other}"
 
 
+def test_no_run_imports_pandas():
+    """It takes 0.3 s: where data frames are what is given or read, and nowhere else, it stands at a file's head."""
+    heads = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "benchmark").rglob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import) and "pandas" in {alias.name for alias in node.names}
+    }
+    assert heads == {"benchmark/detectors/detector.py", "benchmark/quoted/suites.py", "benchmark/quoted/trained.py"}
+
+
 def test_the_floors_of_the_jobs():
     room = "benchmark.jobs."
     for name, imported in modules().items():

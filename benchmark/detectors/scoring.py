@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -60,7 +59,7 @@ def _csv(detector: Detector, names: list[str], scores: Any, said: list[str], acc
     for name, value, at, yes, note in zip(names, scores, p, verdicts, said, strict=True):
         figures = ("", "", "") if np.isnan(value) else (repr(float(value)), repr(float(at)), str(yes).lower())
         cells.append((name, *figures, note))
-    return shown.csv(pd.DataFrame(cells, columns=list(HEADER))).partition("\n")[2]
+    return shown.csv((dict(zip(HEADER, cell, strict=True)) for cell in cells), HEADER).partition("\n")[2]
 
 
 Found = tuple[list[str], Any, list[str]]  # files, their scores, NaN where there is none, and why

@@ -9,7 +9,7 @@ import pandas as pd
 from benchmark.planning import suite as suites
 from benchmark.quoted.committed import PUBLISHED, markdown, results, view
 from benchmark.records import records, reference
-from benchmark.records.frames import ALL, FAR, NEAR, frame, is_sanity, lines_of
+from benchmark.records.frames import ALL, FAR, NEAR, is_sanity, lines_of
 from benchmark.records.shortcuts import separable
 
 DOZEN = (
@@ -28,7 +28,7 @@ def digits(folder: str = "digits", rows: Sequence[str] = ()) -> str:
         for name, title, group in shown.near_first()
         if group != "control"
     ]
-    lines = lines_of(frame(found, shown))
+    lines = lines_of(found, shown)
     head = ["row", *(title for _, title in columns), "average"]
     body = []
     for row, title, _ in sorted(shown.rows, key=lambda row: is_sanity(row[0])):
@@ -56,7 +56,7 @@ def openood(folder: str = "openood-cifar10", network: str = "resnet18") -> str:
     """Rows on a network at hand: near averages, the leaderboard's in brackets, and each set."""
     found = [r for r in results(folder) if r["encoder"].startswith(network) and r["status"] == "done"]
     shown = view(found)
-    lines = lines_of(frame(found, shown))
+    lines = lines_of(found, shown)
     body = []
     for row, title, _ in shown.rows:
         near, name = lines[row, NEAR], row.partition("@")[0].partition(":")[0]
@@ -74,7 +74,7 @@ def other_network(limit_train: int) -> str:
     folder = f"openood-cifar100+limit=500+limit-train={limit_train}"
     found = [r for r in results(folder) if r["status"] == "done"]
     shown = view(found)
-    lines = lines_of(frame(found, shown))
+    lines = lines_of(found, shown)
     rows = suites.read("openood-cifar100").rows
     names = {row.label.partition("@")[0]: row.published or "" for row in rows if row.encoder.startswith("openood")}
     near = pd.read_csv(reference.REFERENCE / "openood_cifar100.csv").query("ood == 'near'")
@@ -97,7 +97,7 @@ def oal() -> str:
     (folder,) = PUBLISHED.glob("cpu/cifar10-oal-frozen*")
     found = [r for r in results(folder.name) if r["status"] == "done"]
     shown = view(found)
-    lines = lines_of(frame(found, shown))
+    lines = lines_of(found, shown)
     accuracy = {r["row"]: 100 * r["accuracy"] for r in found}
     body = []
     for row, title, encoder in shown.rows:

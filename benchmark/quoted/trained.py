@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmark.quoted.committed import PUBLISHED, ROOT, markdown, results, view
 from benchmark.records import records, reference
-from benchmark.records.frames import ALL, FAR, NEAR, frame, lines_of
+from benchmark.records.frames import ALL, FAR, NEAR, lines_of
 from benchmark.records.paired import LEVEL
 
 LONG = "cifar10-dlsr-long"
@@ -41,7 +41,7 @@ def _lines(folder: Path) -> tuple[dict[str, str], dict[tuple[str, str], dict[str
     found = list(records.read_all(folder))
     shown = view(found)
     titles = {row.partition("@")[0]: title for row, title, _ in shown.rows}
-    return titles, {(row.partition("@")[0], ood): line for (row, ood), line in lines_of(frame(found, shown)).items()}
+    return titles, {(row.partition("@")[0], ood): line for (row, ood), line in lines_of(found, shown).items()}
 
 
 def _of_trainings(line: Mapping[str, Any] | None) -> str:

@@ -1,17 +1,15 @@
-"""Records into one data frame: seeds into mean and spread, OOD sets into averages, the published number beside."""
+"""Records into the lines of a table: seeds into mean and spread, OOD sets into averages, published numbers beside."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from benchmark.metrics import METRICS
 from benchmark.records.searching import state
 
 Record = Mapping[str, Any]
+Lines = dict[tuple[str, str], dict[str, Any]]  # by row, and OOD set or average
 CONTROL = "lowlevel"  # the method that checks the sets: what it tells apart needs no look at what is in an image
 SANITY = frozenset({"random", "constant"})  # methods that check the harness: shown last, never the best
 PUBLISHED = ("auroc", "fpr95", "fpr95_ood")  # each beside ours of the same name, never the other FPR95
@@ -124,14 +122,15 @@ def is_control(row: str, records: Iterable[Record]) -> bool:
     return any(record["row"] == row and record.get("method") == CONTROL for record in records)
 
 
-def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
-    """One line for each row and OOD set of the view, and for each row and average; all shares in percent.
+def lines_of(records: Iterable[Record], view: View) -> Lines:
+    """A line for each row and OOD set of the view, and for each row and average; all shares in percent.
 
-    Columns: row, title, encoder, sanity, searched (`searching.state`), ood, ood_title, group, status (done, failed,
+    Each has: row, title, encoder, sanity, searched (`searching.state`), ood, ood_title, group, status (done, failed,
     skipped, interrupted, absent; of an average: done or incomplete), reason, seeds (how many are done), n_id, n_ood;
     of each metric its mean over seeds, of seeds >= 2 the sample standard deviation `_std`, for auroc and fpr95 the
     mean bounds `_low`, `_high` of the 95 % intervals, and for those of PUBLISHED `published_`; accuracy,
     images_per_second, published_images_per_second; of a covariate-shifted set `set_accuracy`, the encoder's on it.
+    Numbers are floats, NaN where there is none.
 
     An average is there only where every set that it is over is. Its bounds are the means of the sets' bounds,
     which is the most that its own can be: the sets share the ID images, so their errors may go the same way.
@@ -160,21 +159,16 @@ def frame(records: Iterable[Record], view: View) -> pd.DataFrame:
             lines.append({**about, **at, **_average(over), **_published(view, row, ood), **whole})
     numbers = {*_numbers([]), *_published(view, "", ""), *WHOLE, "set_accuracy"}
     names = dict.fromkeys(name for line in lines for name in line)
-    columns = {name: [line.get(name) for line in lines] for name in names}
-    return pd.DataFrame(
-        {  # NaN for what is not there
-            name: np.array(values, dtype=float) if name in numbers else values for name, values in columns.items()
+    return {
+        (line["row"], line["ood"]): {
+            name: _number(line.get(name)) if name in numbers else line.get(name) for name in names
         }
-    )
+        for line in lines
+    }
 
 
-def lines_of(table: pd.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
-    """The lines of `frame`, in its order, by row and by OOD set or average."""
-    names = [str(name) for name in table]
-    lines = [
-        dict(zip(names, line, strict=True)) for line in zip(*(table[name].tolist() for name in names), strict=True)
-    ]
-    return {(line["row"], line["ood"]): line for line in lines}
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def _published(view: View, row: str, ood: str) -> dict[str, float | None]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -23,7 +24,7 @@ class Placements:
     id: Floats
     ood: tuple[Floats, ...]
 
-    @property
+    @cached_property
     def auroc(self) -> float:
         """The mean AUROC over the OOD sets."""
         return float(np.mean([share.mean() for share in self.ood]))
@@ -50,6 +51,8 @@ def _ranks(values: Floats) -> Floats:
 
 def mean(seeds: Sequence[Placements]) -> Placements:
     """The placements of a row with several seeds, whose AUROC is the mean of theirs."""
+    if len(seeds) == 1:
+        return seeds[0]
     sets = zip(*(seed.ood for seed in seeds), strict=True)
     return Placements(np.mean([seed.id for seed in seeds], axis=0), tuple(np.mean(shares, axis=0) for shares in sets))
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from benchmark.records.frames import ALL, Record, View, frame, lines_of, results_of
+from benchmark.records.frames import ALL, Record, View, lines_of, results_of
 
 MAIN = 8  # rows that are compared set by set: at most half of them DLSR's, where there are others
 
@@ -12,7 +12,8 @@ MAIN = 8  # rows that are compared set by set: at most half of them DLSR's, wher
 class Ranking:
     """The AUROCs of a view in percent, of what is measured, without rows that check the harness or are only shown.
 
-    lines: of `frames.frame`, by row and OOD set or average. sets: the OOD sets that the average counts, near first.
+    every: all lines of the view, by row and OOD set or average. lines: those with an AUROC. sets: the OOD sets that the
+    average counts, near first.
     ranked: the rows that are measured on all of them, the best on average first. main: those to compare set by set,
     which are the best of DLSR's and the best others, without the method `lowlevel`; best first.
     """
@@ -20,10 +21,12 @@ class Ranking:
     def __init__(self, found: Iterable[Record], view: View) -> None:
         found = list(found)
         self.view = view
-        self.table = frame(found, view)
-        compared = ~self.table["sanity"] & (self.table["searched"] != "swept")
-        done = self.table[self.table["auroc"].notna() & compared]
-        self.lines = lines_of(done)
+        self.every = lines_of(found, view)
+        self.lines = {
+            cell: line
+            for cell, line in self.every.items()
+            if not (math.isnan(line["auroc"]) or line["sanity"] or line["searched"] == "swept")
+        }
         self.cells = results_of(found, view)
         about = {row: seeds[0] for (row, _), seeds in self.cells.items()}
         self.method = {row: str(record["method"]) for row, record in about.items()}

@@ -1,10 +1,11 @@
 """A suite at both resolutions: where the other results are, and both numbers of a cell."""
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 
 from benchmark.records import records
-from benchmark.records.frames import ALL, Record, View, frame
+from benchmark.records.frames import ALL, Record, View, lines_of
 from benchmark.records.names import folder_parts
 
 _MARK = "resolution=id"  # in the name of a results folder
@@ -46,8 +47,8 @@ def _resolution(run: Sequence[Record]) -> str | None:
 
 def _aurocs(run: Sequence[Record], view: View) -> dict[tuple[str, str], float]:
     """Of the rows and sets that the view's average counts, near sets first."""
-    table = frame(run, view)
-    there = table[table["auroc"].notna() & ~table["sanity"]].set_index(["row", "ood"])["auroc"].to_dict()
+    lines = lines_of(run, view)
+    there = {cell: line["auroc"] for cell, line in lines.items() if not isnan(line["auroc"]) and not line["sanity"]}
     sets = [name for name, _, _ in view.near_first() if name in view.over(ALL)]
     return {(row, name): there[row, name] for row, _, _ in view.rows for name in sets if (row, name) in there}
 

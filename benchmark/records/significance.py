@@ -13,7 +13,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from benchmark import shown
 from benchmark.metrics import Floats
@@ -79,12 +78,12 @@ class Significance:
 
     def csv(self) -> str:
         """One line for each pair: the better row, the other, their difference in percent, p and corrected p."""
-        lines = [
+        heads = ("row_a", "row_b", "auroc_difference", "p", "p_holm")
+        lines = (
             (pair.a, pair.b, f"{100 * pair.difference:.2f}", f"{pair.p:.3g}", f"{pair.p_holm:.3g}")
             for pair in self.pairs
-        ]
-        table = pd.DataFrame(lines, columns=["row_a", "row_b", "auroc_difference", "p", "p_holm"])
-        return shown.csv(table)
+        )
+        return shown.csv((dict(zip(heads, line, strict=True)) for line in lines), heads)
 
 
 def compare(rows: Mapping[str, Mapping[Seed, Placements]], tests: int = 0) -> Significance:

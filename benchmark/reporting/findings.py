@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean, median
 
-from benchmark.records.frames import FAR, NEAR, Record, View, lines_of
+from benchmark.records.frames import FAR, NEAR, Record, View
 from benchmark.records.paired import LEVEL
 from benchmark.records.ranking import MAIN, Ranking
 from benchmark.records.resolutions import Pairs
@@ -176,7 +176,7 @@ def _limits(rows: Ranking, found: Sequence[Record]) -> Lines:
         [
             *noise,
             *(note for note in notes if not note.startswith("†")),
-            *footnotes.numbered(list(lines_of(rows.table).values()), rows.view),
+            *footnotes.numbered(list(rows.every.values()), rows.view),
             *(f"Absent: {line}" for line in footnotes.absent(rows.view)),
         ]
     )

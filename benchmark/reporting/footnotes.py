@@ -7,7 +7,7 @@ from benchmark.records.frames import ALL, COMMON, COVARIATE, SANITY, SPECTRAL, R
 from benchmark.records.searching import state
 from benchmark.records.shortcuts import separable
 
-Line = Mapping[Any, Any]  # of `frames.frame`
+Line = Mapping[Any, Any]  # of `frames.lines_of`
 NONE = "none"  # of features in files, which were made of anything
 RESOLUTIONS = {
     "native": "every image goes from its own size straight to the encoder's",
@@ -23,7 +23,7 @@ PRECISIONS = {
 
 
 def reasons(lines: Iterable[Line]) -> dict[tuple[str, str], int]:
-    """The number of each (status, reason) of the lines of `frames.frame` that have no numbers, from 1."""
+    """The number of each (status, reason) of the lines of `frames.lines_of` that have no numbers, from 1."""
     unmeasured = (line for line in lines if line["status"] in ("failed", "skipped", "interrupted"))
     pairs = dict.fromkeys((line["status"], line["reason"]) for line in unmeasured)
     return {pair: number for number, pair in enumerate(pairs, start=1)}

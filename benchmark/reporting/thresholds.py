@@ -1,8 +1,7 @@
 """The table of a suite without OOD sets: each row's thresholds, and what they accept of the ID test set."""
 
 from collections.abc import Iterable, Sequence
-
-import pandas as pd
+from typing import Any
 
 from benchmark import shown
 from benchmark.records.frames import Record, View
@@ -39,25 +38,26 @@ def markdown(found: Sequence[Record], view: View) -> str:
 
 
 def csv(found: Sequence[Record]) -> str:
-    """`_frame` as CSV; thresholds with all their digits."""
-    table = _frame(found)
-    for percent in PERCENT:
-        name = f"threshold_{percent}"
-        table[name] = ["" if pd.isna(value) else repr(float(value)) for value in table[name]]
-    return shown.csv(table)
+    """`_lines` as CSV; thresholds with all their digits."""
+    return shown.csv(
+        {
+            name: repr(float(value)) if name.startswith("threshold_") and value is not None else value
+            for name, value in line.items()
+        }
+        for line in _lines(found)
+    )
 
 
 def json(records: Iterable[Record], view: View) -> str:
-    """`_frame` of the rows of a view as JSON."""
-    found = _shown(records, view)
-    return shown.json(_frame(found) if found else pd.DataFrame())
+    """`_lines` of the rows of a view as JSON."""
+    return shown.json(_lines(_shown(records, view)))
 
 
 def _shown(records: Iterable[Record], view: View) -> list[Record]:
     return [record for record in of(records) if record["row"] in {row for row, _, _ in view.rows}]
 
 
-def _frame(found: Sequence[Record]) -> pd.DataFrame:
+def _lines(found: Sequence[Record]) -> list[dict[str, Any]]:
     """One line a row and seed; thresholds as they are, shares and accuracy in percent."""
     lines = []
     for record in found:
@@ -68,7 +68,7 @@ def _frame(found: Sequence[Record]) -> pd.DataFrame:
             line |= {f"threshold_{percent}": cell.get("threshold")}
             line |= {f"accepted_id_{percent}": _percent(cell.get("id"))}
         lines.append(line)
-    return pd.DataFrame(lines)
+    return lines
 
 
 def heads() -> list[str]:

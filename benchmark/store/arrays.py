@@ -42,7 +42,7 @@ def mapped(path: Path) -> Array:
     ValueError for what is no plain array of numbers; pickled objects are never loaded.
     """
     try:
-        found: Array = np.lib.format.open_memmap(path, mode="c")
+        found: Array = np.lib.format.open_memmap(os.fspath(path), mode="c")  # a path it would resolve
     except OSError:
         raise
     except Exception:  # numpy's reader of headers raises anything on broken input

@@ -70,7 +70,7 @@ class Store:
         self._markers: OrderedDict[Path, tuple[files.Stamp, _Marker]] = OrderedDict()  # as they were read last
 
     def folder(self, kind: str, key: str) -> Path:
-        return self.root / kind / key[:2] / key
+        return Path(f"{self.root}/{kind}/{key[:2]}/{key}")  # at once: it is asked for ten times a job
 
     def workdir(self, key: str) -> Path:
         """A folder for the checkpoints of the job with this key; it goes when the entry is complete."""
@@ -92,12 +92,11 @@ class Store:
             if (marker.kind, marker.key) != (kind, key):
                 raise ValueError("it is that of another entry")
             for name, file in marker.files.items():
-                path = folder / name
                 try:
-                    about = path.lstat()
+                    about = os.lstat(f"{folder}/{name}")
                 except OSError:
                     about = None
-                if path.name != name or about is None or not stat.S_ISREG(about.st_mode):
+                if os.path.basename(name) != name or about is None or not stat.S_ISREG(about.st_mode):
                     raise ValueError(f"{name} is not there")
                 if about.st_size != file.bytes:
                     raise ValueError(f"{name} has another size")
@@ -181,8 +180,9 @@ class Store:
 
     def _paths(self, marker: _Marker, names: Container[str] | None = None) -> dict[str, Path]:
         """The files of an entry's own arrays."""
-        paths = [self.folder(marker.kind, marker.key) / name for name in sorted(marker.files) if name.endswith(".npy")]
-        return {path.stem: path for path in paths if names is None or path.stem in names}
+        folder = self.folder(marker.kind, marker.key)
+        own = [name.removesuffix(".npy") for name in sorted(marker.files) if name.endswith(".npy")]
+        return {name: folder / f"{name}.npy" for name in own if names is None or name in names}
 
     def tensors(self, kind: str, key: str) -> dict[str, Any]:
         there = _STATE in self._whole(kind, key).files

@@ -2,11 +2,11 @@
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import ceil, floor, log10
+from math import ceil, floor, isnan, log10
 from pathlib import Path
 from typing import Any
 
-from benchmark.records.frames import ALL, Record, View, frame
+from benchmark.records.frames import ALL, Record, View, lines_of
 from benchmark.records.names import safe_name
 from benchmark.records.resolutions import Pairs
 from benchmark.records.significance import Significance
@@ -29,19 +29,21 @@ def content(
 def _speed(found: Iterable[Record], view: View) -> Plot | None:
     """Mean AUROC against images a second, a trace for each encoder."""
     average = ALL if len(view.ood) > 1 else "".join(name for name, _, _ in view.ood)
-    table = frame(found, view)
-    lines = table[(table["ood"] == average) & (table["status"] == "done") & table["images_per_second"].notna()]
+    of_encoders: dict[str, list[dict[str, Any]]] = {}
+    for (_, ood), line in lines_of(found, view).items():
+        if ood == average and line["status"] == "done" and not (isnan(line["images_per_second"]) or line["sanity"]):
+            of_encoders.setdefault(line["encoder"], []).append(line)
     traces = []
-    for place, (encoder, points) in enumerate(lines[~lines["sanity"]].groupby("encoder", sort=False)):
+    for place, (encoder, points) in enumerate(of_encoders.items()):
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": _short(str(encoder)),
-                "x": [float(f"{rate:.5g}") for rate in points["images_per_second"]],
-                "y": points["auroc"].round(2).tolist(),
-                "text": [_short(title, 200) for title in points["title"]],
-                "customdata": points["row"].tolist(),
+                "name": _short(encoder),
+                "x": [float(f"{rate:.5g}") for rate in (line["images_per_second"] for line in points)],
+                "y": [round(line["auroc"], 2) for line in points],
+                "text": [_short(line["title"], 200) for line in points],
+                "customdata": [line["row"] for line in points],
                 "marker": _marker(place),
                 "hovertemplate": "%{text}<br>AUROC %{y:.1f}, %{x:,.0f} images/s",
             }

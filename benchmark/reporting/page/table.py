@@ -1,15 +1,14 @@
-"""What the page's table holds, as plain data: every number as `frame` and `Grid` give it, for each metric."""
+"""What the page's table holds, as plain data: every number as `lines_of` and `Grid` give it, for each metric."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from math import isnan
 from statistics import NormalDist
 from typing import Any
 
-import pandas as pd
-
 import methods
 from benchmark.metrics import METRICS, Metric
-from benchmark.records.frames import Record, View, frame, lines_of, results_of
+from benchmark.records.frames import Record, View, lines_of, results_of
 from benchmark.records.paired import LEVEL
 from benchmark.records.significance import Significance
 from benchmark.reporting import footnotes
@@ -25,9 +24,8 @@ def content(found: Iterable[Record], view: View, compared: Significance | None) 
     upper bound], each "" where it is not there; bounds are those of the mean over images and trainings.
     """
     found = list(found)
-    table = frame(found, view)
-    at = lines_of(table)
-    grids = {metric.name: Grid(found, replace(view, metrics=(metric.name,)), table) for metric in METRICS}
+    at = lines_of(found, view)
+    grids = {metric.name: Grid(found, replace(view, metrics=(metric.name,)), at) for metric in METRICS}
     grid = grids["auroc"]
     cells = results_of(found, view)
     otherwise = _otherwise(record for seeds in cells.values() for record in seeds)
@@ -104,23 +102,23 @@ def _figures(grid: Grid, metric: Metric, line: Mapping[str, Any], row: str, ood:
         return ["", "", "", "", *published, "", ""]
     ((text, rank),) = shown
     low, high = bounds(line, metric.name)
-    if pd.isna(line[metric.name]):  # of an old record
+    if isnan(line[metric.name]):  # of an old record
         return ["", text, "", "", *published, "", ""]
     return [f"{line[metric.name]:.2f}", text, rank, _interval(line, metric.name), *published, _two(low), _two(high)]
 
 
 def _interval(line: Mapping[str, Any], metric: str) -> str:
     """What stands below a number: its 95 % interval, or its standard deviation where there are several seeds."""
-    if not pd.isna(line[f"{metric}_std"]):
+    if not isnan(line[f"{metric}_std"]):
         return f"± {line[f'{metric}_std']:.1f}, {line['seeds']} seeds"
     low, high = line.get(f"{metric}_low"), line.get(f"{metric}_high")
-    return "" if low is None or pd.isna(low) else f"{low:.1f} to {high:.1f}"
+    return "" if low is None or isnan(low) else f"{low:.1f} to {high:.1f}"
 
 
 def bounds(line: Mapping[str, Any], metric: str) -> tuple[float | None, float | None]:
-    """The 95 % interval of a line of `frame`, in percent, over images and, where there are several, trainings."""
+    """The 95 % interval of a line, in percent, over images and, where there are several, trainings."""
     value, low, high = (line.get(name) for name in (metric, f"{metric}_low", f"{metric}_high"))
-    if value is None or low is None or high is None or pd.isna(low):
+    if value is None or low is None or high is None or isnan(low):
         return None, None
     spread = 0.0
     if line["seeds"] > 1:

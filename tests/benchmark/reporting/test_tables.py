@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from benchmark.records.frames import View, lines_of
 from benchmark.reporting import tables, terminal
-from benchmark.reporting.tables import View, frame
 
 ENCODER = "ResNet-18 at 32"
 LOOK = terminal.Look(columns=("all",), all_rows=True, width=200)
@@ -59,11 +59,6 @@ def view(rows=("msp", "knn"), ood=SETS, **more):
     return View("toy", "Toy suite", "Toys", [(row, row.upper(), ENCODER) for row in rows], ood, **more)
 
 
-def line(table, row, ood):
-    (found,) = table[(table["row"] == row) & (table["ood"] == ood)].to_dict("records")
-    return found
-
-
 def whole(row, *aurocs, **more):
     return [result(row, name, auroc, **more) for (name, _, _), auroc in zip(SETS, aurocs, strict=True)]
 
@@ -78,11 +73,11 @@ def cells(page, row):
     return dict(zip(lines[0], found, strict=True))
 
 
-# The data frame
+# The lines
 
 
 def test_one_seed_has_its_interval_and_no_deviation():
-    found = line(frame(whole("msp", 0.9, 0.8, 0.7), view()), "msp", "birds")
+    found = lines_of(whole("msp", 0.9, 0.8, 0.7), view())["msp", "birds"]
     assert (found["status"], found["seeds"], found["n_id"], found["n_ood"]) == ("done", 1, 1000, 300)
     assert [found[c] for c in ("auroc", "auroc_low", "auroc_high")] == pytest.approx([90, 89, 91])
     assert [
@@ -94,7 +89,7 @@ def test_one_seed_has_its_interval_and_no_deviation():
 
 def test_seeds_become_mean_and_sample_deviation():
     records = [result("msp", "birds", auroc, seed=seed) for seed, auroc in enumerate([0.90, 0.92, 0.97])]
-    found = line(frame(records, view(ood=SETS[:1])), "msp", "birds")
+    found = lines_of(records, view(ood=SETS[:1]))["msp", "birds"]
     assert found["seeds"] == 3
     assert found["auroc"] == pytest.approx(93)
     assert found["auroc_std"] == pytest.approx(13**0.5)  # (9 + 1 + 16) / 2
@@ -103,13 +98,13 @@ def test_seeds_become_mean_and_sample_deviation():
 
 def test_of_two_records_of_one_seed_the_later_counts():
     records = [result("msp", "birds", 0.5), result("msp", "birds", 0.6)]
-    found = line(frame(records, view(ood=SETS[:1])), "msp", "birds")
+    found = lines_of(records, view(ood=SETS[:1]))["msp", "birds"]
     assert (found["auroc"], found["seeds"]) == (60, 1)
 
 
 def test_averages_count_sets_once_near_and_far_apart():
-    table = frame(whole("msp", 0.9, 0.6, 0.8, half=0.02), view())
-    far, near, every = (line(table, "msp", f"average{which}") for which in (" far", " near", ""))
+    table = lines_of(whole("msp", 0.9, 0.6, 0.8, half=0.02), view())
+    far, near, every = (table["msp", f"average{which}"] for which in (" far", " near", ""))
     assert [found["auroc"] for found in (far, near, every)] == pytest.approx([85, 60, 230 / 3])
     assert every["auroc_high"] - every["auroc_low"] == pytest.approx(4)
     assert every["n_ood"] == 900
@@ -121,30 +116,30 @@ def test_the_average_of_seeds_varies_as_the_averages_do():
         *(result("msp", "birds", auroc, seed=seed) for seed, auroc in enumerate([0.8, 0.9])),
         *(result("msp", "cars", auroc, seed=seed) for seed, auroc in enumerate([0.9, 0.8])),
     ]
-    table = frame(records, view(ood=[SETS[0], SETS[2]]))
-    assert line(table, "msp", "birds")["auroc_std"] == pytest.approx(10 / 2**0.5)
-    assert line(table, "msp", "average")["auroc_std"] == pytest.approx(0, abs=1e-9)
+    table = lines_of(records, view(ood=[SETS[0], SETS[2]]))
+    assert table["msp", "birds"]["auroc_std"] == pytest.approx(10 / 2**0.5)
+    assert table["msp", "average"]["auroc_std"] == pytest.approx(0, abs=1e-9)
 
 
 def test_an_average_needs_all_its_sets():
     records = [result("msp", "birds"), result("msp", "cars"), result("msp", "dolls", status="failed", reason="no")]
-    table = frame(records, view())
-    assert line(table, "msp", "average far")["auroc"] == pytest.approx(90)
+    table = lines_of(records, view())
+    assert table["msp", "average far"]["auroc"] == pytest.approx(90)
     for average in ("average near", "average"):
-        assert line(table, "msp", average)["status"] == "incomplete"
-        assert line(table, "msp", average)["auroc"] != line(table, "msp", average)["auroc"]
-    assert line(table, "msp", "average")["reason"] == "measured on 2 of 3 OOD sets"
+        assert table["msp", average]["status"] == "incomplete"
+        assert table["msp", average]["auroc"] != table["msp", average]["auroc"]
+    assert table["msp", "average"]["reason"] == "measured on 2 of 3 OOD sets"
 
 
 def test_an_average_uses_the_seeds_that_all_sets_have():
     records = [*whole("msp", 0.9, 0.9, 0.9), *whole("msp", 0.7, 0.7, 0.7, seed=1)[:2]]
-    found = line(frame(records, view()), "msp", "average")
+    found = lines_of(records, view())["msp", "average"]
     assert (found["auroc"], found["seeds"]) == (pytest.approx(90), 1)
 
 
 @pytest.mark.parametrize(("ood", "expected"), [(SETS[:1], []), ([SETS[0], SETS[2]], ["average"])])
 def test_no_average_that_says_nothing(ood, expected):
-    found = frame([], view(ood=ood))["ood"].drop_duplicates().tolist()
+    found = list(dict.fromkeys(name for _, name in lines_of([], view(ood=ood))))
     assert found == [name for name, _, _ in ood] + expected
 
 
@@ -154,17 +149,17 @@ def test_statuses_without_numbers():
         result("msp", "birds", seed=1, status="skipped", reason="why"),
         result("msp", "dolls", status="interrupted", reason="stopped"),
     ]
-    table = frame(records, view())
-    assert (line(table, "msp", "birds")["status"], line(table, "msp", "birds")["reason"]) == ("failed", "NaN")
-    assert line(table, "msp", "dolls")["status"] == "interrupted"
-    assert line(table, "msp", "cars")["status"] == "absent"
-    assert line(table, "knn", "cars")["status"] == "absent"
+    table = lines_of(records, view())
+    assert (table["msp", "birds"]["status"], table["msp", "birds"]["reason"]) == ("failed", "NaN")
+    assert table["msp", "dolls"]["status"] == "interrupted"
+    assert table["msp", "cars"]["status"] == "absent"
+    assert table["knn", "cars"]["status"] == "absent"
 
 
 def test_a_seed_that_failed_is_left_out_and_named():
     records = [result("msp", "birds", 0.8), result("msp", "birds", seed=1, status="failed", reason="diverged")]
     shown = view(["msp"], SETS[:1])
-    assert line(frame(records, shown), "msp", "birds")["auroc"] == 80
+    assert lines_of(records, shown)["msp", "birds"]["auroc"] == 80
     assert "MSP: seed 1 failed: diverged." in terminal.text(records, shown)
 
 
@@ -175,8 +170,8 @@ def test_speed_and_published_numbers_stand_beside():
         ("msp", "average", "images_per_second"): 1060.0,
     }
     records = [*whole("msp", 0.9, 0.8, 0.7), speed("msp", 41.25), speed("knn", 5.0, status="failed")]
-    table = frame(records, view(published=published))
-    birds, average, other = line(table, "msp", "birds"), line(table, "msp", "average"), line(table, "knn", "birds")
+    table = lines_of(records, view(published=published))
+    birds, average, other = table["msp", "birds"], table["msp", "average"], table["knn", "birds"]
     assert (birds["published_auroc"], birds["images_per_second"], birds["published_images_per_second"]) == (
         91.5,
         41.25,
@@ -188,11 +183,11 @@ def test_speed_and_published_numbers_stand_beside():
 
 def test_records_of_other_rows_and_sets_are_left_out():
     records = [*whole("msp", 0.9, 0.8, 0.7), *whole("other", 1.0, 1.0, 1.0)]
-    assert set(frame(records, view(["msp"], SETS[:1]))["row"]) == {"msp"}
+    assert {row for row, _ in lines_of(records, view(["msp"], SETS[:1]))} == {"msp"}
     assert "OTHER" not in terminal.text(records, view(["msp"])).upper()
 
 
-def test_csv_is_the_frame():
+def test_csv_is_the_lines():
     published = {("msp", "birds", "auroc"): 91.5}
     records = [*whole("msp", 0.91234, 0.8, 0.7), *whole("knn", 0, 0, 0, status="skipped", reason="no faiss, sorry")]
     rows = list(csv.DictReader(io.StringIO(tables.csv(records, view(published=published)))))
@@ -307,7 +302,7 @@ def test_an_old_record_without_a_metric_shows_none():
     del old["metrics"]["fpr95_ood"]
     shown = view(("msp",), SETS[:1], metrics=("auroc", "fpr95_ood"))
     assert cells(tables.markdown([old], shown), "MSP")["Birds<br>(far)"] == "90.0 ±1.0 / –"
-    assert line(frame([old], shown), "msp", "birds")["auroc"] == 90
+    assert lines_of([old], shown)["msp", "birds"]["auroc"] == 90
 
 
 def test_a_published_average_over_other_sets_says_so():
@@ -363,9 +358,9 @@ def test_stand_ins_and_controls_are_in_no_average():
     try:
         records = [*whole("msp", 0.9, 0.8, 0.7, 0.1, 0.2)]
         shown = view(ood=SETS, common=["birds", "cars"])
-        assert line(frame(records, shown), "msp", "average")["auroc"] == pytest.approx(80)
-        assert line(frame(records, shown), "msp", "average of measured")["auroc"] == pytest.approx(80)
-        assert line(frame(records[:1] + records[2:3], shown), "msp", "average")["status"] == "incomplete"
+        assert lines_of(records, shown)["msp", "average"]["auroc"] == pytest.approx(80)
+        assert lines_of(records, shown)["msp", "average of measured"]["auroc"] == pytest.approx(80)
+        assert lines_of(records[:1] + records[2:3], shown)["msp", "average"]["status"] == "incomplete"
         page = tables.markdown([*records, *whole("knn", 0.9, 0.8, 0.7, 0.1, 0.6)], shown)
         assert "**" not in cells(page, "KNN")["Toys, blurred<br>(control)"]
         assert list(cells(page, "MSP"))[3:6] == [
