@@ -18,7 +18,7 @@ from methods.ddpm import DDPM, unet
 from methods.training import loop
 from methods.vectors.noise import normal
 
-TINY: dict[str, Any] = {"steps": 10, "skip": 4, "width": 8, "epochs": 3, "batch_size": 32, "lr": 5e-3}
+TINY: dict[str, Any] = {"steps": 10, "skip": 4, "width": 8, "epochs": 2, "batch_size": 32, "lr": 5e-3}
 SIZE = 8
 CENTRE, SPREAD = 0.5, 0.12
 
