@@ -8,6 +8,7 @@ import gc
 import os
 import shutil
 import signal
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -25,10 +26,10 @@ if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4 << 30:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # Files of five seconds and more of CPU, behind two that train in forks (tests/apart.py): torch refuses that where their
-# process has traced a graph, or taken gradients as ODIN does.
+# process has traced a graph, or taken gradients as ODIN does. The third and the fourth wait more than they compute.
 LONG = (
-    *("test_resume.py", "test_loop.py"),
-    *("test_cluster.py", "test_engine.py", "test_browser.py", "test_contract.py", "test_run.py"),
+    *("test_resume.py", "test_loop.py", "test_cluster.py", "test_browser.py"),
+    *("test_engine.py", "test_contract.py", "test_run.py"),
     *("test_readme.py", "test_oal.py", "test_quick.py", "test_damage.py", "test_speed.py", "test_ddpm.py"),
     *("test_views.py", "test_figures.py", "test_metrics.py"),
     *("test_network.py", "test_pretrained.py", "test_finetuned.py", "test_agreement.py", "test_captured.py"),
@@ -41,6 +42,13 @@ EXPORTING = (
     *("running/test_engine.py", "networks/test_engine.py", "test_graph.py", "test_every_graph.py"),
     "test_rerun_detectors.py",
 )
+# These wait for Ray and for a browser, a minute in all, one after the other: beside them each core has its process.
+WAITING = ("test_cluster.py", "test_browser.py")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else None  # one waits
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -52,7 +60,8 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid):
             file = super()._split_scope(nodeid)
-            return "exporting" if file.endswith(EXPORTING) else file
+            together = {"exporting": EXPORTING, "waiting": WAITING}
+            return next((name for name, files in together.items() if file.endswith(files)), file)
 
     return Scheduling(config, log)
 
@@ -84,6 +93,17 @@ def pytest_collection_finish():
     gc.freeze()
     gc.set_threshold(20_000)
     gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem, seen=[0]):  # noqa: B006
+    """The same for what tests import, once it is much: between files, when nothing of a test is left."""
+    result = yield
+    if (nextitem is None or nextitem.path != item.path) and len(sys.modules) > seen[0] + 100:
+        seen[0] = len(sys.modules)
+        gc.collect()
+        gc.freeze()
+    return result
 
 
 @pytest.fixture(scope="session")

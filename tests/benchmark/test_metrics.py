@@ -283,7 +283,7 @@ def test_delong_interval_is_that_of_a_bootstrap(seed, shift):
     assert (low, high) == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=0.2 * (high - low))
 
 
-@pytest.mark.parametrize(("m", "n"), [(50, 50), (100, 100), (300, 30), (30, 300)])
+@pytest.mark.parametrize(("m", "n"), [(50, 50), (300, 30), (30, 300)])
 @pytest.mark.parametrize("true", [0.9, 0.99, 0.995])
 def test_delong_interval_covers(m, n, true):
     # 300 simulations: at a coverage of .95 fewer than 92 % hold it once in 150 times. On the logit scale 68 % do where
@@ -380,7 +380,7 @@ def test_fpr_interval_is_that_of_a_bootstrap(shift):
     assert high - low > 1.3 * 2 * 1.96 * math.sqrt(share * (1 - share) / 600)
 
 
-@pytest.mark.parametrize("m", [5, 10, 19, 200])
+@pytest.mark.parametrize("m", [10, 19, 200])
 @pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
 def test_fpr_interval_covers(m, shift):
     # With 10 ID images the largest score is below the true threshold .95 ** 10 = 60 % of the time.

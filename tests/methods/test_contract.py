@@ -166,7 +166,7 @@ def slow(name: str) -> bool:
 
 def training_set(name: str) -> Features:
     """Few images for what trains a network: enough for all but telling ID from OOD."""
-    return TRAIN[: 64 if slow(name) else 200] if methods.get(name).trains else TRAIN
+    return TRAIN[: 48 if slow(name) else 200] if methods.get(name).trains else TRAIN
 
 
 def scored_set(name: str) -> Features:

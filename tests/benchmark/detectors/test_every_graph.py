@@ -45,7 +45,7 @@ ROWS = [
     if name not in OTHERS and not methods.get(name).__module__.startswith("methods.margin")
     for settings in MORE.get(name, [{}])
 ]
-QUICK = ("optfs", "nnguide", "ddu")
+QUICK = ("optfs", "ddu")
 
 
 @dataclass

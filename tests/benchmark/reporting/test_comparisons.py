@@ -9,21 +9,6 @@ from benchmark.reporting import comparisons
 LONG = "Mahalanobis (DLSR's layers), tf_efficientnet_lite0 at 224"
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The matplotlib figures that have been written, laid out."""
-    from matplotlib.figure import Figure
-
-    kept, save = [], Figure.savefig
-
-    def keep(figure, *args, **kwargs):
-        save(figure, *args, **kwargs)
-        kept.append(figure)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return kept
-
-
 def within(figure):
     """Whether nothing is clipped."""
     sheet, tight = figure.bbox, figure.get_tightbbox().transformed(figure.dpi_scale_trans)
@@ -45,9 +30,9 @@ def critical(path, drawn, rows, groups):
 # Critical differences
 
 
-def test_a_leader_from_each_rows_mean_to_its_title(tmp_path, drawn):
+def test_a_leader_from_each_rows_mean_to_its_title(tmp_path, written):
     rows = [("a", 97.0), ("b", 96.0), ("c", 80.0), ("d", 50.0), ("e", 40.0)]
-    _, axes, leaders, bars = critical(tmp_path / "new" / "a.png", drawn, rows, [(0, 1)])
+    _, axes, leaders, bars = critical(tmp_path / "new" / "a.png", written, rows, [(0, 1)])
     labels = {text.get_text().replace("\u00a0", " "): text for text in axes.texts}
     assert list(labels) == ["a  97.0", "b  96.0", "c  80.0", "e  40.0", "d  50.0"]  # right side, then left, from above
     for (words, text), leader in zip(labels.items(), leaders, strict=True):

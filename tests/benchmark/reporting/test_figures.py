@@ -16,21 +16,6 @@ SETS = ["SVHN", "CIFAR-100", "Tiny ImageNet", "LSUN (crop)", "LSUN (resize)", "i
 SETS += ["MNIST", "Fashion-MNIST", "KMNIST", "Omniglot", "notMNIST", "A set with a title that is quite long indeed"]
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The matplotlib figures that have been written, laid out."""
-    from matplotlib.figure import Figure
-
-    kept, save = [], Figure.savefig
-
-    def keep(figure, *args, **kwargs):
-        save(figure, *args, **kwargs)
-        kept.append(figure)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return kept
-
-
 def cell(ids, oods, **more):
     ids, oods = np.asarray(ids, dtype=np.float64), np.asarray(oods, dtype=np.float64)
     return Cell(ids, oods, auroc(ids, oods), fpr_at_tpr(ids, oods), **more)
@@ -81,12 +66,12 @@ def within(figure):
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 14])
-def test_a_panel_for_each_set(tmp_path, drawn, n):
+def test_a_panel_for_each_set(tmp_path, written, n):
     ood = {name: scores(i, i / 4) for i, name in enumerate(SETS[:n])}
     groups = {name: "near" if i % 2 else "far" for i, name in enumerate(ood)}
     path = tmp_path / "new" / "row.png"
     figures.histograms("KNN, ResNet-18", ood, path, id_title="CIFAR-10", groups=groups)
-    figure = one(drawn)
+    figure = one(written)
     assert len(figure.axes) == n
     for axes, (name, values) in zip(figure.axes, ood.items(), strict=True):
         title = " ".join(axes.get_title().split())
@@ -417,11 +402,11 @@ def test_names_from_outside_break_nothing(tmp_path, drawn):
             assert [drawn[3 + number].get_suptitle(), shown[number]] == [name, name]
 
 
-def test_a_pdf_has_what_the_png_has(tmp_path, drawn):
+def test_a_pdf_has_what_the_png_has(tmp_path, written):
     for ending in ("png", "pdf"):
         speeds.speed([("A", 50.0, 1.0, "e"), ("B", 40.0, 0.5, "e")], tmp_path / f"a.{ending}")
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
-    png, pdf = ([text.get_text() for text in figure.axes[0].texts] for figure in drawn)
+    png, pdf = ([text.get_text() for text in figure.axes[0].texts] for figure in written)
     assert png == pdf
 
 

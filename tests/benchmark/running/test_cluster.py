@@ -93,7 +93,7 @@ def test_what_fails_fails_alone_in_one_process(trial, alone, unruly, capfd):
     check_that_what_fails_fails_alone(trial, alone, capfd.readouterr())
 
 
-SMALL = {"object_store_memory": 80 << 20, "include_log_monitor": False}
+SMALL = {"object_store_memory": 80 << 20, "include_log_monitor": False, "no_monitor": True}
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def rows(trial):
     return found
 
 
-def test_the_values_are_rows_beside_the_suites_that_are_compared_with_none(trial, drawn, capsys):
+def test_the_values_are_rows_beside_the_suites_that_are_compared_with_none(trial, capsys):
     assert trial.run("--sweep", "knn.k=1,5,20", "--all-rows") == 0
     found = rows(trial)
     assert set(found) > KNN

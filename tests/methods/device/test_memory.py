@@ -10,16 +10,22 @@ import torch
 
 from methods.device import memory
 
-# In a process of its own: what others freed before is trimmed with it.
+# In a process of its own: what others freed before is trimmed with it. It asks for blocks as torch does, whose
+# import would take two seconds.
 SCRIPT = """
-import resource, torch
-from methods.device import memory
-memory.keep_freed()
+import ctypes, resource, runpy, sys, types
+sys.modules["torch"] = types.ModuleType("torch")
+runpy.run_path("methods/device/memory.py")["keep_freed"]()
+libc, block = ctypes.CDLL(None), ctypes.c_void_p()
+def ones():
+    libc.posix_memalign(ctypes.byref(block), ctypes.c_size_t(64), ctypes.c_size_t(64 << 20))  # 16,384 pages
+    ctypes.memset(block, 1, 64 << 20)
+    libc.free(block)
 for _ in range(20):  # aligned blocks leave gaps: the first few find none that is large enough
-    torch.ones(1 << 24)  # 64 MiB: 16,384 pages
+    ones()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(4):
-    torch.ones(1 << 24)
+    ones()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 

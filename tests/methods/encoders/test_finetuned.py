@@ -17,7 +17,7 @@ from methods.encoders.registry import create
 
 MODEL = "test_efficientnet.r160_in1k"  # 0.4 M parameters; maps of 16, 24, 32, 48, 64 channels
 HEADER = {"mean": "[0.1, 0.2, 0.3]", "std": "[0.5, 0.6, 0.7]"}
-TINY = {"model": MODEL, "resolution": 32, "epochs": 6, "batch_size": 16, "lr": 2e-3}
+TINY = {"model": MODEL, "resolution": 32, "epochs": 5, "batch_size": 16, "lr": 2e-3}
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ METHODS: dict[str, tuple[Features, dict[str, Any]]] = {
     "feature_vae": (LAYERS, FEW),
     "vae": (PIXELS, FEW | {"nz": 4, "width": 4}),
     "glow": (PIXELS, FEW | {"levels": 1, "steps": 1, "width": 8, "clip": 1.0, "warmup_epochs": 1}),
-    "pixelcnn": (PIXELS, FEW | {"blocks": 1, "filters": 8, "mixtures": 1}),
+    "pixelcnn": (PIXELS, FEW | {"blocks": 1, "filters": 4, "mixtures": 1}),
     "ddpm": (PIXELS, FEW | {"width": 4}),
 }
 ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
