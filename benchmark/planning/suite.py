@@ -248,9 +248,9 @@ def _with_paths(suite: Suite, folder: Path) -> Suite:
 
 def _with_files(suite: Suite, folder: Path) -> Suite:
     """And so are files that its encoders read: weights, words."""
-    from methods.encoders import registry
+    from methods.encoders import base, registry
 
-    files = {kind: registry.registered()[kind].files for kind in registry.names()}
+    files = {kind: base.registered()[kind].files for kind in registry.names()}
 
     def resolved(spec: EncoderSpec) -> EncoderSpec:
         named = {name: spec.settings[name] for name in files.get(spec.kind, ()) if name in spec.settings}
