@@ -2,8 +2,7 @@
 
     python -m tests.performance.pack DATA WEIGHTS OUT
 
-OUT/data: of CIFAR-10 the first images of its first training shard, and of each set the first test images, in shards of
-the same form; OUT/weights: the files of the stems that --stems names. The sum of bytes is said.
+OUT/data: of CIFAR-10 the first training images, and of each set the first test images, in shards of the same form; OUT/weights: the files of the stems that --stems names. The sum of bytes is said.
 """
 
 import argparse
@@ -17,10 +16,16 @@ FAR = ("mnist", "fashion_mnist", "kmnist", "isun", "textures", "miniplaces", "mi
 
 
 def shorten(source: Path, split: str, count: int, target: Path) -> None:
-    """The first `count` images of a split's first shard, as a split of one shard."""
-    first = min(source.glob(f"{split}-*.parquet"))
+    """The first `count` images of a split, in as many shards as they come from."""
+    kept = []
+    for shard in sorted(source.glob(f"{split}-*.parquet")):
+        kept.append(pq.read_table(shard).slice(0, count))
+        count -= len(kept[-1])
+        if not count:
+            break
     target.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pq.read_table(first).slice(0, count), target / f"{split}-00000-of-00001.parquet")
+    for number, table in enumerate(kept):
+        pq.write_table(table, target / f"{split}-{number:05}-of-{len(kept):05}.parquet")
 
 
 def main() -> None:

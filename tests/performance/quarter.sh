@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a quarter of an hour with a GPU is worth, the most important first, each with its bound:
-# tests/cuda (3 minutes), on_gpu (its parts' own bounds; a second call goes on), DLSR on CIFAR-10 seed by seed.
+# What a quarter of an hour with a GPU is worth, the most important first, each with its bound: tests/cuda (a minute),
+# on_gpu (its parts' own bounds; a second call goes on), DLSR on CIFAR-10 seed by seed, its rows and its curve.
 #
 #   OOD_DATA=DATA OOD_WEIGHTS=WEIGHTS bash tests/performance/quarter.sh OUT [SECONDS [STEP ...]]
 #
@@ -15,7 +15,7 @@ mkdir -p "$out"
 small=()
 if [ "$device" = cpu ]; then
     export OOD_REHEARSE=cpu
-    small=(--quick --limit 20 --limit-train 60)
+    small=(--limit 20)
 fi
 slower=$([ "$device" = cpu ] && echo 4 || echo 1)
 
@@ -32,13 +32,18 @@ step() { # NAME SECONDS COMMAND...
 }
 
 step machine 60 python3 -c "from benchmark.records import provenance; print(provenance.machine('$device'))"
-step cuda 240 python3 -m pytest -n 0 -p no:cacheprovider --durations 10 tests/cuda
+step cuda 240 python3 -m pytest -n 6 -p no:cacheprovider --durations 10 tests/cuda
 step on_gpu 540 python3 -m tests.performance.on_gpu --device "$device" --keep "$out/on_gpu"
 if [ -n "${OOD_DATA:-}" ]; then
-    step dlsr 600 python3 run_all.py --id cifar10-dlsr --pretrained tf_efficientnet_lite0 --device "$device" \
-        --methods mse@imagenet mfsim@imagenet lr@imagenet lr-sign@imagenet --seeds 0 1 2 --no-speed --no-images \
-        --results "$out/runs" --cache "${TMPDIR:-/tmp}/quarter" "${small[@]}"
+    cache=${TMPDIR:-/tmp}/quarter
+    where=(--data "$OOD_DATA" --weights "$OOD_WEIGHTS" --cache "$cache" --pretrained tf_efficientnet_lite0 --device "$device")
+    evidence=("${where[@]}" "${small[@]}" --fits "$cache/fits" --checkpoints "$cache/kept" --suite cifar10 --encoder imagenet)
+    step dlsr 500 python3 -m tests.evidence.to_its_end "${evidence[@]}"
+    step rows 120 python3 run_all.py --id cifar10 "${where[@]}" "${small[@]}" --results "$out/runs" --no-speed --no-images \
+        --methods dlsr-{mse,mfsim,lr,lr-released,mse-first,mfsim-first}@imagenet {mahalanobis-layers,knn-layers,pca}@imagenet \
+        --seeds 0 1 2
+    step curve 90 python3 -m tests.evidence.curve "${evidence[@]}" --resolutions native --out "$out/curve.csv"
 fi
 cp results/SPEED.md "$out/SPEED.md"
-tar -C "$out" -czf "$out/results.tgz" --ignore-failed-read on_gpu runs 2>/dev/null
+tar -C "$out" -czf "$out/results.tgz" --ignore-failed-read on_gpu runs curve.csv 2>/dev/null
 cat "$out/summary.txt"
