@@ -2,7 +2,8 @@
 
     python -m tests.performance.pack DATA WEIGHTS OUT
 
-OUT/data: of CIFAR-10 the first training images, and of each set the first test images, in shards of the same form; OUT/weights: the files of the stems that --stems names. The sum of bytes is said.
+OUT/data: of CIFAR-10 the first training images, and of each set the first test images, in shards
+of the same form; OUT/weights: the files of the stems that --stems names. The sum of bytes is said.
 """
 
 import argparse
