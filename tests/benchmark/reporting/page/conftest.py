@@ -169,6 +169,7 @@ def look(browser):
     def opened(page, *, hash="", size=(1400, 300)):
         context = browser.new_context(viewport={"width": size[0], "height": size[1]})
         contexts.append(context)
+        context.set_default_timeout(120_000)  # milliseconds, on a machine that is busy
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         tab = context.new_page()
         tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
