@@ -34,7 +34,7 @@ def distributions(view: Distributions, options: Options) -> Draw:
         if not of_row:
             raise NotMeasured(command(options, [panel.row], view.pretrained))
         suite, _, label = panel.row.partition("/")
-        folder = folder_of(suite, options, view.pretrained)
+        folder = folder_of(suite, options, view.pretrained, [panel.row])
         seed = _first(of_row)
         found = {name: of_row[name] for name in _with_stand_ins(view.ood, of_row) if name in of_row}
         read = {

@@ -14,13 +14,14 @@ from benchmark.records.names import folder_parts
 PUBLISHED = reference.REFERENCE.parent / "published"
 
 
-def folder_of(suite: str, options: Options, pretrained: str | None = None) -> Path:
+def folder_of(suite: str, options: Options, pretrained: str | None, rows: Iterable[str]) -> Path:
     """Where a suite's results are; `pretrained` goes before the options', and means nothing to some suites.
 
-    Where nothing is measured with these flags: committed results of the suite, of whatever flags, if there are any.
+    Where nothing is measured with these flags: committed results of the suite, of whatever flags, if there are any;
+    those with the most cells of `rows`, each named `suite/row`.
     """
     own = _own_folder(suite, options, pretrained)
-    return own if _measured_there(own) else _committed(suite, options, pretrained) or own
+    return own if _measured_there(own) else _committed(suite, options, pretrained, set(rows)) or own
 
 
 def _own_folder(suite: str, options: Options, pretrained: str | None) -> Path:
@@ -40,8 +41,11 @@ def _measured_there(folder: Path) -> bool:
     return (folder / records.PACKED).is_file() or any(folder.glob("records/*/*.json"))
 
 
-def _committed(suite: str, options: Options, pretrained: str | None) -> Path | None:
-    """The committed folder with the fewest flags, at this resolution and, where one is asked for, of this network."""
+def _committed(suite: str, options: Options, pretrained: str | None, rows: set[str]) -> Path | None:
+    """The committed folder with the most cells of these rows, then with the fewest flags.
+
+    At this resolution and, where one is asked for, of this network.
+    """
     model = _stand_in(suite, options, pretrained)
     fitting = []
     for folder in PUBLISHED.glob("*/*"):
@@ -49,7 +53,9 @@ def _committed(suite: str, options: Options, pretrained: str | None) -> Path | N
         at_id = "resolution=id" in flags
         of_model = model is None or f"pretrained={model}" in flags
         if name == suite and of_model and at_id == (options.resolution == "id") and _measured_there(folder):
-            fitting.append((len(flags), folder.name, folder))
+            found = records.read_all(folder)
+            cells = sum(f"{suite}/{record['row']}" in rows and record["status"] == "done" for record in found)
+            fitting.append((-cells, len(flags), folder.name, folder))
     return min(fitting)[-1] if fitting else None
 
 
@@ -59,7 +65,7 @@ def measured(options: Options, rows: Iterable[str], pretrained: str | None) -> l
     rows = list(rows)
     wanted = set(rows)
     for suite in _suites(rows):
-        for record in records.read_all(folder_of(suite, options, pretrained)):
+        for record in records.read_all(folder_of(suite, options, pretrained, rows)):
             name = f"{suite}/{record['row']}"
             if name in wanted or record.get("method") == "lowlevel":  # what marks a set as separable
                 found.append({**record, "row": name})
@@ -68,9 +74,9 @@ def measured(options: Options, rows: Iterable[str], pretrained: str | None) -> l
 
 def borrowed(options: Options, rows: Iterable[str], pretrained: str | None) -> list[str]:
     """A note for each suite whose committed results are shown, because nothing is measured with these flags."""
-    notes = []
+    rows, notes = list(rows), []
     for suite in _suites(rows):
-        folder = folder_of(suite, options, pretrained)
+        folder = folder_of(suite, options, pretrained, rows)
         if folder != _own_folder(suite, options, pretrained):
             where = folder.relative_to(PUBLISHED.parent.parent)
             notes.append(f"Nothing of {suite} is measured with these flags: shown is what is committed in {where}.")

@@ -196,6 +196,11 @@ def test_committed_results_are_shown_where_nothing_is_measured_with_these_flags(
     assert f"{said} results/published/cpu/cifar10+pretrained=other+limit=40." in page
     assert page.endswith("0 of 192 cells at the paper's setting, 1 with a stand-in")
     assert said in (elsewhere.results / "papers" / "table3.md").read_text()
+    # a folder with fewer flags and none of the table's rows is not taken in its place
+    write(other := replace(options, limit=7), "cifar10", "pca@probe", "isun", 0.10)
+    (committed / "cuda" / "cifar10+pretrained=other").mkdir(parents=True)
+    records.pack(results_folder("cifar10", other), committed / "cuda" / "cifar10+pretrained=other" / records.PACKED)
+    assert " ".join(views.show("table3", elsewhere).split()) == page
     # a table of another network takes none but that network's
     assert "shown is what is committed" not in views.show("table6", elsewhere)
     # what is measured with the flags themselves goes before
