@@ -8,7 +8,7 @@ from benchmark.papers.reading import Part, Row, Table
 from benchmark.papers.sources import borrowed, command, measured
 from benchmark.planning.options import Options
 from benchmark.records import reference
-from benchmark.records.frames import ALL, COMMON, FAR, NEAR, Record, View, lines_of, results_of
+from benchmark.records.frames import ALL, COMMON, FAR, NEAR, Record, View, every_line, results_of
 from benchmark.reporting import caveats, tables, terminal
 from datasets import catalogue
 from datasets.sources import present
@@ -37,7 +37,7 @@ def render(found: Iterable[Page]) -> dict[str, str]:
 
 def _csv(found: list[Page]) -> str:
     """The parts below each other, under one head, with the ID set in front."""
-    lines = ({"id": view.id_title} | line for page, view in found for line in lines_of(page, view).values())
+    lines = ({"id": view.id_title} | line for page, view in found for line in every_line(page, view))
     return shown.csv(lines)
 
 

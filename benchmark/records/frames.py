@@ -123,6 +123,11 @@ def is_control(row: str, records: Iterable[Record]) -> bool:
 
 
 def lines_of(records: Iterable[Record], view: View) -> Lines:
+    """`every_line` by row and OOD set or average: of a row that stands twice, under two titles, the second."""
+    return {(line["row"], line["ood"]): line for line in every_line(records, view)}
+
+
+def every_line(records: Iterable[Record], view: View) -> list[dict[str, Any]]:
     """A line for each row and OOD set of the view, and for each row and average; all shares in percent.
 
     Each has: row, title, encoder, sanity, searched (`searching.state`), ood, ood_title, group, status (done, failed,
@@ -159,12 +164,7 @@ def lines_of(records: Iterable[Record], view: View) -> Lines:
             lines.append({**about, **at, **_average(over), **_published(view, row, ood), **whole})
     numbers = {*_numbers([]), *_published(view, "", ""), *WHOLE, "set_accuracy"}
     names = dict.fromkeys(name for line in lines for name in line)
-    return {
-        (line["row"], line["ood"]): {
-            name: _number(line.get(name)) if name in numbers else line.get(name) for name in names
-        }
-        for line in lines
-    }
+    return [{name: _number(line.get(name)) if name in numbers else line.get(name) for name in names} for line in lines]
 
 
 def _number(value: float | None) -> float:

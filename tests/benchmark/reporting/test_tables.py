@@ -207,6 +207,12 @@ def test_csv_is_the_lines():
 # Figures, spreads and the best
 
 
+def test_a_row_under_two_titles_has_its_lines_twice():
+    both = replace(view(), rows=(("msp", "Width 1,440", ENCODER), ("msp", "16 blocks", ENCODER)))
+    written = csv.DictReader(io.StringIO(tables.csv([result("msp", "birds")], both)))
+    assert [line["title"] for line in written if line["ood"] == "birds"] == ["Width 1,440", "16 blocks"]
+
+
 def test_the_best_of_each_column_is_bold():
     records = [*whole("msp", 0.90, 0.80, 0.7, fpr95=0.3), *whole("knn", 0.95, 0.80, 0.7004, fpr95=0.4)]
     msp, knn = (cells(tables.markdown(records, view()), row) for row in ("MSP", "KNN"))
