@@ -18,5 +18,5 @@ def csv(records: Iterable[Record], view: View) -> str:
 
 
 def json(records: Iterable[Record], view: View) -> str:
-    """`every_line` as JSON: a list of objects, one for each row and OOD set or average; null where there is no number."""
+    """`every_line` as JSON: a list, an object for each row and OOD set or average; null where there is no number."""
     return shown.json(every_line(records, view))
