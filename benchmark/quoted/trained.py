@@ -87,7 +87,7 @@ _LITE0 = "cifar10+pretrained=tf_efficientnet_lite0"
 
 
 def first_steps() -> str:
-    """The first steps on EfficientNet-Lite0, here and in the reference, and simple detectors on the same features."""
+    """The first steps on EfficientNet-Lite0: on an H200, on a CPU and in the reference."""
     curves = {
         "": EVIDENCE / "dlsr-lite0-curve.csv",
         ", on a CPU": EVIDENCE / "dlsr-lite0-cpu-curve.csv",

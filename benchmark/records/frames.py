@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any
 
 from benchmark.metrics import METRICS
@@ -165,6 +166,14 @@ def every_line(records: Iterable[Record], view: View) -> list[dict[str, Any]]:
     numbers = {*_numbers([]), *_published(view, "", ""), *WHOLE, "set_accuracy"}
     names = dict.fromkeys(name for line in lines for name in line)
     return [{name: _number(line.get(name)) if name in numbers else line.get(name) for name in names} for line in lines]
+
+
+def timed(records: Iterable[Record], view: View) -> list[dict[str, Any]]:
+    """The line of the view's average, or of its one set, of each row that is measured there and timed."""
+    sets = view.over(ALL)
+    average = ALL if len(sets) > 1 else "".join(sets)
+    lines = (line for (_, ood), line in lines_of(records, view).items() if ood == average and line["status"] == "done")
+    return [line for line in lines if not (isnan(line["images_per_second"]) or line["sanity"])]
 
 
 def _number(value: float | None) -> float:

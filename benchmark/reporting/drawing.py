@@ -6,14 +6,13 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from math import isnan
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from benchmark.records import names, scores
-from benchmark.records.frames import ALL, COUNTED, View, lines_of
+from benchmark.records.frames import COUNTED, View, timed
 from benchmark.records.ranking import Ranking
 from benchmark.records.records import Record
 from benchmark.records.resolutions import Pairs
@@ -206,9 +205,7 @@ class _Results:
 
     def _points(self) -> list[tuple[str, float, float, str]]:
         """(title, average AUROC, images a second, encoder) of every row that is timed and measured on all sets."""
-        average = ALL if len(self.shown.over(ALL)) > 1 else "".join(self.shown.over(ALL))
         return [
             (line["title"], line["auroc"], line["images_per_second"], line["encoder"])
-            for (_, ood), line in lines_of(self.found, self.shown).items()
-            if ood == average and line["status"] == "done" and not (isnan(line["images_per_second"]) or line["sanity"])
+            for line in timed(self.found, self.shown)
         ]

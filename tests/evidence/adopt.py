@@ -35,8 +35,7 @@ def main() -> None:
     for path, resolution in product(sorted(given.fits.glob("*.seed*.safetensors")), ("native", "id")):
         row, _, seed = path.stem.rpartition(".seed")
         state = load_file(path)
-        (fit,) = {cell.id.fit for cell in trained.cells(trained.planned(given, row, (int(seed),), resolution))}
-        assert fit is not None
+        fit = trained.fit_of(trained.planned(given, row, (int(seed),), resolution))
         what = f"{path.name}, {resolution}"
         if apart := _apart(fit, state, store):
             print(f"{what}: {apart} of today's first epoch is another: not taken", flush=True)

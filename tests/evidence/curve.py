@@ -41,9 +41,7 @@ def main() -> None:
     parse.add_argument("--resolutions", nargs="+", choices=("native", "id"), default=["native", "id"])
     parse.add_argument("--out", type=Path, required=True, help="the CSV that is written")
     given = parse.parse_args()
-    (of,) = {cell.id.fit for cell in trained.cells(trained.planned(given, given.row, (0,)))}
-    assert of is not None
-    method = DLSR(**of.settings)
+    method = DLSR(**trained.fit_of(trained.planned(given, given.row, (0,))).settings)
     with given.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("encoder", "resolution", "seed", "steps", "measure", "set", "n", "auroc", "fpr95"))

@@ -19,9 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.worker import Worker
-from benchmark.planning.plan import Plan
 from benchmark.running.runner import Runner
 from benchmark.store.entries import Store
 from methods import dlsr
@@ -50,19 +48,13 @@ def main() -> None:
 def train(given: argparse.Namespace, seed: int, store: Store, *, same: bool) -> None:
     plan = trained.planned(given, given.row, (seed,))
     Runner(plan, Worker(store, device=given.device)).run()
-    fit = only_fit(plan)
+    fit = trained.fit_of(plan)
     state, meta = store.tensors("fit", fit.key), store.meta("fit", fit.key)
     save_file(state, trained.path(given, given.row, seed))
     if same:
-        store.put("fit", only_fit(trained.planned(given, given.row, (seed,), "id")).key, tensors=state, meta=meta)
+        at_id_size = trained.fit_of(trained.planned(given, given.row, (seed,), "id"))
+        store.put("fit", at_id_size.key, tensors=state, meta=meta)
     print(f"seed {seed}: trained in {meta['seconds']:.0f} s", flush=True)
-
-
-def only_fit(plan: Plan) -> FitMethod:
-    """Of a plan for one row and seed."""
-    (fit,) = {cell.id.fit for cell in trained.cells(plan)}
-    assert fit is not None
-    return fit
 
 
 def kept(folder: Path) -> Callable[..., list[float]]:

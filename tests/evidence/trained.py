@@ -11,6 +11,7 @@ from torch import Tensor
 
 from benchmark import metrics
 from benchmark.jobs.encoding import Encode, load_features
+from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.measuring import Measure
 from benchmark.jobs.worker import Worker
 from benchmark.planning import planner, suite
@@ -69,20 +70,25 @@ def cells(plan: Plan) -> list[Measure]:
     return [target for _, target in plan.targets() if isinstance(target, Measure)]
 
 
+def fit_of(plan: Plan) -> FitMethod:
+    """What a plan for one row, with one seed, fits."""
+    (fit,) = {cell.id.fit for cell in cells(plan)}
+    assert fit is not None
+    return fit
+
+
 def read(given: argparse.Namespace, resolution: str = "native") -> Sets:
     """Every set of the suite that is here but controls (they are ID images), encoded where it was not."""
     plan = planned(given, ROW, resolution=resolution)
     worker = Worker(Store(given.cache), device=given.device)
     Runner(plan, worker).run()
     measured = cells(plan)
-    fit = measured[0].id.fit
-    assert fit is not None
 
     def features(images: tuple[Encode, ...]) -> Features:
         return load_features(images, worker.store, ("layers",)).to(given.device)
 
     return Sets(
-        features(fit.train),
+        features(fit_of(plan).train),
         features(measured[0].id.images),
         {
             cell.about["ood"]["name"]: features(cell.ood.images)

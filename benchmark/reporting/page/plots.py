@@ -2,11 +2,11 @@
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import ceil, floor, isnan, log10
+from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any
 
-from benchmark.records.frames import ALL, Record, View, lines_of
+from benchmark.records.frames import Record, View, timed
 from benchmark.records.names import safe_name
 from benchmark.records.resolutions import Pairs
 from benchmark.records.significance import Significance
@@ -28,11 +28,9 @@ def content(
 
 def _speed(found: Iterable[Record], view: View) -> Plot | None:
     """Mean AUROC against images a second, a trace for each encoder."""
-    average = ALL if len(view.ood) > 1 else "".join(name for name, _, _ in view.ood)
     of_encoders: dict[str, list[dict[str, Any]]] = {}
-    for (_, ood), line in lines_of(found, view).items():
-        if ood == average and line["status"] == "done" and not (isnan(line["images_per_second"]) or line["sanity"]):
-            of_encoders.setdefault(line["encoder"], []).append(line)
+    for line in timed(found, view):
+        of_encoders.setdefault(line["encoder"], []).append(line)
     traces = []
     for place, (encoder, points) in enumerate(of_encoders.items()):
         traces.append(

@@ -1,5 +1,7 @@
 """The data of the page's plots: the numbers of tables and figures, each point with its row."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmark.records import significance
@@ -23,6 +25,10 @@ def test_speed_has_a_point_for_every_timed_row_with_a_whole_mean(make):
     mean = sum(100 * made.record("msp@net", name)["metrics"]["auroc"] for name, *_ in made.sets) / 3
     assert plot["data"][0]["y"] == [pytest.approx(mean, abs=0.006)]
     assert plots._speed(made.found, made.view) is None
+    (first, title, _), *rest = made.view.ood
+    beside_a_control = replace(made.view, ood=((first, title, "far"), (*rest[0][:2], "control")))
+    plot = plots._speed([*made.found, *speeds], beside_a_control)  # of one set, which has no mean
+    assert plot["data"][0]["y"][0] == pytest.approx(100 * made.record("msp@net", first)["metrics"]["auroc"], abs=0.006)
 
 
 def test_a_bar_joins_each_group_of_rows(make):
