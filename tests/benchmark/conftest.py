@@ -115,6 +115,36 @@ def sketched(title, values, path, **how):
 
 
 @pytest.fixture
+def laid_out(monkeypatch):
+    """The matplotlib figures that were to be written, laid out; no pixel of them is drawn."""
+    from matplotlib.figure import Figure
+
+    kept = []
+
+    def keep(figure, *args, **kwargs):
+        figure.draw_without_rendering()
+        kept.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return kept
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The same, written."""
+    from matplotlib.figure import Figure
+
+    kept, save = [], Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        save(figure, *args, **kwargs)
+        kept.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return kept
+
+
+@pytest.fixture
 def counted(monkeypatch):
     """How often each kind of job is carried out, and how many images each encoder sees."""
     counts = Counter()

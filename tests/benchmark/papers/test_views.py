@@ -333,41 +333,31 @@ def test_figures_are_drawn_as_png_and_pdf(options, request):
     assert "wrote" in views.show("figure3", options)
     assert min(Image.open(f"{path}.png").size) > 300
     assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
-    drawn = request.getfixturevalue("drawn")
+    laid_out = request.getfixturevalue("laid_out")
     for name in ("figure4", "figure5", "figure9"):
         assert "wrote" in views.show(name, options)
-    assert len(drawn) == 6
+    assert len(laid_out) == 6
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The matplotlib figures that were to be written, laid out."""
-    from matplotlib.figure import Figure
-
-    kept = []
-    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: (kept.append(self), self.draw_without_rendering()))
-    return kept
-
-
-def test_densities_name_the_encoder_that_they_show_and_can_come_from_quantiles(options, drawn):
+def test_densities_name_the_encoder_that_they_show_and_can_come_from_quantiles(options, laid_out):
     for row in ("dlsr-mfsim-first@imagenet", "dlsr-mfsim@imagenet"):
         write(options, "cifar10", row, "textures", 0.9, scores=False)
         path = path_of(results_folder("cifar10", options), row, "textures", 0)
         kept = {"id": list(np.linspace(0, 1, 200)), "ood": list(np.linspace(1, 2, 200))}
         records.write(path, {**records.read(path), "quantiles": kept})
     assert "wrote" in views.show("figure3", options)
-    figure = drawn[0]
+    figure = laid_out[0]
     assert [axes.get_title() for axes in figure.axes] == ["first epoch, a stand-in", "last epoch, a stand-in"]
     assert "EfficientNet" not in figure.get_suptitle()
     assert "200 score quantiles" in " ".join(text.get_text() for text in figure.texts)
 
 
-def test_bars_begin_at_zero(options, drawn):
+def test_bars_begin_at_zero(options, laid_out):
     for pair in reading.read("figure5").groups[1].bars.values():
         for row in pair:
             write(options, "cifar100-dlsr", row.partition("/")[2], "isun", 0.7)
     views.show("figure5", options)
-    for axes in drawn[0].axes:
+    for axes in laid_out[0].axes:
         assert axes.get_ylim()[0] == 0
         assert all(bar.get_y() == 0 for bar in axes.patches)
 
@@ -383,7 +373,7 @@ def test_a_figure_without_its_records_or_scores_says_what_to_run(options):
     assert not results_folder("papers", options).exists()
 
 
-def test_a_gallery_has_the_images_that_a_row_errs_on(trial, monkeypatch, capsys, drawn):
+def test_a_gallery_has_the_images_that_a_row_errs_on(trial, monkeypatch, capsys, drawn, laid_out):
     monkeypatch.setattr(suite, "SUITES", trial.folder)
     monkeypatch.setattr(reading, "PAPERS", trial.folder / "papers")
     (trial.folder / "papers").mkdir()
@@ -399,7 +389,7 @@ def test_a_gallery_has_the_images_that_a_row_errs_on(trial, monkeypatch, capsys,
         assert run_all.main([*arguments, "--paper", name]) == 0
         assert (trial.results / "papers+limit=30+limit-train=60" / f"{name}.png").exists()
     ids = np.load(scores_path(trial.results / "mini+limit=30+limit-train=60", "sim@net", "digits", 0))
-    flagged, accepted = drawn[-4], drawn[-2]  # each as PNG and PDF
+    flagged, accepted = laid_out[-4], laid_out[-2]  # each as PNG and PDF
 
     def scores_in(figure):
         return [float(t.split("\n")[-1]) for axes in figure.axes if "\n" in (t := axes.get_title(loc="left"))]
@@ -415,7 +405,7 @@ def test_a_gallery_has_the_images_that_a_row_errs_on(trial, monkeypatch, capsys,
             shutil.rmtree(passed)
     capsys.readouterr()
     assert run_all.main([*arguments, "--paper", "figure2"]) == 0
-    said = " ".join(" ".join(text.get_text() for text in drawn[-1].texts).split())
+    said = " ".join(" ".join(text.get_text() for text in laid_out[-1].texts).split())
     assert "Features no longer in the cache: Halves." in said
     shutil.rmtree(trial.results / ".cache" / "encode")
     for name in ("figure1", "figure2"):

@@ -19,9 +19,9 @@ def lines(axes, width):
     return [line.get_xydata() for line in axes.lines if line.get_linewidth() == width]
 
 
-def critical(path, drawn, rows, groups):
+def critical(path, kept, rows, groups):
     comparisons.critical_difference(rows, groups, path)
-    figure = drawn[-1]
+    figure = kept[-1]
     (axes,) = figure.axes
     leaders, bars = lines(axes, 0.8), lines(axes, 3)
     return figure, axes, leaders, bars
@@ -50,24 +50,24 @@ def test_a_leader_from_each_rows_mean_to_its_title(tmp_path, written):
         assert image.format == "PNG"
 
 
-def test_the_best_is_to_the_right_of_an_axis_that_ends_at_100(tmp_path, drawn):
-    _, axes, _, _ = critical(tmp_path / "a.png", drawn, [("a", 100.0), ("b", 90.0)], [])
+def test_the_best_is_to_the_right_of_an_axis_that_ends_at_100(tmp_path, laid_out):
+    _, axes, _, _ = critical(tmp_path / "a.png", laid_out, [("a", 100.0), ("b", 90.0)], [])
     low, high = axes.get_xlim()
     assert low < 90 < high == 100
 
 
-def test_no_leaders_cross(tmp_path, drawn):
+def test_no_leaders_cross(tmp_path, laid_out):
     rows = [(f"row {place}", 99 - place**1.3) for place in range(11)]
-    _, _, leaders, _ = critical(tmp_path / "a.png", drawn, rows, [])
+    _, _, leaders, _ = critical(tmp_path / "a.png", laid_out, rows, [])
     for one, other in itertools.permutations(leaders, 2):
         (x, _), (_, y), (edge, _) = one
         (at, _), (_, depth), _ = other
         assert not (min(x, edge) < at < max(x, edge) and depth > y)
 
 
-def test_bars_that_overlap_are_below_each_other(tmp_path, drawn):
+def test_bars_that_overlap_are_below_each_other(tmp_path, laid_out):
     rows = [(f"row {place}", 90.0 - place) for place in range(8)]
-    _, _, _, bars = critical(tmp_path / "a.png", drawn, rows, [(0, 2), (1, 3), (3, 4), (5, 7)])
+    _, _, _, bars = critical(tmp_path / "a.png", laid_out, rows, [(0, 2), (1, 3), (3, 4), (5, 7)])
     spans = [(bar[0][0], bar[1][0], bar[0][1]) for bar in bars]
     for (low, high, y), (other_low, other_high, other_y) in itertools.combinations(spans, 2):
         assert y != other_y or high < other_low or other_high < low
@@ -75,26 +75,28 @@ def test_bars_that_overlap_are_below_each_other(tmp_path, drawn):
 
 
 @pytest.mark.parametrize("n", [2, 40])
-def test_long_titles_are_not_clipped(tmp_path, drawn, n):
+def test_long_titles_are_not_clipped(tmp_path, laid_out, n):
     rows = [(LONG if place % 2 else "MSP", 99.0 - place / 4) for place in range(n)]
-    figure, axes, _, _ = critical(tmp_path / "a.png", drawn, rows, [(place, place + 1) for place in range(n - 1)])
+    figure, axes, _, _ = critical(tmp_path / "a.png", laid_out, rows, [(place, place + 1) for place in range(n - 1)])
     assert within(figure)
     boxes = [text.get_window_extent() for text in axes.texts]
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
-def test_of_many_rows_the_best_are_shown_and_that_is_said(tmp_path, drawn):
+def test_of_many_rows_the_best_are_shown_and_that_is_said(tmp_path, laid_out):
     rows = [(f"row {place}", 90.0 - place) for place in range(50)]
     groups = [(0, 3), (15, 22), (17, 30), (19, 49), (30, 49)]
-    _, axes, leaders, bars = critical(tmp_path / "a.png", drawn, rows, groups)
+    _, axes, leaders, bars = critical(tmp_path / "a.png", laid_out, rows, groups)
     assert len(leaders) == 20
     assert min(leader[0][0] for leader in leaders) == 71.0
     assert axes.get_xlabel().endswith("the best 20 of 50 rows")
     assert sorted(round(bar[0][0]) for bar in bars) == [71, 87]  # one is cut, and what it covers is gone
 
 
-def test_rows_that_are_all_alike(tmp_path, drawn):
-    figure, _, leaders, bars = critical(tmp_path / "a.png", drawn, [("a", 100.0), ("b", 100.0), ("c", 100.0)], [(0, 2)])
+def test_rows_that_are_all_alike(tmp_path, laid_out):
+    figure, _, leaders, bars = critical(
+        tmp_path / "a.png", laid_out, [("a", 100.0), ("b", 100.0), ("c", 100.0)], [(0, 2)]
+    )
     assert within(figure)
     assert len(leaders) == 3
     assert bars[0][0][0] < bars[0][1][0]
@@ -120,10 +122,10 @@ def dots(axes):
 LEGEND = ["at the size of the ID images", "native"]
 
 
-def test_a_panel_for_each_row_and_a_line_for_each_set(tmp_path, drawn):
+def test_a_panel_for_each_row_and_a_line_for_each_set(tmp_path, laid_out):
     rows = {"DLSR": {"SVHN": (99.0, 91.0), "Textures": (70.0, 71.0)}, "kNN": {"Textures": (60.0, 50.0)}}
     comparisons.resolution_difference(rows, tmp_path / "a.png")
-    (figure,) = drawn
+    (figure,) = laid_out
     dlsr, knn = figure.axes
     assert [dlsr.get_title(), knn.get_title()] == ["DLSR", "kNN"]
     assert [label.get_text() for label in dlsr.get_yticklabels()] == ["SVHN", "Textures"]
@@ -134,11 +136,11 @@ def test_a_panel_for_each_row_and_a_line_for_each_set(tmp_path, drawn):
 
 
 @pytest.mark.parametrize(("rows", "sets"), [(1, 1), (5, 4), (8, 13)])
-def test_many_panels_are_not_clipped(tmp_path, drawn, rows, sets):
+def test_many_panels_are_not_clipped(tmp_path, laid_out, rows, sets):
     names = [f"set {place}" for place in range(sets - 1)] + ["A stand-in with a title that is quite long indeed"]
     table = {f"{LONG} {row}": dict.fromkeys(names, (90.0, 80.0 - row)) for row in range(rows)}
     comparisons.resolution_difference(table, tmp_path / "a.png")
-    (figure,) = drawn
+    (figure,) = laid_out
     assert within(figure)
     assert len(figure.axes) == rows
     labels = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]

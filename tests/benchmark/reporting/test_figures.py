@@ -36,8 +36,8 @@ def quantiles(whole):
     return Cell(np.array(kept(whole.ids)), np.array(kept(whole.oods)), whole.auroc, whole.fpr95, whole=False)
 
 
-def one(drawn):
-    (figure,) = drawn
+def one(kept):
+    (figure,) = kept
     return figure
 
 
@@ -92,19 +92,19 @@ def test_a_panel_for_each_set(tmp_path, written, n):
 
 
 @pytest.mark.parametrize("n", [1, 2, 13])
-def test_nothing_is_clipped(tmp_path, drawn, n):
+def test_nothing_is_clipped(tmp_path, laid_out, n):
     ood = {f"{i} A set with a title far longer than any panel": scores(i, i, 5, 5) for i in range(n)}
     figures.histograms("A row with a title " * 9, ood, tmp_path / "a.png", id_title="A long ID title")
     rows = {f"a row {i} with a title that goes on and on and on, on an encoder": ood for i in range(9)}
     figures.roc_curves(rows, tmp_path / "b.png")
     figures.histograms("constant", dict.fromkeys(ood, cell([0.0] * 5, [0.0] * 5)), tmp_path / "c.png")
-    assert all(map(within, drawn))
+    assert all(map(within, laid_out))
 
 
-def test_all_panels_have_one_axis_and_the_same_id_bars(tmp_path, drawn):
+def test_all_panels_have_one_axis_and_the_same_id_bars(tmp_path, laid_out):
     ood = {"near": scores(1, 0.5), "far": scores(2, 6.0), "beyond": scores(3, 1e6), "few": scores(4, 1, m=5)}
     figures.histograms("row", ood, tmp_path / "a.png")
-    panels = one(drawn).axes
+    panels = one(laid_out).axes
     assert len({axes.get_xlim() for axes in panels}) == 1
     bars = [axes.patches[0].get_data() for axes in panels]
     for other in bars[1:]:
@@ -115,13 +115,13 @@ def test_all_panels_have_one_axis_and_the_same_id_bars(tmp_path, drawn):
     assert 3 < many / few < 5
 
 
-def test_densities_and_what_is_stated_beyond_the_axis_make_one(tmp_path, drawn):
+def test_densities_and_what_is_stated_beyond_the_axis_make_one(tmp_path, laid_out):
     base = scores(0)
     oods = base.oods.copy()
     oods[:30] = 1e6
     sets = {"x": cell(base.ids, oods), "y": cell(base.ids, base.ids + 1e9), "z": cell(base.ids, base.ids - 1e9)}
     figures.histograms("row", sets, tmp_path / "a.png")
-    some, above, below = one(drawn).axes
+    some, above, below = one(laid_out).axes
     assert [axes.texts[0].get_text() for axes in (some, above, below)] == ["10 % →", "100 % →", "← 100 %"]
     for axes in (some, above, below):
         # below 1 % at each of two ends nothing is stated, and a stated share is rounded
@@ -131,18 +131,18 @@ def test_densities_and_what_is_stated_beyond_the_axis_make_one(tmp_path, drawn):
         assert axes.patches[0].get_data().values.max() > 0.2 * axes.get_ylim()[1]
 
 
-def test_drawn_from_quantiles_a_histogram_has_the_shares_to_one_point(tmp_path, drawn):
+def test_drawn_from_quantiles_a_histogram_has_the_shares_to_one_point(tmp_path, laid_out):
     sets = {name: scores(i, i, n=3000, m=2000) for i, name in enumerate(SETS[:3])}
     figures.histograms("row", sets, tmp_path / "a.png")
     figures.histograms("row", {name: quantiles(one) for name, one in sets.items()}, tmp_path / "b.png")
-    for whole, kept, name in zip(drawn[0].axes, drawn[1].axes, sets, strict=True):
+    for whole, kept, name in zip(laid_out[0].axes, laid_out[1].axes, sets, strict=True):
         assert whole.get_title() == kept.get_title()  # AUROC and FPR95 are the record's
         for number, values in enumerate((sets[name].ids, sets[name].oods)):
             data = kept.patches[number].get_data()
             shares = data.values * np.diff(data.edges)
             exact = np.histogram(values, data.edges)[0] / len(values)
             assert np.abs(np.cumsum(shares) - np.cumsum(exact)).max() < 2 / 199
-    notes = ["score quantiles" in " ".join(text.get_text() for text in figure.texts) for figure in drawn]
+    notes = ["score quantiles" in " ".join(text.get_text() for text in figure.texts) for figure in laid_out]
     assert notes == [False, True]
     curves = [np.array(figures._curve(one.ids, one.oods)) for one in (sets[SETS[1]], quantiles(sets[SETS[1]]))]
     at = np.linspace(0.005, 1, 50)
@@ -165,9 +165,9 @@ def test_drawn_from_quantiles_a_histogram_has_the_shares_to_one_point(tmp_path, 
         (np.arange(50.0), [7.0] * 30),
     ],
 )
-def test_odd_scores_are_drawn(tmp_path, drawn, ids, oods):
+def test_odd_scores_are_drawn(tmp_path, laid_out, ids, oods):
     figures.histograms("row", {"x": cell(ids, oods)}, tmp_path / "a.png")
-    (axes,) = one(drawn).axes
+    (axes,) = one(laid_out).axes
     np.testing.assert_allclose(np.add(densities(axes)[0], stated(axes)), 1, atol=0.02)
     assert np.isfinite([*axes.get_xlim(), *axes.get_ylim()]).all()
     assert axes.get_ylim()[1] > 0
@@ -216,12 +216,12 @@ def test_a_curve_by_hand():
     assert np.array(figures._curve([1, 1], [1])).T.tolist() == [[0, 0], [1, 1]]
 
 
-def test_the_best_rows_are_coloured_the_others_grey(tmp_path, drawn):
+def test_the_best_rows_are_coloured_the_others_grey(tmp_path, laid_out):
     rows = {f"row {i}": {name: scores(0, i / 5) for name in SETS[:3]} for i in range(9)}
     rows["easy set only"] = {SETS[0]: cell([0.0, 1.0], [2.0, 3.0])}  # 100, but of one set
     rows["not measured"] = {}
     figures.roc_curves(rows, tmp_path / "roc.png")
-    figure = one(drawn)
+    figure = one(laid_out)
     assert [axes.get_title() for axes in figure.axes] == SETS[:3]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert [text.split("  ")[1] for text in legend[:6]] == [f"row {i}" for i in (8, 7, 6, 5, 4, 3)]
@@ -233,10 +233,10 @@ def test_the_best_rows_are_coloured_the_others_grey(tmp_path, drawn):
     assert len({line.get_color() for line in lines}) == 6
 
 
-def test_a_panel_shows_what_lies_below_a_tenth_and_the_aurocs(tmp_path, drawn):
+def test_a_panel_shows_what_lies_below_a_tenth_and_the_aurocs(tmp_path, laid_out):
     rows = {"a": {"x": scores(0, 2), "y": scores(1, 1)}, "b": {"x": scores(2, 1), "y": scores(3, 0.5)}}
     figures.roc_curves(rows, tmp_path / "roc.png")
-    for axes, name in zip(one(drawn).axes, "xy", strict=True):
+    for axes, name in zip(one(laid_out).axes, "xy", strict=True):
         left, tenth, right = axes.transData.transform([(0, 0), (0.1, 0), (1, 0)])[:, 0]
         assert (tenth - left) / (right - left) == pytest.approx(math.sqrt(0.1))
         shown = {text.get_color(): text.get_text() for text in axes.texts}
@@ -244,13 +244,13 @@ def test_a_panel_shows_what_lies_below_a_tenth_and_the_aurocs(tmp_path, drawn):
         assert shown == {colour: f"{100 * auroc(one.ids, one.oods):.1f}" for colour, one in pairs.items()}
 
 
-def test_a_set_on_which_all_coloured_rows_are_perfect_is_named_instead(tmp_path, drawn):
+def test_a_set_on_which_all_coloured_rows_are_perfect_is_named_instead(tmp_path, laid_out):
     far = cell(np.arange(50.0), 100 + np.arange(50.0))
     rows = {f"row {i}": {"far": far, "near": scores(i)} for i in range(3)}
     figures.roc_curves(rows, tmp_path / "a.png")
     figures.roc_curves({"row": {"far": far}}, tmp_path / "b.png")
-    assert [[axes.get_title() for axes in figure.axes] for figure in drawn] == [["near"], ["far"]]
-    assert "100.0 there: far." in " ".join(" ".join(text.get_text() for text in drawn[0].texts).split())
+    assert [[axes.get_title() for axes in figure.axes] for figure in laid_out] == [["near"], ["far"]]
+    assert "100.0 there: far." in " ".join(" ".join(text.get_text() for text in laid_out[0].texts).split())
 
 
 def luminance_and_chroma(colour):
@@ -276,10 +276,10 @@ def test_colours_can_be_told_apart(seen):
             assert np.linalg.norm(one - other) > 20, (COLOURS[a], COLOURS[b])
 
 
-def test_a_figure_of_one_set_and_of_many(tmp_path, drawn):
+def test_a_figure_of_one_set_and_of_many(tmp_path, laid_out):
     for n in (1, 14):
         figures.roc_curves({"row": {name: scores(0) for name in SETS[:n]}}, tmp_path / f"{n}.png")
-    assert [len(figure.axes) for figure in drawn] == [1, 14]
+    assert [len(figure.axes) for figure in laid_out] == [1, 14]
 
 
 # Speed
@@ -290,7 +290,7 @@ def boxes_of(axes):
 
 
 @pytest.mark.parametrize("clustered", [False, True])
-def test_the_front_is_named_the_rest_numbered_and_nothing_collides(tmp_path, drawn, clustered):
+def test_the_front_is_named_the_rest_numbered_and_nothing_collides(tmp_path, laid_out, clustered):
     rng = np.random.default_rng(4)
     encoders = ("B4", "ResNet-18", "DenseNet", "ViT-S/16", "pixels")
     rows = [
@@ -301,7 +301,7 @@ def test_the_front_is_named_the_rest_numbered_and_nothing_collides(tmp_path, dra
     beaten = {i for i, (_, a, s, _) in enumerate(rows) if any(b > a and t > s for _, b, t, _ in rows)}
     assert set(speeds.front(rows)) == set(range(40)) - beaten
     speeds.speed(rows, tmp_path / "speed.png")
-    figure = one(drawn)
+    figure = one(laid_out)
     (axes,) = figure.axes
     assert axes.get_xscale() == "log"
     at = {text.xy: text.get_text() for text in axes.texts}
@@ -324,12 +324,12 @@ def test_the_front_is_named_the_rest_numbered_and_nothing_collides(tmp_path, dra
     assert sorted(map(tuple, offsets)) == sorted((rate, value) for _, value, rate, _ in rows)
 
 
-def test_numbers_side_by_side_are_not_one(tmp_path, drawn):
+def test_numbers_side_by_side_are_not_one(tmp_path, laid_out):
     """4 and 5 beside each other were read as 45."""
     slow = ((97, 105), (96.3, 103.9), (96.3, 105.5), (95.2, 104.5), (94, 104), (92.2, 101), (91.1, 104.5), (25, 68))
     rows = [(f"row {auroc} {rate}", auroc, rate, "e") for auroc, rate in (*slow, (83, 4500))]
     speeds.speed(rows, tmp_path / "a.png")
-    boxes = boxes_of(one(drawn).axes[0])
+    boxes = boxes_of(one(laid_out).axes[0])
     for i, box in enumerate(boxes):
         wider = box.expanded(1 + 4 / box.width, 0.6)  # two pixels to each side
         assert not any(wider.overlaps(other.expanded(1, 0.6)) for other in boxes[:i])
@@ -339,16 +339,16 @@ def test_numbers_side_by_side_are_not_one(tmp_path, drawn):
     ("rates", "expected"),
     [((1.2, 4), ["1.5", "2", "3"]), ((900, 45000), ["1,000", "2,000", "5,000", "10,000"]), ((0.2, 30), ["0.5", "1"])],
 )
-def test_speeds_are_written_as_numbers(tmp_path, drawn, rates, expected):
+def test_speeds_are_written_as_numbers(tmp_path, laid_out, rates, expected):
     speeds.speed([(f"row {rate}", 90.0, rate, "e") for rate in rates], tmp_path / "a.png")
-    axis = one(drawn).axes[0].xaxis
+    axis = one(laid_out).axes[0].xaxis
     assert set(expected) <= {label.get_text() for label in axis.get_ticklabels()}
 
 
-def test_one_row_and_equal_rows(tmp_path, drawn):
+def test_one_row_and_equal_rows(tmp_path, laid_out):
     speeds.speed([("A", 50.0, 0.25, "e")], tmp_path / "a.png")
     speeds.speed([("A", 50.0, 10.0, "e"), ("B", 50.0, 10.0, "e")], tmp_path / "b.png")
-    first, second = boxes_of(drawn[1].axes[0])
+    first, second = boxes_of(laid_out[1].axes[0])
     assert not first.overlaps(second)
 
 
@@ -385,7 +385,7 @@ OUTSIDE = [r"costs $5 or $\frac{6$", "数据集 данные مجموعة", "a\t
 
 
 @pytest.mark.filterwarnings("error")
-def test_names_from_outside_break_nothing(tmp_path, drawn):
+def test_names_from_outside_break_nothing(tmp_path, laid_out):
     """Of sets and rows all at once, then each where a figure has one name: of its row, of the ID set."""
     sets = {name: scores(number) for number, name in enumerate(OUTSIDE)}
     figures.histograms("row", sets, tmp_path / "a.png")
@@ -395,11 +395,11 @@ def test_names_from_outside_break_nothing(tmp_path, drawn):
         figures.histograms(name, {"b": scores(1)}, tmp_path / f"{number}.png", id_title=name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # measuring, here, the boxes of a script that no font has
-        assert all(map(within, drawn))
-    shown = [axes.get_title().split("\n")[0] for axes in drawn[0].axes]
+        assert all(map(within, laid_out))
+    shown = [axes.get_title().split("\n")[0] for axes in laid_out[0].axes]
     for number, name in enumerate(OUTSIDE):
         if len(name) < 30 and name.isprintable():
-            assert [drawn[3 + number].get_suptitle(), shown[number]] == [name, name]
+            assert [laid_out[3 + number].get_suptitle(), shown[number]] == [name, name]
 
 
 def test_a_pdf_has_what_the_png_has(tmp_path, written):
