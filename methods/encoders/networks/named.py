@@ -84,17 +84,14 @@ def build(library: Library, name: str, classes: int, size: int | None = None) ->
         config = timm.get_pretrained_cfg(name)
         fixed = size is not None and config is not None and config.fixed_input_size
         sized: dict[str, Any] = {"img_size": size} if fixed else {}
-        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes, **sized)
-        return network
+        return timm_models.build(name, classes, **sized)
     from torchvision import models
 
     name = name.partition(".")[0]
     slow: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     sized = {"image_size": size} if name.startswith("vit_") and size is not None else {}
-    device = torch.get_default_device()
-    # a RegNet's widths come out of tensors, which have to hold numbers
-    with torch.device("cpu" if name.startswith("regnet_") else device):
-        network = models.get_model(name, weights=None, num_classes=classes, **slow, **sized).to(device)
+    with timm_models.building(name) as device:
+        network: nn.Module = models.get_model(name, weights=None, num_classes=classes, **slow, **sized).to(device)
     # said as timm says it, for `timm_models.PooledMaps`
     if isinstance(network, models.VisionTransformer):
         network.num_prefix_tokens = 1

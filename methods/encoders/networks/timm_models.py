@@ -1,6 +1,8 @@
 """timm's networks for the encoders that stand on them: where their weights are, and their maps pooled."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -81,19 +83,35 @@ def pretrained(
     These come from the file's header, else from timm's configuration. head: with its classifier, where the file holds
     one. ValueError where the file does not fit.
     """
-    import timm
-
     config = configuration(model, resolution)
-    network: nn.Module = timm.create_model(model, pretrained=False, num_classes=0)
-    state, header = checkpoints.read(weights, network)
+    with torch.device("meta"):  # its names and sizes alone: random weights of a ViT take seconds
+        like = build(model, 0)
+    state, header = checkpoints.read(weights, like)
     mean, std = checkpoints.normalisation(header, weights) or (tuple(config.mean), tuple(config.std))
-    if head and (count := checkpoints.classes_in(state, head_names(model))):
-        network = timm.create_model(model, pretrained=False, num_classes=count)
-        beside: tuple[str, ...] = ()
-    else:  # a published file holds the classifier, which the network here is built without
-        beside = tuple(name.removesuffix("weight") for name in head_names(model))
+    count = (head and checkpoints.classes_in(state, head_names(model))) or 0
+    network = build(model, count)
+    # a published file holds the classifier, which the network may be built without
+    beside = () if count else tuple(name.removesuffix("weight") for name in head_names(model))
     checkpoints.load(network, state, name=model, path=weights, beside=beside)
     return network, mean, std
+
+
+def build(model: str, classes: int, **sized: Any) -> nn.Module:
+    """The network with random weights, on torch's default device."""
+    import timm
+
+    with building(model) as device:
+        network: nn.Module = timm.create_model(model, pretrained=False, num_classes=classes, **sized)
+        return network.to(device)
+
+
+@contextmanager
+def building(model: str) -> Iterator[torch.device]:
+    """Gives torch's default device, and builds on it, or on the CPU what has to be put there afterwards."""
+    device = torch.get_default_device()
+    # a RegNet's widths come out of tensors, which have to hold numbers (torchvision's; timm's before 1.0.30)
+    with torch.device("cpu" if model.startswith("regnet") else device):
+        yield device
 
 
 def head_names(model: str) -> tuple[str, ...]:
