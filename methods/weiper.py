@@ -52,6 +52,10 @@ class WeiPer(Method):
     smooth_z: Count = 4
     smooth_f: Count = 15
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._drawn: tuple[tuple[int, float, torch.device], Tensor, Tensor] | None = None
+
     def fit(self, train: Features, *, seed: int = 0, device: str = "cpu", workdir: Path | None = None) -> Self:
         z, head = train.need("embedding"), train.need_head().to(device)
         self.seed = seed
@@ -68,23 +72,33 @@ class WeiPer(Method):
         return self
 
     def _perturbed(self, head: Head, blocks: Callable[[], Iterator[Tensor]]) -> Iterator[Tensor]:
-        """f~ (N, K x copies in hand) of every block, as many copies at a time as fit into one.
-
-        The heads are drawn once for all blocks: to draw them takes as long as the products of 1,000 rows.
-        """
+        """f~ (N, K x copies in hand) of every block, as many copies at a time as fit into one."""
         classes, size = head.weight.shape
-        weight, bias = head.weight.double(), head.bias.double()
-        length = self.delta * weight.norm(dim=1, keepdim=True)
+        bias = head.bias.double()
         longest = max(len(block) for block in blocks()) if not torch.compiler.is_exporting() else size
         at_once = max(1, BLOCK // (8 * classes * max(size, longest)))  # a graph is of any number of rows
-        for rows in torch.split(torch.arange(self.copies * classes, device=weight.device), at_once * classes):
+        for rows in torch.split(torch.arange(self.copies * classes, device=bias.device), at_once * classes):
             by_class = rows.view(-1, classes).T.flatten()  # then its copies add up as whole rows of memory
-            heads = torch.cat([self._moved(part, weight, length) for part in in_cache(by_class, size)])
+            heads = self._heads(by_class, head.weight)
             for z in blocks():
                 yield torch.addmm(bias[by_class % classes], z, heads.T)
 
-    def _moved(self, rows: Tensor, weight: Tensor, length: Tensor) -> Tensor:
-        """These of the rows of all copies of the head, one copy after the other: w_c + `length[c]` a unit vector."""
+    def _heads(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """`_moved`, drawn once where one draw is all: that takes as long as the products of 1,000 images."""
+        if len(rows) < self.copies * len(weight) or torch.compiler.is_exporting():
+            return self._moved(rows, weight)
+        of = int(self.seed), self.delta, weight.device
+        if self._drawn is None or self._drawn[0] != of or not torch.equal(self._drawn[1], weight):
+            self._drawn = of, weight.clone(), self._moved(rows, weight)
+        return self._drawn[2]
+
+    def _moved(self, rows: Tensor, weight: Tensor) -> Tensor:
+        """These of the rows of all copies of the head, one copy after the other: w_c + delta |w_c| a unit vector."""
+        weight = weight.double()
+        length = self.delta * weight.norm(dim=1, keepdim=True)
+        return torch.cat([self._of_one_draw(part, weight, length) for part in in_cache(rows, weight.shape[1])])
+
+    def _of_one_draw(self, rows: Tensor, weight: Tensor, length: Tensor) -> Tensor:
         of = rows % len(weight)
         moved = normal(rows, weight.shape[1], seed=int(self.seed)).double()
         return moved.mul_(length[of] / moved.norm(dim=1, keepdim=True)).add_(weight[of])

@@ -83,7 +83,7 @@ class Calibrate(Job):
                 encoder=use.identity,
             ),
         }
-        records.write(self.path, record)
+        records.write(self.path, record, durable=False)  # as those of the cells
 
     @property
     def depends(self) -> dict[str, Any]:

@@ -240,13 +240,13 @@ def load_features(passes: tuple[Encode, ...], store: Store, names: tuple[str, ..
         meta = store.meta("encode", job.key)
         sizes = tuple(meta["layer_sizes"]) or sizes
         extra_sizes |= meta.get("extra_sizes", {})
-        tensors = store.tensors("encode", job.key)
-        head = Head(tensors["head.weight"], tensors["head.bias"]) if tensors and not job.use.no_head else head
+        if "head" in names and not job.use.no_head and (tensors := store.tensors("encode", job.key)):
+            head = Head(tensors["head.weight"], tensors["head.bias"])
     extras = {name: arrays.pop(name) for name in arrays.keys() - {*NAMES, "labels", "index"}}
     return Features(
         **arrays,
         layer_sizes=sizes if "layers" in arrays else (),
-        head=head if "head" in names else None,
+        head=head,
         extras=extras,
         extra_sizes={name: extra_sizes[name] for name in extras.keys() & extra_sizes.keys()},
     )

@@ -81,7 +81,7 @@ class Illustrate(Job):
             for ending in self._endings:
                 draw(self.folder / f"{path}.{ending}")
         drawn = {"key": self.key, "paths": list(figures), "losses": self._losses(worker)}
-        files.write_atomically(self._marker, files.text(files.sealed(drawn)))
+        files.write_atomically(self._marker, files.text(files.sealed(drawn)), durable=False)
 
     def _losses(self, worker: Worker) -> dict[str, list[float]]:
         """The loss curves of the training by the path of their figures, as the page draws them."""

@@ -154,7 +154,9 @@ class Measure(Job):
                 bytes={name: size for name, size in sizes.items() if size is not None},
             ),
         )
-        records.write(self.path, record)
+        # neither it nor its scores are flushed: what a power cut tears shows by its checksum, and is made again from
+        # features and fit, which are, in less time than the disk takes
+        records.write(self.path, record, durable=False)
 
     def _spectrum(self, store: Store, id_scores: Array, ood_scores: Array) -> dict[str, Any]:
         """What the metrics are where covariate-shifted images count as ID, with the ID test images."""

@@ -39,11 +39,11 @@ def result(about: Mapping[str, Any], key: str, status: str, reason: str = "", **
     return {**head, **about, **empty, **more}
 
 
-def write(path: Path, record: Record) -> None:
-    """Write a record with its checksum, each of its fields a line."""
+def write(path: Path, record: Record, *, durable: bool = True) -> None:
+    """Write a record with its checksum, each of its fields a line; `durable`: it is worth a wait for the disk."""
     fields = sorted(files.sealed(record).items())
     lines = (f"{json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in fields)
-    write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n", within=path.parents[2])
+    write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n", within=path.parents[2], durable=durable)
 
 
 def place(folder: Path, record: Record) -> Path:

@@ -28,12 +28,15 @@ def path_of(folder: Path, record: Mapping[str, Any], side: Side) -> Path:
 
 
 def save(path: Path, scores: Array) -> str:
-    """Write the scores (N,) of one set, unless they are there; their file's SHA-256, which goes into the record."""
+    """Write the scores (N,) of one set, unless they are there; their file's SHA-256, which goes into the record.
+
+    Not flushed, as the record is not.
+    """
     buffer = BytesIO()
     arrays.write(buffer, scores)
     content = buffer.getvalue()
     if _content(path, len(content)) != content:  # all cells of a row have the same of its ID set
-        with files.replacing(path, within=path.parents[2]) as file:
+        with files.replacing(path, within=path.parents[2], durable=False) as file:
             file.write(content)
     return hashlib.sha256(content).hexdigest()
 

@@ -113,7 +113,10 @@ class ChunkWriter:
             yield file
 
     def append(self, arrays: Mapping[str, Array]) -> None:
-        """Write one chunk of rows and note it in the journal. OSError where the disk is full."""
+        """Write one chunk of rows and note it in the journal. OSError where the disk is full.
+
+        The last one is not noted: `finish`, which follows at once, flushes every file.
+        """
         written: dict[str, tuple[int, int]] = {}
         rows = 0
         for name, values in arrays.items():
@@ -124,12 +127,16 @@ class ChunkWriter:
                 if start == 0:
                     stored.write_header(file, values, self._total, page=True)
                 file.write(np.ascontiguousarray(values).data)
+                if self.position + rows == self._total:
+                    continue
                 file.flush()
                 os.fsync(file.fileno())
                 end = file.tell()
             written[path.name] = (end, crc_of(path, start, end))
-        self._ends = {name: end for name, (end, _) in written.items()}
         self.position += rows
+        if self.position == self._total:
+            return
+        self._ends = {name: end for name, (end, _) in written.items()}
         line = files.sealed({"key": self._key, "rows": self.position, "files": written, "about": self.about})
         with self._appending(self._journal) as file:
             file.write(files.text(line).encode())

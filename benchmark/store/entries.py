@@ -13,6 +13,7 @@ import stat
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,6 +58,11 @@ def _crc(file: BinaryIO, start: int, stop: int) -> int:
         crc = zlib.crc32(block, crc)
         left -= len(block)
     return crc
+
+
+def _flush(path: Path) -> None:
+    with open_regular(path) as file:
+        os.fsync(file.fileno())
 
 
 class Store:
@@ -234,11 +240,12 @@ class Store:
                 stored.write(file, values)
         if tensors is not None:
             stored.save_tensors(partial / _STATE, tensors)
-        written = {}
-        for path in sorted(partial.iterdir()):
+        written, paths = {}, sorted(partial.iterdir())
+        if durable and paths:
+            with ThreadPoolExecutor(len(paths)) as threads:  # the disk takes what comes at once together
+                list(threads.map(_flush, paths))
+        for path in paths:
             with open_regular(path) as file:
-                if durable:
-                    os.fsync(file.fileno())
                 size = os.fstat(file.fileno()).st_size
                 written[path.name] = {"bytes": size, "crc32": _crc(file, 0, size)}
         marker = {"schema": SCHEMA, "kind": kind, "key": key, "files": written, "meta": dict(meta)}
@@ -275,18 +282,19 @@ class Store:
     @contextlib.contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold the lock of a key; Busy, with its owner and age, where another process holds it."""
-        folder = self.root / "locks"
-        files.make_folder(folder, self.root)
-        with locks.held(folder / f"{key}.lock", self._owner(key)):
+        path = self._lock(key)
+        files.make_folder(path.parent, self.root)
+        with locks.held(path):
             yield
 
     def owner(self, key: str) -> locks.Owner | None:
         """Who holds the lock of a key."""
-        return locks.read_owner(self._owner(key))
+        return locks.read_owner(self._lock(key))
 
     def forget_owner(self, key: str) -> None:
         """Whoever held the lock of a key is dead: the lock is free, and what said so goes."""
-        files.clear(self._owner(key))
+        with contextlib.suppress(Busy), self.lock(key):  # another has it by now
+            pass
 
-    def _owner(self, key: str) -> Path:
-        return self.root / "locks" / f"{key}.json"
+    def _lock(self, key: str) -> Path:
+        return self.root / "locks" / f"{key}.lock"

@@ -1,4 +1,4 @@
-"""One process at a time: a lock file that the operating system frees, and beside it who holds it and since when."""
+"""One process at a time: a lock file that the operating system frees, and in it who holds it and since when."""
 
 import errno
 import fcntl
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmark.store.files import clear, write_atomically
+from benchmark.store.files import clear
 from datasets.files import read_regular
 
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -25,31 +25,36 @@ class Busy(Exception):
 
 
 @contextmanager
-def held(lock: Path, owner: Path) -> Iterator[None]:
-    """Hold `lock`, and say in `owner` who does; Busy, with owner and age, where another process holds it.
+def held(lock: Path) -> Iterator[None]:
+    """Hold `lock`, and say in it who does; Busy, with owner and age, where another process holds it.
 
-    The operating system frees the lock of a process that dies, however it dies. What is no regular file, a link
-    above all, is taken away and never written into.
+    The operating system frees the lock of a process that dies, however it dies. What is no regular file under one name,
+    a link above all, is taken away and never written into.
     """
-    if not stat.S_ISREG(os.lstat(lock).st_mode if os.path.lexists(lock) else stat.S_IFREG):
+    if os.path.lexists(lock) and not _is_ours(os.lstat(lock)):
         clear(lock)
     descriptor = os.open(lock, _OPEN, 0o666)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Busy(_describe(owner)) from None
+            raise Busy(_describe(lock)) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:  # without locks, whoever gives the jobs out is taken at their word
                 raise
         me = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-        write_atomically(owner, json.dumps(me), durable=False)  # for people: not worth a wait for the disk
+        os.truncate(descriptor, 0)  # what a process that died said
+        os.write(descriptor, json.dumps(me).encode())  # for people: not worth a wait for the disk
         try:
             yield
         finally:
-            clear(owner)
+            os.truncate(descriptor, 0)
     finally:
         os.close(descriptor)
+
+
+def _is_ours(about: os.stat_result) -> bool:
+    return stat.S_ISREG(about.st_mode) and about.st_nlink == 1
 
 
 class Owner(NamedTuple):
@@ -70,8 +75,8 @@ def read_owner(path: Path) -> Owner | None:
         return None
 
 
-def _describe(owner: Path) -> str:
-    who = read_owner(owner)
+def _describe(lock: Path) -> str:
+    who = read_owner(lock)
     return (
         "another process" if who is None else f"process {who.pid} on {who.host}, for {round(time.time() - who.since)} s"
     )

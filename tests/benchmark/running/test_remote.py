@@ -78,8 +78,8 @@ def test_a_filesystem_without_locks_is_named_and_the_schedulers_word_is_taken(tm
             assert Store(tmp_path).owner("a" * 64).pid == os.getpid()
     assert len(said) == 1
     assert said[0].endswith("which has no locks: start no second run")
-    lock = tmp_path / "lock", tmp_path / "owner"
-    with locks.held(*lock), pytest.raises(locks.Busy, match=str(os.getpid())), locks.held(*lock):
+    lock = tmp_path / "lock"
+    with locks.held(lock), pytest.raises(locks.Busy, match=str(os.getpid())), locks.held(lock):
         pass
 
 

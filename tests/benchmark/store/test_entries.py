@@ -116,9 +116,9 @@ def test_chunks_make_one_array(store):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rows_before", [0, 4, 12, 20])
-def test_a_killed_writer_goes_on_at_its_last_chunk(store, rows_before):
-    write_chunks(store, stop=rows_before)
+@pytest.mark.parametrize(("stop", "rows_before"), [(0, 0), (4, 4), (12, 12), (20, 16)])
+def test_a_killed_writer_goes_on_at_its_last_noted_chunk(store, stop, rows_before):
+    write_chunks(store, stop=stop)
     assert not store.has("encode", KEY)
     writer = ChunkWriter(store, "encode", KEY, 20)
     assert writer.position == rows_before
@@ -176,10 +176,15 @@ def test_a_lock_names_its_owner_and_dies_with_it(store):
     assert ready.wait(20)
     with pytest.raises(Busy, match=rf"process {other.pid} on .*, for \d+ s"), store.lock(KEY):
         pass
+    store.forget_owner(KEY)  # who lives is not forgotten
+    assert store.owner(KEY).pid == other.pid
     other.kill()  # not asked to let go
     other.join(20)
+    store.forget_owner(KEY)
+    assert store.owner(KEY) is None
     with store.lock(KEY):
-        pass
+        assert store.owner(KEY).pid == os.getpid()
+    assert store.owner(KEY) is None
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
