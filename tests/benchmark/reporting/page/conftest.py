@@ -151,37 +151,55 @@ def browser():
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync.sync_playwright() as play:
         try:
-            started = play.chromium.launch(executable_path=found, args=["--no-sandbox"])
+            started = play.chromium.launch(executable_path=found, args=["--no-sandbox", "--renderer-process-limit=1"])
         except sync.Error:
             pytest.skip("no Chromium here: apt-get install chromium-headless-shell")
         yield started
         started.close()
 
 
+@pytest.fixture(scope="session")
+def tabs(browser):
+    """Tabs that stay open, for a tab compiles Plotly once, which takes a second; what each was told that is wrong."""
+    opened, wrong = [], []
+
+    def tab(number):
+        while len(opened) <= number:
+            context = browser.new_context()
+            context.set_default_timeout(120_000)  # milliseconds, on a machine that is busy
+            context.grant_permissions(["clipboard-read", "clipboard-write"])
+            one = context.new_page()
+            one.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+            one.on("pageerror", lambda error: wrong.append(str(error)))
+            one.on(
+                "request",
+                lambda asked: None if asked.url.startswith(("file:", "data:", "blob:")) else wrong.append(asked.url),
+            )
+            opened.append(one)
+        return opened[number]
+
+    return tab, wrong
+
+
 @pytest.fixture
-def look(browser):
+def look(tabs):
     """Open a page, at a size; whatever it logs as an error, or asks for beside itself, is a failure.
 
     The size that is not said shows the table alone: plots, which nobody sees, are then not drawn (a second each).
     """
-    wrong, contexts = [], []
+    tab, wrong = tabs
+    wrong.clear()
+    looking = []
 
     def opened(page, *, hash="", size=(1400, 300)):
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]})
-        contexts.append(context)
-        context.set_default_timeout(120_000)  # milliseconds, on a machine that is busy
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        tab = context.new_page()
-        tab.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
-        tab.on("pageerror", lambda error: wrong.append(str(error)))
-        tab.on(
-            "request",
-            lambda asked: None if asked.url.startswith(("file:", "data:", "blob:")) else wrong.append(asked.url),
-        )
-        tab.goto(f"{page.as_uri()}{hash}")
-        return tab
+        one = tab(len(looking))
+        looking.append(one)
+        one.set_viewport_size({"width": size[0], "height": size[1]})
+        one.goto(f"{page.as_uri()}{hash}")
+        return one
 
     yield opened
-    for context in contexts:
-        context.close()
+    for one in looking:
+        one.goto("about:blank")  # else a page that differs in its hash alone would not be read anew
+        one.emulate_media(media="null", color_scheme="null")
     assert not wrong
