@@ -55,6 +55,11 @@ class Calibrate(Job):
     def path(self) -> Path:
         return names.thresholds_path(self.folder, self.about["row"], self.about["seed"])
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is written and not flushed: the runner flushes all of a run at once."""
+        return (self.path,)
+
     def done(self, store: Store) -> bool:
         return records.done(self.path, self.key) is not None
 
@@ -83,7 +88,7 @@ class Calibrate(Job):
                 encoder=use.identity,
             ),
         }
-        records.write(self.path, record, durable=False)  # as those of the cells
+        records.write(self.path, record, durable=False)
 
     @property
     def depends(self) -> dict[str, Any]:

@@ -74,6 +74,13 @@ class Measure(Job):
     def path(self) -> Path:
         return names.path_of(self.folder, self.about["row"], self.about["ood"]["name"], self.about["seed"])
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is written and not flushed: the runner flushes all of a run at once."""
+        row, seed = self.about["row"], self.about["seed"]
+        scores = (names.scores_path(self.folder, row, self.about[side]["name"], seed) for side in score_files.SIDES)
+        return (*scores, self.path)
+
     def done(self, store: Store) -> bool:
         """Whether the record is there; where its scores are not, they are not in the store either."""
         record = records.done(self.path, self.key)
@@ -154,8 +161,7 @@ class Measure(Job):
                 bytes={name: size for name, size in sizes.items() if size is not None},
             ),
         )
-        # neither it nor its scores are flushed: what a power cut tears shows by its checksum, and is made again from
-        # features and fit, which are, in less time than the disk takes
+        # what a power cut tears before the run's end shows by its checksum, and is made again from features and fit
         records.write(self.path, record, durable=False)
 
     def _spectrum(self, store: Store, id_scores: Array, ood_scores: Array) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def path_of(folder: Path, record: Mapping[str, Any], side: Side) -> Path:
 def save(path: Path, scores: Array) -> str:
     """Write the scores (N,) of one set, unless they are there; their file's SHA-256, which goes into the record.
 
-    Not flushed, as the record is not.
+    Not flushed, as the record is not: the runner flushes all of a run at once.
     """
     buffer = BytesIO()
     arrays.write(buffer, scores)

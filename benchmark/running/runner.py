@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -20,7 +21,7 @@ from benchmark.running.base import Beside, Carrier, Ended, Ready
 from benchmark.running.base import DiskFull as DiskFull
 from benchmark.running.here import Here
 from benchmark.running.schedule import Schedule
-from benchmark.store.files import sweep
+from benchmark.store.files import flush, sweep
 
 WAIT_SECONDS = 0.5
 
@@ -70,6 +71,7 @@ class Runner:
         self._numbers = len(numbers)  # that are left, of all that tables show
         self._cells = Counter(id(row) for row, target in numbers if isinstance(target, Measure))  # that are left
         self._anew: set[int] = set()  # rows of which some were measured
+        self._unflushed: set[Path] = set()
 
     def run(self) -> Outcome:
         """Measure everything that is selected. Ctrl-C leaves the cells that were not measured as interrupted."""
@@ -99,6 +101,8 @@ class Runner:
                         reason = "the run was interrupted; the same command goes on from here"
                         records.write(target.path, records.result(target.about, target.key, "interrupted", reason))
                 raise
+            finally:
+                flush(self._unflushed)
         return self.outcome
 
     def _go_through(self, schedule: Schedule, waiting: dict[int, tuple[Row, Job]], bar: "tqdm[Any]") -> None:
@@ -169,6 +173,7 @@ class Runner:
             self.outcome.reused += cell
         elif how.status == "done":
             self.outcome.measured += cell
+            self._unflushed |= {*target.files} if isinstance(target, Measure | Calibrate) else set()
         else:
             rows = self.outcome.skipped if how.status == "skipped" else self.outcome.failed
             rows.setdefault(row.spec.label, f"{how.reason} (log: {how.log})" if how.log else how.reason)

@@ -13,7 +13,6 @@ import stat
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,11 +57,6 @@ def _crc(file: BinaryIO, start: int, stop: int) -> int:
         crc = zlib.crc32(block, crc)
         left -= len(block)
     return crc
-
-
-def _flush(path: Path) -> None:
-    with open_regular(path) as file:
-        os.fsync(file.fileno())
 
 
 class Store:
@@ -241,9 +235,8 @@ class Store:
         if tensors is not None:
             stored.save_tensors(partial / _STATE, tensors)
         written, paths = {}, sorted(partial.iterdir())
-        if durable and paths:
-            with ThreadPoolExecutor(len(paths)) as threads:  # the disk takes what comes at once together
-                list(threads.map(_flush, paths))
+        if durable:
+            files.flush(paths)
         for path in paths:
             with open_regular(path) as file:
                 size = os.fstat(file.fileno()).st_size

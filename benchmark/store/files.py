@@ -7,7 +7,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +20,7 @@ SMALL = 1 << 20  # bytes: no marker, record or lock comes near
 NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 SETTLED = 2 * 10**9  # nanoseconds: clocks of file systems are coarse
 _TEMPORARY = ".tmp"
+_FLUSHED_AT_ONCE = 8
 Stamp = tuple[int, int, int, int]
 
 
@@ -76,6 +78,17 @@ def write_atomically(path: Path, text: str, *, within: Path | None = None, durab
     """Write a text file as `replacing` does."""
     with replacing(path, within=within, durable=durable) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
+
+
+def flush(paths: Iterable[Path]) -> None:
+    """Wait until these files are on the disk, at once: one after the other is thirty times as long."""
+
+    def wait(path: Path) -> None:
+        with suppress(FileNotFoundError), open_regular(path) as file:
+            os.fsync(file.fileno())
+
+    with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as threads:
+        list(threads.map(wait, paths))
 
 
 def make_folder(path: Path, within: Path | None = None) -> None:

@@ -60,6 +60,21 @@ def test_a_killed_run_goes_on_to_the_same_records(trial, undisturbed, capsys, tm
         assert encoded(capsys.readouterr().err)["net"] <= 60 + 3 * 30 - 20
 
 
+def test_when_a_run_ends_its_records_and_scores_are_on_the_disk(trial, monkeypatch):
+    flushed, wait = set(), os.fsync
+
+    def noted(descriptor):
+        flushed.add(os.fstat(descriptor).st_ino)
+        wait(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert trial.run() == 0
+    for kind in ("records/*/*.json", "scores/*/*.npy"):
+        there = [*trial.results.glob(f"*/{kind}")]
+        assert len(there) >= 6
+        assert {path.stat().st_ino for path in there} <= flushed
+
+
 def test_a_pass_that_went_on_has_no_seconds(trial, tmp_path):
     """Those of its last part would be too few, and nobody measured the others."""
     assert start(trial, tmp_path / "apart", ChunkWriter, "append", 8).wait()[0] == -signal.SIGKILL
