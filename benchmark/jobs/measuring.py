@@ -70,7 +70,7 @@ class Measure(Job):
         """That on the set itself, where it is covariate-shifted ID."""
         return Accuracy(self.ood.images) if self.about["ood"]["group"] == COVARIATE else None
 
-    @property
+    @cached_property
     def path(self) -> Path:
         return names.path_of(self.folder, self.about["row"], self.about["ood"]["name"], self.about["seed"])
 

@@ -58,20 +58,31 @@ def replacing(path: Path, *, within: Path | None = None, durable: bool = True) -
     """
     make_folder(path.parent, within)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-    clear(temporary)
     try:
-        with new(temporary) as file:
+        with _anew(temporary) as file:
             with suppress(OSError):  # a filesystem without locks; `sweep` leaves all files there
                 fcntl.flock(file, fcntl.LOCK_EX)  # says to `sweep` that somebody writes
             yield file
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-            if path.is_dir() and not path.is_symlink():
+            try:
+                temporary.replace(path)
+            except IsADirectoryError:
                 shutil.rmtree(path)
-            temporary.replace(path)
-    finally:
+                temporary.replace(path)
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+def _anew(path: Path) -> BinaryIO:
+    """As `new`; what lies in its place goes."""
+    try:
+        return new(path)
+    except FileExistsError:
+        clear(path)
+        return new(path)
 
 
 def write_atomically(path: Path, text: str, *, within: Path | None = None, durable: bool = True) -> None:
@@ -101,6 +112,8 @@ def make_folder(path: Path, within: Path | None = None) -> None:
         for above in itertools.takewhile(within.__ne__, (path, *path.parents)):
             if above.is_symlink() and within.resolve() in above.resolve().parents:
                 above.unlink()
+    if path.is_dir():  # as it mostly is: mkdir would say so by an error
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
