@@ -11,6 +11,7 @@ same, bit for bit; `curve` and `why` read what is there.
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,8 +20,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.worker import Worker
-from benchmark.running.runner import Runner
 from benchmark.store.entries import Store
 from methods import dlsr
 from tests.evidence import trained
@@ -33,6 +34,7 @@ def main() -> None:
     parse.add_argument("--checkpoints", type=Path, required=True)
     parse.add_argument("--row", default="dlsr-mse", help="of the suite; its fit's name in FITS")
     parse.add_argument("--seeds", type=int, nargs="+", default=trained.SEEDS)
+    parse.add_argument("--precision", help="of the trainings alone: bf16, .. (default: as the command line's)")
     given = parse.parse_args()
     for folder in (given.checkpoints, given.fits):
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,15 +48,20 @@ def main() -> None:
 
 
 def train(given: argparse.Namespace, seed: int, store: Store, *, same: bool) -> None:
-    plan = trained.planned(given, given.row, (seed,))
-    Runner(plan, Worker(store, device=given.device)).run()
-    fit = trained.fit_of(plan)
+    def fit_at(resolution: str) -> FitMethod:
+        found = trained.fit_of(trained.planned(given, given.row, (seed,), resolution))
+        return replace(found, precision=given.precision or found.precision)
+
+    fit = fit_at("native")
+    if not fit.done(store):
+        with store.lock(fit.key):
+            fit.run(Worker(store, device=given.device))
     state, meta = store.tensors("fit", fit.key), store.meta("fit", fit.key)
     save_file(state, trained.path(given, given.row, seed))
     if same:
-        at_id_size = trained.fit_of(trained.planned(given, given.row, (seed,), "id"))
-        store.put("fit", at_id_size.key, tensors=state, meta=meta)
-    print(f"seed {seed}: trained in {meta['seconds']:.0f} s", flush=True)
+        store.put("fit", fit_at("id").key, tensors=state, meta=meta)
+    took = "in several sittings" if meta["seconds"] is None else f"in {meta['seconds']:.0f} s"
+    print(f"seed {seed}: trained {took}", flush=True)
 
 
 def kept(folder: Path) -> Callable[..., list[float]]:
