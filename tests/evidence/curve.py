@@ -92,7 +92,7 @@ def _put(fit: DLSR, network: dict[str, Tensor], device: str) -> DLSR:
 
 def _kept(folder: Path, fit: DLSR, seed: int) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Step and network, averaged where the training averages, of every checkpoint of this training."""
-    for path in sorted(folder.glob("*.pt")):
+    for path in sorted(set(folder.glob("*.pt")) - set(folder.glob("first_epoch.*"))):
         state: dict[str, Any] = torch.load(path, weights_only=True, mmap=True)
         identity = json.loads(state["identity"])
         if (identity["name"], identity["seed"], identity["recipe"]["ema"]) == ("dlsr", seed, fit.ema):
