@@ -82,15 +82,16 @@ def _near(curve: pd.DataFrame, about: Sequence[int]) -> tuple[pd.DataFrame, Sequ
     return of_seed.sort_values("off").drop_duplicates(["measure", "seed", "about"]), shown
 
 
-_FIRST = STEPS[:6]
+_FIRST = STEPS[:7]
 _LITE0 = "cifar10+pretrained=tf_efficientnet_lite0"
 
 
 def first_steps() -> str:
-    """The first steps on EfficientNet-Lite0: on an H200, on a CPU and in the reference."""
+    """The first steps on EfficientNet-Lite0: on an H200, on a CPU in float32 and in bf16, and in the reference."""
     curves = {
         "": EVIDENCE / "dlsr-lite0-curve.csv",
         ", on a CPU": EVIDENCE / "dlsr-lite0-cpu-curve.csv",
+        ", on a CPU in bf16": EVIDENCE / "dlsr-lite0-bf16-curve.csv",
         ", the reference": reference.REFERENCE / "dlsr_h200_curve.csv",
     }
     body = []
