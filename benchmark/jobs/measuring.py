@@ -77,9 +77,7 @@ class Measure(Job):
     @property
     def files(self) -> tuple[Path, ...]:
         """What is written and not flushed: the runner flushes all of a run at once."""
-        row, seed = self.about["row"], self.about["seed"]
-        scores = (names.scores_path(self.folder, row, self.about[side]["name"], seed) for side in score_files.SIDES)
-        return (*scores, self.path)
+        return (*(score_files.path_of(self.folder, self.about, side) for side in score_files.SIDES), self.path)
 
     def done(self, store: Store) -> bool:
         """Whether the record is there; where its scores are not, they are not in the store either."""
@@ -98,10 +96,9 @@ class Measure(Job):
         of_id, of_ood = self.id.left(worker.store), self.ood.left(worker.store)
         id_scores, ood_scores = of_id.values, of_ood.values
         ordered = of_id.ordered, of_ood.ordered
-        seed, row = self.about["seed"], self.about["row"]
         saved = {
-            side: score_files.save(names.scores_path(self.folder, row, self.about[side]["name"], seed), values)
-            for side, values in (("id", id_scores), ("ood", ood_scores))
+            side: score_files.save(score_files.path_of(self.folder, self.about, side), values)
+            for side, values in zip(score_files.SIDES, (id_scores, ood_scores), strict=True)
         }
         method = methods.create(self.id.method, **self.id.settings)
         bits = [float(id_scores.mean()), float(ood_scores.mean())] if method.bits_per_dimension else None

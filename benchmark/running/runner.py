@@ -168,12 +168,12 @@ class Runner:
 
     def _settle(self, row: Row, target: Job, how: Ended | None) -> None:
         """A target has come to its end. `how`: None where it was done before."""
-        cell = isinstance(target, Measure | Calibrate)
         if how is None:
-            self.outcome.reused += cell
+            self.outcome.reused += isinstance(target, Measure | Calibrate)
         elif how.status == "done":
-            self.outcome.measured += cell
-            self._unflushed |= {*target.files} if isinstance(target, Measure | Calibrate) else set()
+            if isinstance(target, Measure | Calibrate):
+                self.outcome.measured += 1
+                self._unflushed.update(target.files)
         else:
             rows = self.outcome.skipped if how.status == "skipped" else self.outcome.failed
             rows.setdefault(row.spec.label, f"{how.reason} (log: {how.log})" if how.log else how.reason)
