@@ -125,11 +125,13 @@ def misfit(scores: Array, n: int) -> str:
 
 def quantiles(scores: Array) -> list[float]:
     """The scores' quantiles at `LEVELS`, each to four significant digits of its own, and of their range."""
-    scores = np.asarray(scores, dtype=np.float64)
+    ordered = np.sort(np.asarray(scores, dtype=np.float64))
+    places = LEVELS * (len(ordered) - 1)
+    low = places.astype(np.int64)
+    below, above, share = ordered[low], ordered[np.minimum(low + 1, len(ordered) - 1)], places - low
     with np.errstate(invalid="ignore"):
-        found = np.quantile(scores, LEVELS)
-        if np.isnan(found).any():  # between infinities
-            found = np.where(np.isnan(found), np.quantile(scores, LEVELS, method="lower"), found)
+        between = np.where(share < 0.5, below + (above - below) * share, above - (above - below) * (1 - share))
+    found = np.where(np.isnan(between), below, between)  # between infinities
     finite = found[np.isfinite(found)]
     spread = float(np.ptp(finite)) if len(finite) else 0.0
     return [_rounded(value, spread) for value in found.tolist()]

@@ -14,7 +14,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
@@ -44,6 +44,14 @@ class _Marker(BaseModel):
     parts: list[str] = []  # keys
 
 
+class _Known(NamedTuple):
+    """A marker as it was read. stamp: of its file; None where that was too new to tell."""
+
+    stamp: files.Stamp | None
+    content: bytes
+    marker: _Marker
+
+
 def crc_of(path: Path, start: int = 0, stop: int | None = None) -> int:
     """CRC-32 of a regular file's bytes from `start` to `stop` (None: the end)."""
     with open_regular(path) as file:
@@ -67,7 +75,7 @@ class Store:
         self._say = say
         self._told: set[Path] = set()
         self._verified: set[Path] = set()
-        self._markers: OrderedDict[Path, tuple[files.Stamp, _Marker]] = OrderedDict()  # as they were read last
+        self._markers: OrderedDict[Path, _Known] = OrderedDict()  # as they were read last
 
     def folder(self, kind: str, key: str) -> Path:
         return Path(f"{self.root}/{kind}/{key[:2]}/{key}")  # at once: it is asked for ten times a job
@@ -113,15 +121,16 @@ class Store:
         return marker
 
     def _read(self, path: Path) -> _Marker:
-        """A marker, read again only where its file is another one or has changed."""
+        """A marker, read again only where its file may have changed, and understood anew only where it has."""
         stamp, known = files.stamp(path), self._markers.get(path)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        marker = _Marker.model_validate(files.read_sealed(path))
-        if stamp is not None:
-            self._markers[path] = stamp, marker
-            if len(self._markers) > KNOWN:
-                self._markers.popitem(last=False)
+        if known is not None and stamp is not None and known.stamp == stamp:
+            return known.marker
+        content = files.read(path)
+        same = known is not None and known.content == content
+        marker = known.marker if known is not None and same else _Marker.model_validate(files.parse(content))
+        self._markers[path] = _Known(stamp, content, marker)
+        if len(self._markers) > KNOWN:
+            self._markers.popitem(last=False)
         return marker
 
     def tell(self, folder: Path, why: str) -> None:

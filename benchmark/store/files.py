@@ -176,8 +176,13 @@ def parse(text: str | bytes) -> dict[str, Any]:
 def read_sealed(path: Path, limit: int = SMALL) -> dict[str, Any]:
     """What `sealed` made and a file holds. FileNotFoundError where there is none; ValueError, which says why, for all
     that is no such file, or cannot be read."""
+    return parse(read(path, limit))
+
+
+def read(path: Path, limit: int = SMALL) -> bytes:
+    """The content of a small file; errors as `read_sealed`."""
     try:
-        return parse(read_regular(path, limit))
+        return read_regular(path, limit)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from None
     except OSError as error:

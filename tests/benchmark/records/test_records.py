@@ -239,15 +239,27 @@ def test_pickled_and_structured_scores_are_not_loaded(folder):
     assert time.monotonic() - started < 5
 
 
-def test_quantiles_are_numpys_to_four_digits():
-    scores = np.random.default_rng(0).normal(size=1000)
+@pytest.mark.parametrize("count", [1, 2, 3, 199, 1000])
+def test_quantiles_are_numpys_to_four_digits(count):
+    scores = np.random.default_rng(0).normal(size=count)
     found = score_files.quantiles(scores)
     assert len(found) == 200
     expected = np.quantile(scores, np.arange(200) / 199)
     np.testing.assert_allclose(found, expected, rtol=5e-4)
+
+
+def test_quantiles_far_from_0_differ():
+    scores = np.random.default_rng(0).normal(size=1000)
     far = score_files.quantiles(scores + 1e6)  # four digits of the value alone would show one number
-    np.testing.assert_allclose(np.array(far) - 1e6, expected, atol=1e-3)
+    np.testing.assert_allclose(np.array(far) - 1e6, np.quantile(scores, np.arange(200) / 199), atol=1e-3)
+
+
+def test_quantiles_of_infinities_and_of_one_value():
     assert score_files.quantiles(np.array([1.0, np.inf]))[-1] == np.inf
+    both = np.array(score_files.quantiles(np.array([np.inf, 0.0, -np.inf, np.inf, -np.inf])))
+    assert both[0] == -np.inf
+    assert both[-1] == np.inf
+    assert not np.isnan(both).any()
     assert set(score_files.quantiles(np.full(5, 0.5))) == {0.5}
 
 

@@ -35,10 +35,11 @@ def test_what_is_put_comes_back(store):
     assert store.meta("score", KEY) == {"seconds": 1.5}
 
 
-def test_a_marker_is_parsed_again_only_where_its_file_changed(store, monkeypatch):
-    parsed, before = [], files.read_sealed
-    monkeypatch.setattr(files, "SETTLED", 0)
-    monkeypatch.setattr(files, "read_sealed", lambda path: parsed.append(path) or before(path))
+@pytest.mark.parametrize("settled", [0, 10**12])  # the file's times tell; it is too new for that
+def test_a_marker_is_parsed_again_only_where_its_file_changed(store, monkeypatch, settled):
+    parsed, before = [], files.parse
+    monkeypatch.setattr(files, "SETTLED", settled)
+    monkeypatch.setattr(files, "parse", lambda content: parsed.append(content) or before(content))
     put(store)
     for _ in range(3):
         store.meta("score", KEY)["seconds"] = 0
@@ -48,6 +49,14 @@ def test_a_marker_is_parsed_again_only_where_its_file_changed(store, monkeypatch
     assert not store.has("score", KEY)
     store.put("score", KEY, meta={"seconds": 2.5})
     assert store.meta("score", KEY) == {"seconds": 2.5}
+
+
+def test_a_marker_that_changes_as_soon_as_it_is_written_is_seen(store):
+    put(store)
+    assert store.has("score", KEY)
+    marker = store.folder("score", KEY) / MARKER
+    marker.write_bytes(marker.read_bytes().replace(b"1.5", b"2.5"))  # as long as it was, within a tick of the clock
+    assert not store.has("score", KEY)
 
 
 @pytest.mark.parametrize("durable", [True, False])
