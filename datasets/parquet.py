@@ -289,7 +289,10 @@ def _blocks(group: _Group) -> Iterator[Any]:
 
     how = {**_HOW, "buffer_size": _BUFFER_BYTES, "read_dictionary": [group.column] if group.repeats else None}
     with open_regular(group.path) as source, pq.ParquetFile(source, metadata=group.footer, **how) as file:
-        for batch in file.iter_batches(group.block, row_groups=[group.number], columns=[group.column]):
+        # one column: pyarrow's threads would only hand it over
+        for batch in file.iter_batches(
+            group.block, row_groups=[group.number], columns=[group.column], use_threads=False
+        ):
             values = batch.column(0)
             values.validate(full=True)  # places beyond the dictionary
             yield pc.struct_field(values, "bytes") if "." in group.column else values

@@ -91,7 +91,8 @@ def environment(where: Place, code: Path | None = None) -> dict[str, Any]:
     variables = {"OMP_NUM_THREADS": str(where.threads), "TQDM_MININTERVAL": "10"}
     # a worker that has touched one GPU cannot be shown another by this variable: it is told which one to use
     variables["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"] = "1"
-    variables |= {name: os.environ[name] for name in ("GOMP_SPINCOUNT", "HF_HUB_OFFLINE") if name in os.environ}
+    handed_on = ("GOMP_SPINCOUNT", "ARROW_DEFAULT_MEMORY_POOL", "HF_HUB_OFFLINE")
+    variables |= {name: os.environ[name] for name in handed_on if name in os.environ}
     if code is not None:
         variables[provenance.COMMIT] = provenance.commit() or ""
         return {"env_vars": variables, "working_dir": str(code), "excludes": ["**/__pycache__"]}

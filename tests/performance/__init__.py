@@ -1,5 +1,6 @@
-"""Set before torch is imported, as in run_all.py: a waiting thread spins for microseconds, then leaves its core."""
+"""As run_all.py sets it before torch and pyarrow are imported: how long threads wait, and who gives out memory."""
 
 import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

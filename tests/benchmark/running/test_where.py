@@ -89,7 +89,9 @@ def test_an_address_at_which_nothing_answers_is_one_line_and_not_a_wait(monkeypa
 
 def test_the_code_reaches_workers(monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONPATH", "/else")
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
     here = session.environment(Place(2, 3))
+    assert here["env_vars"]["ARROW_DEFAULT_MEMORY_POOL"] == "system"
     assert here["env_vars"]["PYTHONPATH"] == f"{session.remote.ROOT}{os.pathsep}/else"
     assert here["env_vars"]["OMP_NUM_THREADS"] == "3"
     there = session.environment(Place(None, 1), tmp_path)
