@@ -181,5 +181,6 @@ def work(
         return Ended(key, "failed", str(why))
     _note(f"begin {key} {job.title}")
     ended = carry(job, worker)
+    worker.store.flush()  # this process may be ended as soon as nobody needs it
     _note(f"{ended.status} {key} {ended.trace or ended.reason}")
     return Ended(key, ended.status, ended.reason, ended.full, ended.trace, ended.passes, str(log_path(run.store)))

@@ -103,6 +103,7 @@ class Runner:
                 raise
             finally:
                 flush(self._unflushed)
+                self.worker.store.flush()
         return self.outcome
 
     def _go_through(self, schedule: Schedule, waiting: dict[int, tuple[Row, Job]], bar: "tqdm[Any]") -> None:

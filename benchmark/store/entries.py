@@ -28,6 +28,7 @@ MARKER = "done.json"
 SCHEMA = 2  # of markers; the first had no checksum and no key
 _STATE = "state.safetensors"
 KNOWN = 1024  # markers that stay in memory
+LONG = 10.0  # seconds: the disk takes some hundredths of one
 Arrays = dict[str, Array]
 
 
@@ -75,6 +76,7 @@ class Store:
         self._say = say
         self._told: set[Path] = set()
         self._verified: set[Path] = set()
+        self._unflushed: list[Path] = []
         self._markers: OrderedDict[Path, _Known] = OrderedDict()  # as they were read last
 
     def folder(self, kind: str, key: str) -> Path:
@@ -214,7 +216,7 @@ class Store:
         parts: Sequence[str] = (),
         durable: bool = True,
     ) -> None:
-        """Write a whole entry at once; `durable`: it is worth a wait for the disk."""
+        """Write a whole entry at once; `durable`: as `seal` has it."""
         partial = self.partial(kind, key)
         files.clear(partial)
         files.make_folder(partial, self.root)
@@ -236,7 +238,11 @@ class Store:
         *,
         durable: bool = True,
     ) -> None:
-        """Add what is small to a partial entry, flush its files, write its marker last, and give it its name."""
+        """Add what is small to a partial entry, write its marker last, and give it its name.
+
+        durable: it is flushed to the disk: at once where it took LONG to make, or nobody knows how long; else by
+        `flush`. Until then a power cut may tear it, which its marker shows.
+        """
         partial, folder = self.partial(kind, key), self.folder(kind, key)
         for name, values in arrays.items():
             with files.new(partial / f"{name}.npy") as file:
@@ -244,7 +250,9 @@ class Store:
         if tensors is not None:
             stored.save_tensors(partial / _STATE, tensors)
         written, paths = {}, sorted(partial.iterdir())
-        if durable:
+        seconds = meta.get("seconds")
+        at_once = durable and (seconds is None or seconds >= LONG)
+        if at_once:
             files.flush(paths)
         for path in paths:
             with open_regular(path) as file:
@@ -255,13 +263,20 @@ class Store:
         with files.new(partial / MARKER) as file:
             file.write(files.text(files.sealed(marker)).encode())
             file.flush()
-            if durable:
+            if at_once:
                 os.fsync(file.fileno())
         files.clear(folder)  # an unsound one
         partial.replace(folder)
+        if durable and not at_once:
+            self._unflushed += [folder / name for name in (*written, MARKER)]
         self._verified.add(folder)
         self._told.discard(folder)
         shutil.rmtree(self.root / "work" / key, ignore_errors=True)
+
+    def flush(self) -> None:
+        """Wait until all is on the disk that is worth it."""
+        paths, self._unflushed = self._unflushed, []
+        files.flush(paths)
 
     def welcome(self) -> None:
         """Tell once of what an older version left here: it is not read."""

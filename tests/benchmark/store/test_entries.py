@@ -59,12 +59,18 @@ def test_a_marker_that_changes_as_soon_as_it_is_written_is_seen(store):
     assert not store.has("score", KEY)
 
 
-@pytest.mark.parametrize("durable", [True, False])
-def test_only_what_is_worth_a_wait_for_the_disk_is_flushed(store, monkeypatch, durable):
+@pytest.mark.parametrize(
+    ("durable", "seconds", "at_once", "later"),
+    [(True, None, 2, 2), (True, 3600.0, 2, 2), (True, 0.5, 0, 2), (False, 3600.0, 0, 0)],  # the array and the marker
+)
+def test_only_what_is_worth_a_wait_for_the_disk_is_flushed(store, monkeypatch, durable, seconds, at_once, later):
     flushed, flush = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: flushed.append(file) or flush(file))
-    store.put("score", KEY, arrays={"scores": ROWS}, meta={}, durable=durable)
-    assert len(flushed) == (2 if durable else 0)  # the array and the marker
+    store.put("score", KEY, arrays={"scores": ROWS}, meta={"seconds": seconds}, durable=durable)
+    assert len(flushed) == at_once
+    store.flush()
+    store.flush()  # nothing is left
+    assert len(flushed) == later
     (store.folder("score", KEY) / "scores.npy").write_bytes(b"")  # as a disk that lost its power may have left it
     assert not Store(store.root).has("score", KEY)
 
