@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -48,18 +48,35 @@ def batches(
 ) -> Iterator[Batch]:
     """The images `rows`, in that order, in batches of at most `batch_size` images and 64 MiB of pixels.
 
-    Decoded by at most `workers` threads (default: one a core, at most 16), a little ahead of what is asked for.
+    Decoded by at most `workers` threads (default: one a core, at most 16), and put together one ahead of what is used.
     `shrink`: what each image goes through where it is decoded; uint8 (H, W, 3), which it does not change. `keep`: the
     pixels of a small set, as they were before, stay in memory for the next pass (`ImageSet.recall`). ValueError naming
     the image where one cannot be decoded.
     """
     if batch_size < 1:
         raise ValueError(f"the batch size is {batch_size}; it must be at least 1")
-    rows = np.asarray(rows, dtype=np.int64)
+    reading = _Reading(images.recall if keep else images.each, shrink)
+    threads = workers or min(16, os.cpu_count() or 1)
+    yield from _ahead(_batches(reading, np.asarray(rows, dtype=np.int64), threads, batch_size))
+
+
+def _ahead(batches: Generator[Batch]) -> Iterator[Batch]:
+    """The same, each put together in another thread while the one before it is used."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        try:
+            while (batch := coming.result()) is not None:
+                coming = pool.submit(next, batches, None)
+                yield batch
+                del batch
+        finally:
+            pool.submit(batches.close)
+
+
+def _batches(reading: "_Reading", rows: Rows, workers: int, batch_size: int) -> Generator[Batch]:
     start, size = 0, 0
     waiting: list[Pixels] = []
-    reading = _Reading(images.recall if keep else images.each, shrink)
-    for image in _decoded(reading, rows, workers or min(16, os.cpu_count() or 1), batch_size):
+    for image in _decoded(reading, rows, workers, batch_size):
         if waiting and size + image.nbytes > BATCH_BYTES:
             yield Batch(rows[start : start + len(waiting)], _together(waiting))
             start, size = start + len(waiting), 0
@@ -76,18 +93,18 @@ def batches(
 
 
 class _Reading:
-    """Images read and shrunk, and how large they were in the mean before and after that."""
+    """Images read and shrunk, and how large they were in the mean before that."""
 
     def __init__(self, each: Callable[[list[int]], Iterable[Pixels]], shrink: Shrink | None) -> None:
         self._each, self._shrink = each, shrink
-        self._images, self._bytes, self._left = 0, 0, 0
+        self._images, self._bytes = 0, 0
 
     def __call__(self, rows: list[int]) -> Iterator[Pixels]:
         for image in self._each(rows):
             size = image.nbytes
             if self._shrink is not None:  # a large one is not held any more
                 image = self._shrunk(image, self._shrink)
-            self._images, self._bytes, self._left = self._images + 1, self._bytes + size, self._left + image.nbytes
+            self._images, self._bytes = self._images + 1, self._bytes + size
             yield image
 
     @staticmethod
@@ -103,17 +120,13 @@ class _Reading:
     def mean_bytes(self) -> int:
         return max(1, self._bytes // max(1, self._images))
 
-    @property
-    def mean_left(self) -> int:
-        return max(1, self._left // self._images) if self._images else BATCH_BYTES  # nothing is known yet
-
 
 def _decoded(reading: _Reading, rows: Rows, workers: int, batch_size: int) -> Iterator[Pixels]:
     """The images one by one.
 
     A task is about 4 MiB of pixels as they are decoded, so that large photographs do not fill the memory, and no more
-    than a thread's share of a batch, so that the first one comes soon. While a batch is computed on, the next one is
-    decoded, in as many tasks as it takes. `Flight` bounds what is decoded at once, whatever the images are.
+    than a thread's share of a batch, so that the first one comes soon. `Flight` bounds what is decoded at once,
+    whatever the images are.
     """
     pool = ThreadPoolExecutor(workers)
     flight = Flight(reading)
@@ -125,8 +138,7 @@ def _decoded(reading: _Reading, rows: Rows, workers: int, batch_size: int) -> It
 
     try:
         while tasks or position < len(rows):
-            next_batch = min(batch_size, BATCH_BYTES // reading.mean_left)
-            while position < len(rows) and (len(tasks) <= workers or tasks[-1][1] - tasks[0][0] < next_batch):
+            while position < len(rows) and len(tasks) <= workers:
                 tasks.append(task(position, min(position + per_task, len(rows))))
                 position = tasks[-1][1]
             start, end, work = tasks.popleft()

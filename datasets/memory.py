@@ -13,7 +13,7 @@ from threading import Condition, RLock
 import numpy as np
 from numpy.typing import NDArray
 
-BYTES = 384 << 20  # of all images in flight; a batch and its copy take at most 128 MiB beside them
+BYTES = 384 << 20  # of all images in flight; two batches and the copy of one take at most 192 MiB beside them
 ALONE = 448 << 20  # of one image, where it is alone
 MAX_PIXELS = 64_000_000  # of one image
 TASK_BYTES = 16 << 20  # a task ends early where its images are this large together
