@@ -24,7 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "steps": trained.steps,
     "released-steps": partial(trained.steps, "dlsr-released-curve.csv", ()),
     "released-turn": trained.turn,
-    "first-steps": trained.first_steps,
+    "lite0": trained.on_lite0,
     "lite0-simple": trained.simple,
     "against": trained.against,
     "why": trained.why,

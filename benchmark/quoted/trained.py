@@ -82,12 +82,11 @@ def _near(curve: pd.DataFrame, about: Sequence[int]) -> tuple[pd.DataFrame, Sequ
     return of_seed.sort_values("off").drop_duplicates(["measure", "seed", "about"]), shown
 
 
-_FIRST = STEPS[:7]
 _LITE0 = "cifar10+pretrained=tf_efficientnet_lite0"
 
 
-def first_steps() -> str:
-    """The first steps on EfficientNet-Lite0: on an H200, on a CPU in float32 and in bf16, and in the reference."""
+def on_lite0() -> str:
+    """On EfficientNet-Lite0: the first steps on an H200 and on a CPU, a training in bf16 to its end, the reference."""
     curves = {
         "": EVIDENCE / "dlsr-lite0-curve.csv",
         ", on a CPU": EVIDENCE / "dlsr-lite0-cpu-curve.csv",
@@ -96,12 +95,12 @@ def first_steps() -> str:
     }
     body = []
     for title, curve in curves.items():
-        mean = _near(native(curve), _FIRST)[0].groupby(["measure", "about"]).auroc.mean()
-        cells = {key: f"{value:.1f}" for key, value in mean.items() if key != ("lr", _FIRST[0])}
+        mean = _near(native(curve), STEPS)[0].groupby(["measure", "about"]).auroc.mean()
+        cells = {key: f"{value:.1f}" for key, value in mean.items() if key != ("lr", STEPS[0])}
         body += [
-            [f"{name}{title}", *(cells.get((measure, at), "–") for at in _FIRST)] for measure, name in SCORES.items()
+            [f"{name}{title}", *(cells.get((measure, at), "–") for at in STEPS)] for measure, name in SCORES.items()
         ]
-    return markdown(["about steps", *(f"{at:,}" for at in _FIRST)], body)
+    return markdown(["about steps", *(f"{at:,}" for at in STEPS)], body)
 
 
 def simple() -> str:
