@@ -173,6 +173,17 @@ def test_while_a_batch_is_computed_on_the_next_is_decoded(monkeypatch, room, ahe
     stream.close()
 
 
+def test_while_a_batch_is_used_the_next_is_put_together(monkeypatch):
+    together, put = loading._together, threading.Semaphore(0)
+    monkeypatch.setattr(loading, "_together", lambda images: (together(images), put.release())[0])
+    stream = batches(Drawn(100), np.arange(100), 10)
+    next(stream)
+    assert put.acquire(timeout=5)
+    assert put.acquire(timeout=5)
+    assert not put.acquire(timeout=0.05)  # no third one
+    stream.close()
+
+
 def test_the_first_batch_waits_for_no_more_than_its_threads_shares():
     class Told(Drawn):
         def each(self, rows):
