@@ -23,6 +23,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "trained": trained.trained,
     "steps": trained.steps,
     "released-steps": partial(trained.steps, "dlsr-released-curve.csv", ()),
+    "released-seeds": partial(trained.steps, "dlsr-released-seeds-curve.csv", ()),
     "released-turn": trained.turn,
     "lite0": trained.on_lite0,
     "lite0-simple": trained.simple,
