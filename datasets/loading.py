@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets import memory
+from datasets.ahead import ahead
 from datasets.decoders import TOGETHER
 from datasets.images import ImageSet, Labels, Pixels
 from datasets.memory import Flight
@@ -57,20 +58,7 @@ def batches(
         raise ValueError(f"the batch size is {batch_size}; it must be at least 1")
     reading = _Reading(images.recall if keep else images.each, shrink)
     threads = workers or min(16, os.cpu_count() or 1)
-    yield from _ahead(_batches(reading, np.asarray(rows, dtype=np.int64), threads, batch_size))
-
-
-def _ahead(batches: Generator[Batch]) -> Iterator[Batch]:
-    """The same, each put together in another thread while the one before it is used."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, batches, None)
-        try:
-            while (batch := coming.result()) is not None:
-                coming = pool.submit(next, batches, None)
-                yield batch
-                del batch
-        finally:
-            pool.submit(batches.close)
+    yield from ahead(_batches(reading, np.asarray(rows, dtype=np.int64), threads, batch_size))
 
 
 def _batches(reading: "_Reading", rows: Rows, workers: int, batch_size: int) -> Generator[Batch]:

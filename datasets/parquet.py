@@ -3,7 +3,6 @@
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 
 from datasets import provenance
+from datasets.ahead import ahead
 from datasets.catalogue import Entry
 from datasets.classes import spelled
 from datasets.files import open_regular
@@ -169,13 +169,7 @@ class ParquetSet(EncodedSet):
             for group in self._groups
             for block in range(-(-group.rows // group.block))
         )
-        found = []
-        with ThreadPoolExecutor(1) as reading:
-            coming = reading.submit(next, blocks, None)
-            while (block := coming.result()) is not None:  # while it is hashed, the next one is read
-                coming = reading.submit(next, blocks, None)
-                found.append(_digests_of(block))
-        return np.concatenate(found)
+        return np.concatenate([_digests_of(block) for block in ahead(blocks)])
 
 
 def _digests_of(images: Any) -> Digests:

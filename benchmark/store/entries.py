@@ -129,7 +129,7 @@ class Store:
             return known.marker
         content = files.read(path)
         same = known is not None and known.content == content
-        marker = known.marker if known is not None and same else _Marker.model_validate(files.parse(content))
+        marker = known.marker if known and same else _Marker.model_validate(files.parse(content))
         self._markers[path] = _Known(stamp, content, marker)
         if len(self._markers) > KNOWN:
             self._markers.popitem(last=False)
