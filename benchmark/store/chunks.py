@@ -12,7 +12,8 @@ from pydantic import BaseModel, NonNegativeInt, PositiveInt, ValidationError
 from benchmark.store import arrays as stored
 from benchmark.store import files
 from benchmark.store.arrays import Array
-from benchmark.store.entries import Store, crc_of
+from benchmark.store.entries import Store
+from benchmark.store.markers import crc_of
 from datasets.files import read_regular
 
 _JOURNAL = "journal"

@@ -1,71 +1,26 @@
 """Features, fits and scores on disk.
 
-An entry is a folder `<root>/<kind>/<2>/<key>`; its marker `done.json`, written last, holds its kind and key, every
-file's size and CRC-32, and a checksum of its own. An entry may be made of `parts`, other entries of its kind, whose
-arrays are its own one after the other. Whatever has no marker, or does not agree with it, is a miss: told,
-and made again; never a crash, never zeros.
+An entry is a folder `<root>/<kind>/<2>/<key>` with a marker, written last. An entry may be made of `parts`, other
+entries of its kind, whose arrays are its own one after the other. Whatever has no marker, or does not agree with it,
+is a miss: told, and made again; never a crash, never zeros.
 """
 
 import contextlib
 import os
 import shutil
-import stat
-import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
-
-from pydantic import BaseModel, NonNegativeInt, ValidationError
+from typing import Any
 
 from benchmark.store import arrays as stored
-from benchmark.store import files, locks
+from benchmark.store import files, locks, markers
 from benchmark.store.arrays import Array
 from benchmark.store.locks import Busy as Busy
-from datasets.files import open_regular
+from benchmark.store.markers import Marker, Markers
 
-MARKER = "done.json"
-SCHEMA = 2  # of markers; the first had no checksum and no key
 _STATE = "state.safetensors"
-KNOWN = 1024  # markers that stay in memory
 LONG = 10.0  # seconds: the disk takes some hundredths of one
 Arrays = dict[str, Array]
-
-
-class _File(BaseModel):
-    bytes: NonNegativeInt
-    crc32: NonNegativeInt
-
-
-class _Marker(BaseModel):
-    kind: str
-    key: str
-    files: dict[str, _File]
-    meta: dict[str, Any]
-    parts: list[str] = []  # keys
-
-
-class _Known(NamedTuple):
-    """A marker as it was read. stamp: of its file; None where that was too new to tell."""
-
-    stamp: files.Stamp | None
-    content: bytes
-    marker: _Marker
-
-
-def crc_of(path: Path, start: int = 0, stop: int | None = None) -> int:
-    """CRC-32 of a regular file's bytes from `start` to `stop` (None: the end)."""
-    with open_regular(path) as file:
-        return _crc(file, start, os.fstat(file.fileno()).st_size if stop is None else stop)
-
-
-def _crc(file: BinaryIO, start: int, stop: int) -> int:
-    crc, left = 0, stop - start
-    file.seek(start)
-    while left > 0 and (block := file.read(min(left, 1 << 22))):
-        crc = zlib.crc32(block, crc)
-        left -= len(block)
-    return crc
 
 
 class Store:
@@ -77,7 +32,7 @@ class Store:
         self._told: set[Path] = set()
         self._verified: set[Path] = set()
         self._unflushed: list[Path] = []
-        self._markers: OrderedDict[Path, _Known] = OrderedDict()  # as they were read last
+        self._markers = Markers()
 
     def folder(self, kind: str, key: str) -> Path:
         return Path(f"{self.root}/{kind}/{key[:2]}/{key}")  # at once: it is asked for ten times a job
@@ -94,46 +49,17 @@ class Store:
         """Whether the job with this key left checkpoints when it was stopped: what took its time is not known then."""
         return any(self.workdir(key).iterdir())
 
-    def _marker(self, kind: str, key: str) -> _Marker | None:
+    def _marker(self, kind: str, key: str) -> Marker | None:
         """The marker of an entry whose files all have the right size; None where there is none, or a damaged one."""
         folder = self.folder(kind, key)
         try:
-            marker = self._read(folder / MARKER)
-            if (marker.kind, marker.key) != (kind, key):
-                raise ValueError("it is that of another entry")
-            for name, file in marker.files.items():
-                try:
-                    about = os.lstat(f"{folder}/{name}")
-                except OSError:
-                    about = None
-                if os.path.basename(name) != name or about is None or not stat.S_ISREG(about.st_mode):
-                    raise ValueError(f"{name} is not there")
-                if about.st_size != file.bytes:
-                    raise ValueError(f"{name} has another size")
+            return self._markers.of(folder, kind, key)
         except (FileNotFoundError, NotADirectoryError):
             if os.path.lexists(folder):
                 self.tell(folder, "it has no marker")
-            return None
-        except ValidationError:
-            self.tell(folder, "its marker has another form")
-            return None
         except (OSError, ValueError) as error:
             self.tell(folder, str(error))
-            return None
-        return marker
-
-    def _read(self, path: Path) -> _Marker:
-        """A marker, read again only where its file may have changed, and understood anew only where it has."""
-        stamp, known = files.stamp(path), self._markers.get(path)
-        if known is not None and stamp is not None and known.stamp == stamp:
-            return known.marker
-        content = files.read(path)
-        same = known is not None and known.content == content
-        marker = known.marker if known and same else _Marker.model_validate(files.parse(content))
-        self._markers[path] = _Known(stamp, content, marker)
-        if len(self._markers) > KNOWN:
-            self._markers.popitem(last=False)
-        return marker
+        return None
 
     def tell(self, folder: Path, why: str) -> None:
         """Say once that an entry is not used, and why."""
@@ -150,7 +76,7 @@ class Store:
         if folder not in self._verified:
             try:
                 for name, file in marker.files.items():
-                    if crc_of(folder / name) != file.crc32:
+                    if markers.crc_of(folder / name) != file.crc32:
                         raise ValueError(f"{name} has changed")
                 for path in self._paths(marker).values():
                     stored.mapped(path)
@@ -189,7 +115,7 @@ class Store:
         parts = [self._paths(self._whole(kind, part), names) for part in marker.parts]
         return found | {name: stored.joined([part[name] for part in parts]) for name in (parts or [{}])[0]}
 
-    def _paths(self, marker: _Marker, names: Container[str] | None = None) -> dict[str, Path]:
+    def _paths(self, marker: Marker, names: Container[str] | None = None) -> dict[str, Path]:
         """The files of an entry's own arrays."""
         folder = self.folder(marker.kind, marker.key)
         own = [name.removesuffix(".npy") for name in sorted(marker.files) if name.endswith(".npy")]
@@ -199,7 +125,7 @@ class Store:
         there = _STATE in self._whole(kind, key).files
         return stored.load_tensors(self.folder(kind, key) / _STATE) if there else {}
 
-    def _whole(self, kind: str, key: str) -> _Marker:
+    def _whole(self, kind: str, key: str) -> Marker:
         marker = self._marker(kind, key)
         if marker is None:
             raise FileNotFoundError(f"{self.folder(kind, key)} is not complete")
@@ -249,26 +175,13 @@ class Store:
                 stored.write(file, values)
         if tensors is not None:
             stored.save_tensors(partial / _STATE, tensors)
-        written, paths = {}, sorted(partial.iterdir())
         seconds = meta.get("seconds")
         at_once = durable and (seconds is None or seconds >= LONG)
-        if at_once:
-            files.flush(paths)
-        for path in paths:
-            with open_regular(path) as file:
-                size = os.fstat(file.fileno()).st_size
-                written[path.name] = {"bytes": size, "crc32": _crc(file, 0, size)}
-        marker = {"schema": SCHEMA, "kind": kind, "key": key, "files": written, "meta": dict(meta)}
-        marker |= {"parts": list(parts)} if parts else {}
-        with files.new(partial / MARKER) as file:
-            file.write(files.text(files.sealed(marker)).encode())
-            file.flush()
-            if at_once:
-                os.fsync(file.fileno())
+        markers.write(partial, kind, key, meta, parts, flush=at_once)
         files.clear(folder)  # an unsound one
         partial.replace(folder)
         if durable and not at_once:
-            self._unflushed += [folder / name for name in (*written, MARKER)]
+            self._unflushed += sorted(folder.iterdir())
         self._verified.add(folder)
         self._told.discard(folder)
         shutil.rmtree(self.root / "work" / key, ignore_errors=True)
@@ -282,13 +195,13 @@ class Store:
         """Tell once of what an older version left here: it is not read."""
         stamp = self.root / "schema.json"
         try:
-            if files.read_sealed(stamp)["schema"] == SCHEMA:
+            if files.read_sealed(stamp)["schema"] == markers.SCHEMA:
                 return
         except (OSError, ValueError, KeyError):
             pass
         old = [path for path in self.root.glob("*/??/*") if path.is_dir()]
         size = sum(file.stat().st_size for path in old for file in path.rglob("*") if file.is_file())
-        files.write_atomically(stamp, files.text(files.sealed({"schema": SCHEMA})), within=self.root)
+        files.write_atomically(stamp, files.text(files.sealed({"schema": markers.SCHEMA})), within=self.root)
         if old:
             self._say(
                 f"note: {self.root} holds {len(old):,} entries ({size / 2**20:,.0f} MiB) of an older version, which "

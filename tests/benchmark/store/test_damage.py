@@ -11,7 +11,8 @@ import torch
 
 from benchmark.store import arrays, files
 from benchmark.store.chunks import ChunkWriter
-from benchmark.store.entries import MARKER, Store
+from benchmark.store.entries import Store
+from benchmark.store.markers import MARKER
 
 KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
 SCORES = np.arange(8, dtype=np.float32)
@@ -184,7 +185,7 @@ def test_what_holds_no_numbers_is_a_miss(store, dtype):
     folder = store.folder("score", KEY)
     np.save(folder / "scores.npy", values, allow_pickle=True)
     marker = files.read_sealed(folder / MARKER)
-    from benchmark.store.entries import crc_of
+    from benchmark.store.markers import crc_of
 
     path = folder / "scores.npy"
     marker["files"]["scores.npy"] = {"bytes": path.stat().st_size, "crc32": crc_of(path)}

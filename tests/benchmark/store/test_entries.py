@@ -10,8 +10,9 @@ import torch
 
 from benchmark.store import files
 from benchmark.store.chunks import ChunkWriter
-from benchmark.store.entries import MARKER, Busy, Store
+from benchmark.store.entries import Busy, Store
 from benchmark.store.files import write_atomically
+from benchmark.store.markers import MARKER
 
 KEY = "ab" + "0" * 62
 ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)
