@@ -73,6 +73,10 @@ class Trainable(OneNetwork, Generic[N]):
     def _build(self, classes: int) -> N:
         """The network, on the CPU or where torch is told to."""
 
+    def _blank(self, classes: int) -> N:
+        """The network whose weights come out of a file."""
+        return self._build(classes)
+
     def _normalisation(self, header: Mapping[str, str], weights: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return checkpoints.own_normalisation(header, weights)
 
@@ -101,7 +105,7 @@ class Trainable(OneNetwork, Generic[N]):
         if weights is not None:
             state, header, head = self._read(weights)
             self._mean, self._std = self._normalisation(header, weights)
-            network = self._build(head.count if head else 2)
+            network = self._blank(head.count if head else 2)
             checkpoints.load(network, state, name=self.network_name, path=weights, beside=self.beside)
             self._place(network)
         return self
@@ -121,7 +125,7 @@ class Trainable(OneNetwork, Generic[N]):
         weights = tensors.under("network.", state)
         self._mean, self._std = tuple(state["mean"].tolist()), tuple(state["std"].tolist())
         self.losses = state["losses"].tolist()
-        network = self._build(checkpoints.classes_in(weights, self.head_names) or 2)
+        network = self._blank(checkpoints.classes_in(weights, self.head_names) or 2)
         network.load_state_dict(weights)
         self._trained = True
         self._place(network)
@@ -160,6 +164,15 @@ class OfStages(Trainable[cifar.Network]):
     @abstractmethod
     def architecture(self) -> str:
         """The network's name."""
+
+    def _blank(self, classes: int) -> cifar.Network:
+        """Drawing random weights takes longer than reading those that replace them."""
+        with torch.device("meta"):
+            network = self._build(classes)
+        network.to_empty(device="cpu")
+        for buffer in network.buffers():
+            buffer.zero_()  # counts of batches, which a file may lack
+        return network
 
     @property
     def shrinking(self) -> preprocessing.Shrinking:

@@ -192,6 +192,20 @@ def test_a_checkpoint_gives_the_networks_own_features(tmp_path: Path, name: str)
     assert set(out) == set(encoder.offers)
 
 
+def test_opening_draws_no_weights_and_counts_no_batches(tmp_path: Path) -> None:
+    network = save(tmp_path / "whole.safetensors", "resnet8", 10)
+    state = {name: value for name, value in network.state_dict().items() if "tracked" not in name}
+    metadata = {"mean": "[0.5, 0.5, 0.5]", "std": "[0.25, 0.25, 0.25]"}
+    save_file(state, tmp_path / "less.safetensors", metadata)
+    before = torch.get_rng_state()
+    opened = Classifier(architecture="resnet8").open(tmp_path / "less.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
+    weights, _ = opened.weights()
+    counts = {name: int(value) for name, value in weights.items() if "tracked" in name}
+    assert set(counts.values()) == {0}
+    assert all(torch.equal(weights[name], value) for name, value in state.items())
+
+
 def test_features_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     save(tmp_path / "x.safetensors", "resnet20", 5)
     encoder = create("classifier", architecture="resnet20", checkpoint="x")
