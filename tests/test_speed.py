@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.performance import gpu_before, on_gpu, paired, report, whole_table
+from tests.performance import beyond, gpu_before, on_gpu, paired, report
 
 RESULT = {
     "title": "Loading",
@@ -42,7 +42,7 @@ def test_every_script_is_reported():
     beside = {"__init__", "paired", "report", "coverage"}  # the last measures no speed
     beside |= {"on_gpu", "gpu_parts", "gpu_before"}  # one command for a GPU, its parts, and what they stand beside
     beside |= {"pack"}  # what travels there
-    beside |= {"peer", "sliced"}  # what whole_table stands beside, and how
+    beside |= {"peer", "sliced", "table", "beyond"}  # what whole_table stands beside, and how
     scripts = {path.stem for path in Path(report.__file__).parent.glob("*.py")}
     assert scripts - beside == set(report.SCRIPTS)
 
@@ -145,7 +145,7 @@ def in_this_process(monkeypatch):
             runpy.run_module(command[2], run_name="__main__")
         return subprocess.CompletedProcess(command, 0, stdout=said.getvalue())
 
-    monkeypatch.setattr(whole_table.subprocess, "run", run)
+    monkeypatch.setattr(beyond.subprocess, "run", run)
     monkeypatch.setattr(on_gpu, "ended", lambda command, limit: (0, run(command).stdout, ""))
 
 

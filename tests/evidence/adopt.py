@@ -11,7 +11,6 @@ today's key. Records then say when, where and by which commit it was trained.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 
@@ -49,7 +48,7 @@ def main() -> None:
 
 def _apart(fit: FitMethod, kept: Mapping[str, Tensor], store: Store) -> str:
     """What of one epoch by today's code differs from the kept training's; "" where nothing does."""
-    method = replace(methods.create(fit.method, **fit.settings), epochs=1)  # type: ignore[type-var]
+    method = methods.create(fit.method, **{**fit.settings, "epochs": 1})
     method.fit(load_features(fit.train, store, method.reads), seed=fit.seed)
     again = method.state()
     names = [name for name in kept if name.startswith("first.")]

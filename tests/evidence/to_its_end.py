@@ -24,6 +24,7 @@ from benchmark.jobs.fitting import FitMethod
 from benchmark.jobs.worker import Worker
 from benchmark.store.entries import Store
 from methods import dlsr
+from methods.training import loop
 from tests.evidence import trained
 
 EPOCHS = (1, 3, 5, 13, 26, 51, 102)  # of 391 steps: about 391, 1k, 2k, 5k, 10k, 20k, 40k
@@ -66,7 +67,7 @@ def train(given: argparse.Namespace, seed: int, store: Store, *, same: bool) -> 
 
 def kept(folder: Path) -> Callable[..., list[float]]:
     """The training loop, which puts the network after each of EPOCHS in `folder`, as `curve` reads a checkpoint."""
-    training = dlsr.train_network
+    training = loop.train
 
     def train(*of: Any, on_epoch: Callable[[int, nn.Module], None], **how: Any) -> list[float]:
         n, recipe, seed = of[3], of[4], how["seed"]

@@ -46,7 +46,8 @@ class Gaussian:
         self.bands = [range(rank * band // BANDS, rank * (band + 1) // BANDS) for band in range(BANDS)]
 
     def coordinates(self, z: Tensor) -> Tensor:
-        return (z.double() - self.mean) @ self.directions
+        found: Tensor = (z.double() - self.mean) @ self.directions
+        return found
 
     def parts(self, z: Tensor) -> list[Tensor]:
         """The squared distance within each band."""

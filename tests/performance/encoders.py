@@ -106,7 +106,7 @@ def main() -> None:
         passes["plain"]()
         seconds = paired.interleaved(5, passes, device=given.device)
         ratios[name] = paired.ratio(seconds["plain"], seconds["fused"])
-        plain, fused, bf16 = (batch / median(seconds[how]) for how in ("plain", "fused", "bf16"))
+        alone, ours, bf16 = (batch / median(seconds[how]) for how in ("plain", "fused", "bf16"))
         engine: tuple[object, ...] = ("", "", "", "")
         if "onnxruntime" in passes:
             engines[name] = paired.ratio(seconds["plain"], seconds["onnxruntime"])
@@ -114,7 +114,7 @@ def main() -> None:
             engine = (batch / median(seconds["onnxruntime"]), engines[name], apart, exports[name])
         came = batch / with_memory_given_back[name]
         error = float((rounded - exact).norm() / exact.norm())
-        speeds = came, plain, fused, fused / came, ratios[name], each * fused
+        speeds = came, alone, ours, ours / came, ratios[name], each * ours
         rows.append((f"{name}, batch {batch}", *speeds, *engine, bf16, error))
     heads = (
         "images/s",

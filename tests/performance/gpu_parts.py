@@ -41,7 +41,8 @@ from methods.encoders import registry
 from methods.encoders.base import Encoder
 from methods.encoders.networks import cifar
 from methods.vectors.neighbours import neighbours
-from tests.performance import lfdn_training, on_gpu, paired, stages, whole_table
+from tests.performance import beyond, lfdn_training, on_gpu, paired, stages
+from tests.performance.table import LIMITS, SETS, Limits
 
 B4 = "tf_efficientnet_b4"
 Given = argparse.Namespace
@@ -112,21 +113,21 @@ def _use(name: str, side: int, folder: Path, precision: str = "32") -> EncoderUs
 
 def table(given: Given, tiny: bool) -> None:
     """The whole table beyond the bare forward pass, and pytorch-ood in a process of its own."""
-    limits: dict[str, int | None] = {"limit": 12 if tiny else 500, "limit_train": 60 if tiny else 1000}
+    limits = Limits(12, 60) if tiny else LIMITS
     with _smaller() if tiny else nullcontext():
-        whole_table.on_gpu(given, limits, rounds=1 if tiny else 3, network="resnet8" if tiny else "resnet18")
+        beyond.on_some(given, limits, rounds=1 if tiny else 3, network="resnet8" if tiny else "resnet18")
 
 
 def table_whole(given: Given, tiny: bool) -> None:
     """The whole table beyond the bare forward pass on all images that there are."""
     with _smaller() if tiny else nullcontext():
-        whole_table.on_all_images(given, rounds=1 if tiny else 3, network="resnet8" if tiny else "resnet18")
+        beyond.on_all(given, rounds=1 if tiny else 3, network="resnet8" if tiny else "resnet18")
 
 
 @contextmanager
 def _smaller() -> Iterator[None]:
-    sets = patch.dict(whole_table.SETS, digits=("letters", "blurred", "enlarged"))
-    with patch.object(whole_table, "ON_GPU", (64,)), sets:
+    sets = patch.dict(SETS, digits=("letters", "blurred", "enlarged"))
+    with patch.object(beyond, "BATCHES", (64,)), sets:
         yield
 
 
@@ -199,8 +200,8 @@ def search(given: Given, tiny: bool) -> None:
         on_device, on_cpu, x_there = neighbours(there, given.device), neighbours(there), x.to(given.device)
         found = on_device.search(x_there[:100], k)
         same = bool((found[1].cpu() == on_cpu.search(x[:100], k)[1]).all())
-        ours = paired.interleaved(3, {"": lambda a=on_device, x=x_there: a.kth(x, k)}, device=given.device)[""]
-        cpu = paired.interleaved(1, {"": lambda b=on_cpu, x=x: b.kth(x, k)})[""]
+        ours = paired.interleaved(3, {"": partial(on_device.kth, x_there, k)}, device=given.device)[""]
+        cpu = paired.interleaved(1, {"": partial(on_cpu.kth, x, k)})[""]
         seconds[str(width)] = median(ours)
         rows.append((f"{queries:,} on {bank:,} x {width:,}", median(ours), median(cpu), str(same)))
     heads = ("seconds", "on the device", "on the CPU", "the same neighbours")

@@ -9,6 +9,7 @@ With `--device cuda`: steps a second by precision, launched one by one (eager) a
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from statistics import median
 
@@ -79,6 +80,11 @@ def by_precision(device: str, channels: Sequence[int] = CHANNELS, *, steps: int 
     return found
 
 
+def repeated(step: Callable[[], object], times: int) -> None:
+    for _ in range(times):
+        step()
+
+
 def main() -> None:
     given = paired.arguments(__doc__)
     memory.keep_freed()
@@ -100,10 +106,10 @@ def main() -> None:
             return lambda: methods.create("dlsr", epochs=epochs).fit(train, device=given.device)
 
         step = products(LFDN(sum(sizes)), given.device)
-        work = {
+        work: dict[str, Callable[[], object]] = {
             "one": fit(1),
             "three": fit(3),
-            "products": lambda step=step: [step() for _ in range(steps)],
+            "products": partial(repeated, step, steps),
         }
         seconds = paired.interleaved(3, work, device=given.device)
         epochs = [(three - one) / 2 for one, three in zip(seconds["one"], seconds["three"], strict=True)]

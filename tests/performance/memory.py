@@ -98,7 +98,9 @@ def _extra(folder: Path, split: str, name: str, rows: int, width: int) -> Any:
 def one(name: str, folder: Path, rows: int, device: str) -> None:
     """Fit on all training rows, score `rows` rows; prints GiB and the seconds of both, or why it cannot run."""
     cls = methods.get(name)
-    short = {field: value for field, value in (("epochs", 1), ("blocks", 2), ("copies", 4)) if hasattr(cls, field)}
+    short: dict[str, Any] = {
+        field: value for field, value in (("epochs", 1), ("blocks", 2), ("copies", 4)) if hasattr(cls, field)
+    }
 
     def features(split: str) -> Features:
         z, logits = (np.load(folder / f"{split}{what}.npy", mmap_mode="c") for what in ("", "_logits"))
@@ -129,7 +131,7 @@ def of_classes(given: Any) -> None:
     """The detectors that train no network, at so many classes: one line each."""
     train, test, width = (50_000, given.rows, 2048)
     names = [name for name in given.methods if not methods.get(name).trains]
-    lines, peaks = [], {}
+    lines, peaks = list[tuple[object, ...]](), {}
     with tempfile.TemporaryDirectory() as folder:
         write_all(Path(folder), train, test, width, given.classes)
         for name in names:
@@ -161,7 +163,7 @@ def main() -> None:
         return
     train, width = (50_000, 2048) if given.full else (5_000, 256)
     counts = (10_000, 100_000, 1_000_000) if given.full else (10_000, 40_000, 160_000)
-    lines, peaks = [], {}
+    lines, peaks = list[tuple[object, ...]](), {}
     with tempfile.TemporaryDirectory() as folder:
         write_all(Path(folder), train, counts[-1], width, 10)
         for name in given.methods:

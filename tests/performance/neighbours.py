@@ -3,6 +3,8 @@
 faiss: its k nearest, as it finds them, without exact distances, and without order among those that rounding hides.
 """
 
+from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import faiss
@@ -33,7 +35,7 @@ def main() -> None:
             def by_faiss(x: Features = x, train: torch.Tensor = directions) -> None:
                 faiss.knn(normalize(x.embedding, dim=1).cpu().numpy(), train.cpu().numpy(), K)
 
-            work = {"knn": lambda knn=knn, x=x: knn.score(x), "plain": plain, "faiss": by_faiss}
+            work: dict[str, Callable[[], object]] = {"knn": partial(knn.score, x), "plain": plain, "faiss": by_faiss}
             seconds = paired.interleaved(3, work, device=given.device)
             name = f"{count:,} neighbours, {queries} images a block"
             ratios[name] = [paired.ratio(seconds[other], seconds["knn"]) for other in ("plain", "faiss")]

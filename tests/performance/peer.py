@@ -68,7 +68,9 @@ class _Peer(Benchmark):  # type: ignore[misc]
 
     def __init__(self, known: Images, unknown: dict[str, Images]) -> None:
         self.ood_names = list(unknown)
-        self._sets = [ConcatDataset([known.dataset(), images.dataset(-1)]) for images in unknown.values()]
+        self._sets: list[Dataset[Any]] = [
+            ConcatDataset([known.dataset(), images.dataset(-1)]) for images in unknown.values()
+        ]
 
     def train_set(self) -> Dataset[Any]:
         raise NotImplementedError
@@ -82,16 +84,21 @@ def figures(sets: Sets, network: Any, device: str, batch: int, encoded: MutableM
 
     def embed(x: Tensor) -> Tensor:
         encoded["peer"] += len(x)
-        return network.embedding(network.stages(x)[-1])
+        embedding: Tensor = network.embedding(network.stages(x)[-1])
+        return embedding
 
     def logits(x: Tensor) -> Tensor:
-        return head(embed(x))
+        return of_embedding(embed(x))
 
     def maps(x: Tensor) -> Tensor:  # its ASH and ReAct take maps: the pooled ones, as the methods' papers do
         return embed(x)[:, :, None, None]
 
     def of_maps(x: Tensor) -> Tensor:
-        return head(x.flatten(1))
+        return of_embedding(x.flatten(1))
+
+    def of_embedding(x: Tensor) -> Tensor:
+        found: Tensor = head(x)
+        return found
 
     head = network.head
     weight, bias = head.weight.detach(), head.bias.detach()
@@ -156,7 +163,7 @@ def main() -> None:
     folder, device, *sizes = sys.argv[1:]
     sets, network = read(Path(folder))
     network.to(device)
-    seconds = {}
+    seconds = dict[int, float]()
     for batch in map(int, sizes):
         if not seconds:
             figures(sets, network, device, batch, Counter())

@@ -10,6 +10,8 @@ takes hours.
 """
 
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -68,7 +70,7 @@ def speeds(
         method = methods.create(name.partition(" ")[0], **settings)
         method.fit(train[:TRAINED_ON] if hasattr(method, "epochs") else train, device=device)
         method.score(block)
-        work = {"encoder": encode, "method": lambda method=method: method.score(block)}
+        work: dict[str, Callable[[], object]] = {"encoder": encode, "method": partial(method.score, block)}
         taken = paired.interleaved(3, work, device=device)
         encoder_alone = [seconds / images for seconds in taken["encoder"]]
         method_alone = [seconds / BLOCK for seconds in taken["method"]]
@@ -133,7 +135,7 @@ def on_pixels(rows: dict[str, dict[str, Any]], device: str) -> list[tuple[Any, .
     for name, settings in rows.items():
         method = methods.create(name, **settings).fit(Features(pixels=pixels), device=device)
         x = Features(pixels=pixels[:BATCH]).to(device)
-        seconds = paired.interleaved(1, {name: lambda method=method, x=x: method.score(x)}, device=device)[name]
+        seconds = paired.interleaved(1, {name: partial(method.score, x)}, device=device)[name]
         lines.append((f"{name} on pixels@32", "-", BATCH / seconds[0], "-", "-"))
     return lines
 

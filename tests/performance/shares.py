@@ -10,6 +10,7 @@ matrices is left out.
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def products(name: str, z: torch.Tensor, head: Head) -> Callable[[], object] | N
         return lambda: z @ bank.T
     if name == "relation":
         p = torch.randn(ROWS, CLASSES).double()
-        parts = bank.split(BANK // 10)
+        parts = torch.split(bank, BANK // 10)
         return lambda: [(wide @ part.double().T, p @ part[:, :CLASSES].double().T) for part in parts]
     return None
 
@@ -69,7 +70,8 @@ def main() -> None:
         pixels = torch.randint(256, (BATCH, 224, 224, 3), dtype=torch.uint8)
         encoder.encode(pixels)
         of_encoder = min(seconds(lambda: encoder.encode(pixels)) for _ in range(3)) / BATCH
-    x, train, lines, shares = features(ROWS, memory.EXTRAS), features(FEW, memory.EXTRAS), [], {}
+    x, train = features(ROWS, memory.EXTRAS), features(FEW, memory.EXTRAS)
+    lines, shares = list[tuple[object, ...]](), dict[str, float]()
     names = [name for name in given.methods if not methods.get(name).trains and "layers" not in methods.get(name).reads]
     whole = features(BANK, ["extremes"]) if set(names) & set(KEEPS) else train
     for name in names:
@@ -81,7 +83,7 @@ def main() -> None:
             continue
         method.score(x[:64])
         least = products(name, x.embedding, x.need_head())
-        cost = seconds(lambda method=method: method.score(x)) / ROWS
+        cost = seconds(partial(method.score, x)) / ROWS
         floor = None if least is None else seconds(least) / ROWS
         shares[name] = cost / of_encoder
         lines.append(

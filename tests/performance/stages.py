@@ -10,6 +10,7 @@ photographs with --photographs (both need --data), else PNG of noise.
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmark.jobs.encoding import Encode
@@ -33,6 +35,11 @@ from methods.device import precision
 from tests.performance import paired
 
 THREADS = (1, 2, 8, 16)
+
+
+def decoded(images: ImageSet, rows: NDArray[np.int64], size: int, threads: int) -> None:
+    for _ in batches(images, rows, size, workers=threads):
+        pass
 
 
 def encoded(data: Path | None, name: str, count: int) -> list[bytes]:
@@ -81,10 +88,7 @@ def measure(files: list[bytes], source: str, device: str, *, full: bool) -> None
         timed("decode, Pillow alone", lambda: [decode(file, "") for file in files])
         list(batches(stored, every[:50], size))  # the decoder's import is no part of it
         for threads in THREADS:
-            timed(
-                f"decode, {threads} threads",
-                lambda threads=threads: list(batches(stored, every, size, workers=threads)),
-            )
+            timed(f"decode, {threads} threads", partial(decoded, stored, every, size, threads))
         pixels = [torch.from_numpy(image) for image in stored.read(every.tolist())]
         timed("shrink", lambda: [use.shrink(image) for image in pixels])
         decoding = timed("decode and shrink", lambda: list(batches(stored, every, size, shrink=use.shrink)))
