@@ -116,6 +116,23 @@ def simple() -> str:
     return markdown(["row", *heads, *(f"{head}, at 32 × 32" for head in heads)], body)
 
 
+_ELSEWHERE = {
+    "cifar100+pretrained=tf_efficientnet_lite0+limit=1000": "CIFAR-100, EfficientNet-Lite0",
+    "celeba+pretrained=tf_efficientnet_lite0+limit=1000": "CelebA, EfficientNet-Lite0",
+    f"{LONG}+limit=1000": "CIFAR-10, ResNet-18",
+}
+
+
+def simple_elsewhere() -> str:
+    """Simple detectors on the layers that DLSR was trained on with other ID sets and on ResNet-18: averages."""
+    of_each = {title: _lines(PUBLISHED / "cpu" / folder) for folder, title in _ELSEWHERE.items()}
+    rows = {row: title for titles, _ in of_each.values() for row, title in titles.items()}
+    body = [
+        [title, *(_of_trainings(lines.get((row, ALL))) for _, lines in of_each.values())] for row, title in rows.items()
+    ]
+    return markdown(["row", *of_each], body)
+
+
 def turn() -> str:
     """AUROC of the released preset's LR on each set against training steps, with the code's sign."""
     curve = native(EVIDENCE / "dlsr-released-curve.csv").query("measure == 'lr'")
