@@ -27,6 +27,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "released-turn": trained.turn,
     "lite0": trained.on_lite0,
     "lite0-simple": trained.simple,
+    "cifar100-lite0": partial(trained.steps, "dlsr-cifar100-lite0-curve.csv", ()),
     "celeba-lite0": partial(trained.steps, "dlsr-celeba-lite0-curve.csv", ()),
     "resnet18": partial(trained.steps, "dlsr-resnet18-curve.csv", ()),
     "simple-elsewhere": trained.simple_elsewhere,
