@@ -177,11 +177,11 @@ class Store:
             stored.save_tensors(partial / _STATE, tensors)
         seconds = meta.get("seconds")
         at_once = durable and (seconds is None or seconds >= LONG)
-        markers.write(partial, kind, key, meta, parts, flush=at_once)
+        names = markers.write(partial, kind, key, meta, parts, flush=at_once)
         files.clear(folder)  # an unsound one
         partial.replace(folder)
         if durable and not at_once:
-            self._unflushed += sorted(folder.iterdir())
+            self._unflushed += [folder / name for name in names]
         self._verified.add(folder)
         self._told.discard(folder)
         shutil.rmtree(self.root / "work" / key, ignore_errors=True)

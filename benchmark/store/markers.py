@@ -85,8 +85,13 @@ class Markers:
         return marker
 
 
-def write(folder: Path, kind: str, key: str, meta: Mapping[str, Any], parts: Sequence[str], *, flush: bool) -> None:
-    """Mark the entry in `folder` as complete with the files that lie there. flush: all of them, to the disk."""
+def write(
+    folder: Path, kind: str, key: str, meta: Mapping[str, Any], parts: Sequence[str], *, flush: bool
+) -> list[str]:
+    """Mark the entry in `folder` as complete with the files that lie there; their names, and the marker's.
+
+    flush: all of them, to the disk.
+    """
     paths = sorted(folder.iterdir())
     if flush:
         files.flush(paths)
@@ -97,6 +102,7 @@ def write(folder: Path, kind: str, key: str, meta: Mapping[str, Any], parts: Seq
         file.flush()
         if flush:
             os.fsync(file.fileno())
+    return [*(path.name for path in paths), MARKER]
 
 
 def _about(path: Path) -> dict[str, int]:

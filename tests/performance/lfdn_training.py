@@ -80,9 +80,8 @@ def by_precision(device: str, channels: Sequence[int] = CHANNELS, *, steps: int 
     return found
 
 
-def repeated(step: Callable[[], object], times: int) -> None:
-    for _ in range(times):
-        step()
+def repeated(step: Callable[[], object], times: int) -> list[object]:
+    return [step() for _ in range(times)]
 
 
 def main() -> None:

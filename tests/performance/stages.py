@@ -29,7 +29,7 @@ from benchmark.jobs.worker import Worker
 from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Store
 from datasets.images import ImageSet, decode
-from datasets.loading import batches
+from datasets.loading import Batch, batches
 from datasets.parquet import ParquetSet
 from methods.device import precision
 from tests.performance import paired
@@ -37,9 +37,8 @@ from tests.performance import paired
 THREADS = (1, 2, 8, 16)
 
 
-def decoded(images: ImageSet, rows: NDArray[np.int64], size: int, threads: int) -> None:
-    for _ in batches(images, rows, size, workers=threads):
-        pass
+def decoded(images: ImageSet, rows: NDArray[np.int64], size: int, threads: int) -> list[Batch]:
+    return list(batches(images, rows, size, workers=threads))
 
 
 def encoded(data: Path | None, name: str, count: int) -> list[bytes]:

@@ -97,7 +97,7 @@ def main() -> None:
     given.device = given.device.replace("auto", "cpu")
     limits = Limits(None, None) if given.full else LIMITS
     if given.device.startswith("cuda"):
-        beyond.on_some(given, LIMITS, given.rounds, "resnet18")
+        beyond.on_some(given, limits, given.rounds, "resnet18")
         return
     with tempfile.TemporaryDirectory() as folder:
         made = Table(Path(folder), given.data, given.device, limits)

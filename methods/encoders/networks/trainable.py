@@ -166,12 +166,12 @@ class OfStages(Trainable[cifar.Network]):
         """The network's name."""
 
     def _blank(self, classes: int) -> cifar.Network:
-        """Drawing random weights takes longer than reading those that replace them."""
+        """Without random weights, which take longer to draw than a file to read; the file has all of its buffers."""
         with torch.device("meta"):
             network = self._build(classes)
         network.to_empty(device="cpu")
         for buffer in network.buffers():
-            buffer.zero_()  # counts of batches, which a file may lack
+            buffer.zero_()  # but counts of batches, which it may lack
         return network
 
     @property

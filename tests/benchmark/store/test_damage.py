@@ -12,7 +12,7 @@ import torch
 from benchmark.store import arrays, files
 from benchmark.store.chunks import ChunkWriter
 from benchmark.store.entries import Store
-from benchmark.store.markers import MARKER
+from benchmark.store.markers import MARKER, crc_of
 
 KEY, OTHER = "ab" + "0" * 62, "ab" + "1" * 62
 SCORES = np.arange(8, dtype=np.float32)
@@ -185,8 +185,6 @@ def test_what_holds_no_numbers_is_a_miss(store, dtype):
     folder = store.folder("score", KEY)
     np.save(folder / "scores.npy", values, allow_pickle=True)
     marker = files.read_sealed(folder / MARKER)
-    from benchmark.store.markers import crc_of
-
     path = folder / "scores.npy"
     marker["files"]["scores.npy"] = {"bytes": path.stat().st_size, "crc32": crc_of(path)}
     (folder / MARKER).write_text(files.text(files.sealed(marker)))
